@@ -1,0 +1,3 @@
+//! An account: its mirror, its bodies, its writes. (The API below is the contract with `session/`.)
+
+pub mod api;

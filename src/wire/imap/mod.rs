@@ -1,0 +1,2 @@
+//! IMAP
+pub mod command;
