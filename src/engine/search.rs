@@ -79,7 +79,7 @@ impl Inner {
         body_only: bool,
     ) -> Result<UidSet, Error> {
         let mut lease = self.ready(state, Class::Interactive).await?;
-        let mut program = Vec::new();
+        let mut program = bytes::BytesMut::new();
         if !needle.is_ascii() {
             program.extend_from_slice(b"CHARSET UTF-8 ");
         }

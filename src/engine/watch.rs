@@ -135,12 +135,13 @@ impl Inner {
                     }
                 }
             };
-            let heard = lease.idle(IDLE_RENEW, moved).await?;
+            let heard = tokio::select! {
+                heard = lease.idle(IDLE_RENEW) => heard?,
+                // IDLE may be left at any time; the session's next command ends it.
+                () = moved => return Ok(()),
+            };
             self.seen_upstream();
             if heard.is_empty() {
-                if self.watch_target(slot).as_ref() != Some(name) {
-                    return Ok(());
-                }
                 // Wanted by somebody, or time to renew: giving the session back does for both, and we are next in line again.
                 live.0.set_live(false);
                 drop(lease);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Json};
+use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,10 @@ async fn root(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
     ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page::render(&source.status())))
 }
 
-async fn status(State(source): State<Arc<dyn Source>>) -> Json<Status> {
-    Json(source.status())
+async fn status(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
+    // Numbers and strings only: this serialises always.
+    let body = serde_json::to_string_pretty(&source.status()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body)
 }
 
 async fn exposition(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
