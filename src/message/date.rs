@@ -5,9 +5,11 @@ use super::header::{fields, unfold};
 use super::token::Cursor;
 use crate::model::InternalDate;
 
-/// Days since 1970-01-01 of the message's Date as written; nothing if there is none or it makes no sense.
+/// Days since 1970-01-01 of the message's first Date as written; nothing if there is none or it makes no sense.
+///
+/// Dovecot lets such a message match as if sent on day 0.
 pub fn sent_day(header: &[u8]) -> Option<i64> {
-    let field = fields(header).filter(|field| field.is("Date")).last()?;
+    let field = fields(header).find(|field| field.is("Date"))?;
     day(&unfold(field.value))
 }
 

@@ -1,6 +1,6 @@
 //! Every sample of `tests/data/mime` against what Dovecot answers about it (`regenerate.py` there asks it).
 //!
-//! The message compared is the one Dovecot hands out as BODY[], which turns bare LF into CRLF and NUL into 0x80.
+//! Dovecot turns bare LF into CRLF in all it hands out, so such a message is compared as it hands it out.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,12 @@ use super::*;
 use crate::model::{InternalDate, Section, SectionText};
 
 /// Where we answer otherwise on purpose: sample, start of the item's name, and why.
-const DIFFERENCES: &[(&str, &str, &str)] = &[];
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    ("041", "SEARCH SENT", "17-Jul-96 is a date people can read; Dovecot takes it for none"),
+    ("044", "SEARCH SENT", "a time with one digit spoils no day; Dovecot takes the whole for none"),
+    ("053", "FETCH BODY[2.HEADER.FIELDS", "Dovecot reads on past the end of a header into the next part"),
+    ("061", "SEARCH SUBJECT", "raw 8-bit that is no UTF-8 is read as Windows-1252; Dovecot finds nothing in it"),
+];
 
 #[test]
 fn answers_are_those_of_dovecot() {
@@ -24,7 +29,9 @@ fn answers_are_those_of_dovecot() {
     for sample in &samples {
         let name = sample.file_stem().unwrap().to_str().unwrap();
         let items = read_items(&std::fs::read(sample).unwrap());
-        let raw = items.get("FETCH BODY[]").cloned().unwrap_or_default();
+        let served = items.get("FETCH BODY[]").cloned().unwrap_or_default();
+        let file = std::fs::read(sample.with_extension("eml")).unwrap();
+        let raw = if file.len() == served.len() { file } else { served };
         for (item, want) in &items {
             let got = answer(&raw, item);
             compared += 1;
@@ -62,7 +69,7 @@ fn answer(raw: &[u8], item: &str) -> Vec<u8> {
             if let Some(range) = structure.section_range(&section) {
                 assert_eq!(answer.as_deref(), Some(&raw[range]), "{item}");
             }
-            answer.unwrap_or_default().into_owned()
+            without_nul(answer.unwrap_or_default()).into_owned()
         }
         _ => if search(raw, what) { b"1".to_vec() } else { Vec::new() },
     }
@@ -93,14 +100,16 @@ fn search(raw: &[u8], key: &str) -> bool {
         header_values(header, name).iter().any(|value| fold(value).contains(&text(needle)))
     };
     let day = || InternalDate::parse(&format!("{rest} 00:00:00 +0000")).unwrap().local_day();
+    // A message without a date counts as sent on the first day there is.
+    let sent = || sent_day(header).unwrap_or(0);
     match key {
         "SUBJECT" | "FROM" | "TO" => field(key, rest),
         "HEADER" => rest.split_once(' ').map(|(name, needle)| field(name, needle)).unwrap(),
         "BODY" => text_contains(raw, &text(rest), true),
         "TEXT" => text_contains(raw, &text(rest), false),
-        "SENTON" => sent_day(header).is_some_and(|sent| sent == day()),
-        "SENTBEFORE" => sent_day(header).is_some_and(|sent| sent < day()),
-        "SENTSINCE" => sent_day(header).is_some_and(|sent| sent >= day()),
+        "SENTON" => sent() == day(),
+        "SENTBEFORE" => sent() < day(),
+        "SENTSINCE" => sent() >= day(),
         _ => panic!("{key}"),
     }
 }

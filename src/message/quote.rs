@@ -50,7 +50,8 @@ pub(super) fn phrase(out: &mut Vec<u8>, text: &[u8]) {
     literal(out, &clean);
 }
 
-fn literal(out: &mut Vec<u8>, text: &[u8]) {
+/// `{n}\r\ntext`.
+pub(super) fn literal(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'{');
     out.extend_from_slice(itoa::Buffer::new().format(text.len()).as_bytes());
     out.extend_from_slice(b"}\r\n");

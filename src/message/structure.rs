@@ -2,8 +2,9 @@
 //!
 //! One pass over the lines. A stack holds the parts that are open; a line that starts with `--` is held against the
 //! boundaries of all of them, the longest that fits wins, and whatever is open inside is closed there. The line end
-//! before a boundary line belongs to the boundary (RFC 2046 §5.1.1). A part with no octet of its own before the
-//! boundary gives the line end of its header instead, and then the parts around it keep theirs: Dovecot's reading.
+//! before a boundary line belongs to the boundary (RFC 2046 §5.1.1). Where no text stands before the boundary but a header
+//! or another boundary line, an empty part gives up the line end of its header, and the parts around keep theirs: so
+//! Dovecot reads it.
 
 use std::ops::Range;
 
@@ -102,6 +103,8 @@ struct Open {
     in_header: bool,
     /// Line feeds before the body.
     newlines: usize,
+    /// Where the text after the header or after the last boundary inside begins.
+    text: usize,
 }
 
 impl Parser<'_> {
@@ -143,10 +146,13 @@ impl Parser<'_> {
         let Some(owner) = self.open.last_mut() else { return true };
         if last {
             owner.boundary = None;
+            owner.text = end;
         } else {
             let parent = owner.part;
-            // The line end of this line is counted by the caller, after us, and is before the part's header.
-            self.open_part(Some(parent), end);
+            // A boundary without a line end is the last thing there is, and opens nothing.
+            if line.ends_with(b"\n") {
+                self.open_part(Some(parent), end);
+            }
         }
         true
     }
@@ -159,9 +165,7 @@ impl Parser<'_> {
             _ => 0,
         };
         let cut = at - line_end;
-        let empty = |open: &Open, part: &Part| open.in_header || part.body.start == at;
-        let innermost_is_empty =
-            self.open.last().is_some_and(|open| self.structure.part(open.part).is_some_and(|part| empty(open, part)));
+        let innermost_is_empty = self.open.last().is_some_and(|open| open.in_header || open.text == at);
         while self.open.len() > level + 1 {
             let (end, newlines) = match innermost_is_empty {
                 true => (at, self.newlines),
@@ -203,7 +207,7 @@ impl Parser<'_> {
             parent.children.push(index);
         }
         let newlines = self.newlines;
-        self.open.push(Open { part: index, boundary: None, digest: false, in_header: true, newlines });
+        self.open.push(Open { part: index, boundary: None, digest: false, in_header: true, newlines, text: at });
     }
 
     /// The innermost part's header has ended at `at` and its body begins.
@@ -224,6 +228,7 @@ impl Parser<'_> {
         part.body = part.header.end..part.header.end;
         open.in_header = false;
         open.newlines = self.newlines;
+        open.text = part.header.end;
         if depth >= DEPTH_MAX || full {
             return Some(Kind::Leaf);
         }

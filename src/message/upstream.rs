@@ -34,6 +34,8 @@ pub struct UpstreamPart<'a> {
 enum Node {
     Nil,
     Text(Vec<u8>),
+    /// Kept apart, so that a client is told a text in the same form twice.
+    Literal(Vec<u8>),
     List(Vec<Node>),
 }
 
@@ -41,7 +43,7 @@ enum Node {
 enum Body {
     Multipart {
         parts: Vec<Body>,
-        sub: Vec<u8>,
+        sub: Node,
     },
     Single {
         /// Type, subtype, parameters, id, description, encoding, size: the seven of `body-fields`.
@@ -98,7 +100,7 @@ impl UpstreamStructure {
 impl Body {
     fn about(&self) -> UpstreamPart<'_> {
         match self {
-            Self::Multipart { sub, .. } => UpstreamPart { main: b"multipart", sub, encoding: b"", size: None },
+            Self::Multipart { sub, .. } => UpstreamPart { main: b"multipart", sub: sub.text(), encoding: b"", size: None },
             Self::Single { fields, size, .. } => {
                 let text = |index: usize| fields.get(index).map(Node::text).unwrap_or(b"");
                 UpstreamPart { main: text(0), sub: text(1), encoding: text(5), size: Some(*size) }
@@ -115,7 +117,7 @@ impl Body {
                     part.render(out);
                 }
                 out.push(b' ');
-                quote::string(out, sub);
+                sub.render(out);
             }
             Self::Single { fields, size, message, lines } => {
                 for (index, field) in fields.iter().enumerate() {
@@ -146,7 +148,7 @@ impl Body {
 impl Node {
     fn text(&self) -> &[u8] {
         match self {
-            Self::Text(text) => text,
+            Self::Text(text) | Self::Literal(text) => text,
             Self::Nil | Self::List(_) => b"",
         }
     }
@@ -160,6 +162,7 @@ impl Node {
         match self {
             Self::Nil => out.extend_from_slice(b"NIL"),
             Self::Text(text) => quote::string(out, text),
+            Self::Literal(text) => quote::literal(out, text),
             // `()` is no list in this grammar.
             Self::List(nodes) if nodes.is_empty() => out.extend_from_slice(b"NIL"),
             Self::List(nodes) => {
@@ -188,11 +191,11 @@ fn body(node: &Node) -> Option<Body> {
             let parts: Option<Vec<_>> =
                 nodes.iter().take_while(|node| matches!(node, Node::List(_))).map(body).collect();
             let parts = parts?;
-            let Node::Text(sub) = nodes.get(parts.len())? else { return None };
+            let sub = nodes.get(parts.len()).filter(|node| matches!(node, Node::Text(_) | Node::Literal(_)))?;
             Some(Body::Multipart { parts, sub: sub.clone() })
         }
-        Node::Text(main) => {
-            let Node::Text(sub) = nodes.get(1)? else { return None };
+        Node::Text(main) | Node::Literal(main) => {
+            let (Node::Text(sub) | Node::Literal(sub)) = nodes.get(1)? else { return None };
             let fields: Vec<_> = nodes.get(..6)?.to_vec();
             let shapes_fit = matches!(fields.get(2), Some(Node::Nil | Node::List(_)))
                 && fields.iter().skip(3).all(|field| !matches!(field, Node::List(_)));
@@ -248,7 +251,7 @@ impl Reader<'_> {
                 }
             }
             b'"' => self.quoted().map(Node::Text),
-            b'{' | b'~' => self.literal().map(Node::Text),
+            b'{' | b'~' => self.literal().map(Node::Literal),
             _ => {
                 let length = self.rest.iter().take_while(|b| !b.is_ascii_whitespace() && !b"()\"{".contains(b)).count();
                 let word = self.rest.get(..length).filter(|word| !word.is_empty())?;
@@ -309,7 +312,7 @@ mod tests {
             ),
             (
                 "((\"text\" \"html\" () {1}\r\nx \"a\\\"b\" NIL 5 -1) (\"a\" \"b\" NIL NIL NIL \"base64\" NIL) \"MIXED\" (\"b\" \"c\"))",
-                "((\"text\" \"html\" NIL \"x\" \"a\\\"b\" \"7bit\" 5 0)(\"a\" \"b\" NIL NIL NIL \"base64\" 0) \"MIXED\")",
+                "((\"text\" \"html\" NIL {1}\r\nx \"a\\\"b\" \"7bit\" 5 0)(\"a\" \"b\" NIL NIL NIL \"base64\" 0) \"MIXED\")",
             ),
             (
                 r#"("message" "rfc822" NIL NIL NIL "7bit" 9 (NIL "s" ((NIL NIL "a" "b")(NIL NIL "c" "d")) NIL NIL NIL NIL NIL NIL NIL) ("text" "plain" NIL NIL NIL "7bit" 1 0) 2 NIL)"#,
