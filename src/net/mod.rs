@@ -10,11 +10,14 @@
 mod ca;
 pub mod dial;
 mod files;
+pub mod listener;
 mod names;
+pub mod networks;
 pub mod stream;
 pub mod tls;
 pub mod trust;
 
 pub use dial::{DialError, Target, Trust, dial, upgrade};
+pub use listener::{Gate, Ticket};
 pub use stream::Stream;
 pub use tls::TlsIdentity;
