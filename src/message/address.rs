@@ -163,7 +163,11 @@ impl Parser<'_, '_> {
                     if word.is_empty() {
                         return phrase;
                     }
-                    phrase.words.push(word.to_vec());
+                    match (word, phrase.words.last_mut()) {
+                        // A dot on its own goes with the word before; the blank marks the oddity for `phrase`.
+                        (b".", Some(before)) => before.extend_from_slice(b". "),
+                        _ => phrase.words.push(word.to_vec()),
+                    }
                 }
             }
             let blanks = self.cursor.blanks();

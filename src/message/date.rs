@@ -32,7 +32,8 @@ fn day(value: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let first = InternalDate::day_of(year, month, 1);
-    let next = if month == 12 { InternalDate::day_of(year + 1, 1, 1) } else { InternalDate::day_of(year, month + 1, 1) };
+    let next =
+        if month == 12 { InternalDate::day_of(year + 1, 1, 1) } else { InternalDate::day_of(year, month + 1, 1) };
     let day = first + i64::from(day.checked_sub(1)?);
     (day < next).then_some(day)
 }

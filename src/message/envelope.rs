@@ -36,8 +36,6 @@ pub fn envelope_of_header(header: &[u8]) -> Vec<u8> {
     quote::nstring(&mut out, date.map(unfold).as_deref());
     out.push(b' ');
     match subject {
-        // One fold and nothing else: the blank of the fold is all there is.
-        Some(b"\r\n " | b"\n ") => out.extend_from_slice(b"\" \""),
         Some(subject) => quote::phrase(&mut out, subject),
         None => out.extend_from_slice(b"NIL"),
     }

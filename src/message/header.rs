@@ -66,6 +66,9 @@ impl<'a> Iterator for Fields<'a> {
                 let (name, value) = content.split_at_checked(colon).unwrap_or((content, b""));
                 let value = value.get(1..).unwrap_or(b"");
                 let blanks = value.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+                // Of a first line that is only blanks, all but the customary one belong to the value.
+                let blanks =
+                    if matches!(value.get(blanks), None | Some(b'\r' | b'\n')) { blanks.min(1) } else { blanks };
                 let name = name.trim_ascii_end();
                 Field { name, value: value.get(blanks..).unwrap_or(b""), lines, junk: false }
             }
@@ -112,6 +115,9 @@ pub fn header_fields(header: &[u8], names: &[String], not: bool) -> Vec<u8> {
     for field in all.by_ref() {
         if names.iter().any(|name| field.is(name)) != not {
             out.extend_from_slice(field.lines);
+            if !not && !field.lines.ends_with(b"\n") {
+                out.extend_from_slice(b"\r\n");
+            }
         }
     }
     if not {

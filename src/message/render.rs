@@ -1,7 +1,7 @@
 //! BODYSTRUCTURE and BODY (RFC 9051 §7.5.2), written from the tree and the headers of its parts.
 //!
-//! MIME fields count only in a message that says it is MIME, by Mime-Version or Content-Type, and in everything inside
-//! another part.
+//! MIME fields count only in a message that says it is MIME, by Mime-Version or Content-Type, and in the parts of a
+//! multipart.
 
 use super::envelope::envelope_of_header;
 use super::header::{Field, fields, unfold};
@@ -16,6 +16,13 @@ const EMPTY_TEXT: &[u8] = b"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL N
 enum Form {
     Basic,
     Extended,
+}
+
+/// What a part stands in; the outermost is a message by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Message,
+    Multipart,
 }
 
 impl Structure {
@@ -36,19 +43,19 @@ impl Structure {
 
     fn rendered(&self, raw: &[u8], form: Form) -> Vec<u8> {
         let mut out = Vec::with_capacity(128 * self.parts.len());
-        self.render_part(&mut out, raw, 0, form);
+        self.render_part(&mut out, raw, (0, Inside::Message), form);
         out
     }
 
     // Recursive: no deeper than DEPTH_MAX of the parser.
-    fn render_part(&self, out: &mut Vec<u8>, raw: &[u8], index: usize, form: Form) {
-        let Some(part) = self.part(index) else { return };
-        let about = About::read(part, raw, index > 0);
+    fn render_part(&self, out: &mut Vec<u8>, raw: &[u8], at: (usize, Inside), form: Form) {
+        let Some(part) = self.part(at.0) else { return };
+        let about = About::read(part, raw, at.1);
         out.push(b'(');
         match part.kind {
             Kind::Multipart => {
                 for &child in &part.children {
-                    self.render_part(out, raw, child, form);
+                    self.render_part(out, raw, (child, Inside::Multipart), form);
                 }
                 if part.children.is_empty() {
                     out.extend_from_slice(EMPTY_TEXT);
@@ -69,7 +76,7 @@ impl Structure {
                 out.extend_from_slice(&envelope_of_header(header.unwrap_or(b"")));
                 out.push(b' ');
                 if let Some(child) = child {
-                    self.render_part(out, raw, child, form);
+                    self.render_part(out, raw, (child, Inside::Message), form);
                 }
                 out.push(b' ');
                 number(out, part.lines);
@@ -96,7 +103,7 @@ struct About<'a> {
 }
 
 impl<'a> About<'a> {
-    fn read(part: &Part, raw: &'a [u8], inside: bool) -> Self {
+    fn read(part: &Part, raw: &'a [u8], inside: Inside) -> Self {
         let header = raw.get(part.header.clone()).unwrap_or(b"");
         let content_type = part.content_type(raw);
         let mut about = Self {
@@ -109,7 +116,7 @@ impl<'a> About<'a> {
             language: None,
             location: None,
         };
-        let mut is_mime = inside;
+        let mut is_mime = inside == Inside::Multipart;
         let mut encoding = None;
         for field in fields(header) {
             is_mime |= field.is("Mime-Version") || field.is("Content-Type");

@@ -79,7 +79,8 @@ impl Part {
 
 /// Parses a message. Never fails; takes time linear in its length.
 pub fn parse(raw: &[u8]) -> Structure {
-    let mut parser = Parser { raw, structure: Structure { parts: Vec::new() }, open: Vec::new(), closed: 0, newlines: 0 };
+    let mut parser =
+        Parser { raw, structure: Structure { parts: Vec::new() }, open: Vec::new(), closed: 0, newlines: 0 };
     parser.open_part(None, 0);
     parser.run();
     parser.structure

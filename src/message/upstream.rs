@@ -100,7 +100,9 @@ impl UpstreamStructure {
 impl Body {
     fn about(&self) -> UpstreamPart<'_> {
         match self {
-            Self::Multipart { sub, .. } => UpstreamPart { main: b"multipart", sub: sub.text(), encoding: b"", size: None },
+            Self::Multipart { sub, .. } => {
+                UpstreamPart { main: b"multipart", sub: sub.text(), encoding: b"", size: None }
+            }
             Self::Single { fields, size, .. } => {
                 let text = |index: usize| fields.get(index).map(Node::text).unwrap_or(b"");
                 UpstreamPart { main: text(0), sub: text(1), encoding: text(5), size: Some(*size) }
@@ -331,9 +333,18 @@ mod tests {
         let deep = "(".repeat(100_000);
         let nested = format!("{}{}", "(".repeat(300), ")".repeat(300));
         for raw in [
-            "", "NIL", "()", "(NIL \"MIXED\")", "(\"text\" \"plain\")", "(\"attachment\")",
-            "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 5 1", "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 5 1) x",
-            "(\"text\" \"plain\" NIL NIL NIL {99}\r\n7bit)", "(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 5 NIL)", &deep, &nested,
+            "",
+            "NIL",
+            "()",
+            "(NIL \"MIXED\")",
+            "(\"text\" \"plain\")",
+            "(\"attachment\")",
+            "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 5 1",
+            "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 5 1) x",
+            "(\"text\" \"plain\" NIL NIL NIL {99}\r\n7bit)",
+            "(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 5 NIL)",
+            &deep,
+            &nested,
         ] {
             assert!(upstream_structure(raw.as_bytes()).is_none(), "{}", raw.get(..60).unwrap_or(raw));
         }
