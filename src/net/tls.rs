@@ -6,7 +6,7 @@
 //! It is either a leaf of the local authority (`ca`), or the user's own certificate, read again when its files change. A renewal that
 //! fails leaves the certificate in use alone and is said in the log; a start with a damaged file fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -133,6 +133,43 @@ pub fn renew(settings: &config::Tls) -> Result<Facts, CertError> {
     Ok(load(settings, Leaf::Replace, &names::found(), OffsetDateTime::now_utc())?.facts)
 }
 
+/// What stands in the files now; nothing is made, renewed or mended.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The local authority and its fingerprint; `None` with a certificate of the user's own.
+    pub authority: Option<(Facts, String)>,
+    /// The certificate the listeners show, and its fingerprint.
+    pub leaf: (Facts, String),
+    /// The file the leaf stands in.
+    pub leaf_file: PathBuf,
+}
+
+/// Reads the certificates without touching anything; `None` when there are none yet.
+pub fn inspect(settings: &config::Tls) -> Result<Option<Inspection>, CertError> {
+    let leaf_file = settings.own.as_ref().map_or_else(|| settings.dir.join("server.pem"), |own| own.cert_file.clone());
+    let authority = if settings.own.is_none() {
+        let Some(found) = read_facts(&settings.dir.join("ca.pem"))? else { return Ok(None) };
+        Some(found)
+    } else {
+        None
+    };
+    Ok(read_facts(&leaf_file)?.map(|leaf| Inspection { authority, leaf, leaf_file }))
+}
+
+fn read_facts(file: &Path) -> Result<Option<(Facts, String)>, CertError> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let pem = read_users(file)?;
+    let der = CertificateDer::from_pem_slice(&pem).ok();
+    let facts = der.and_then(|der| Some((Facts::of(&der)?, fingerprint_sha256(&der))));
+    facts.map(Some).ok_or_else(|| CertError::File {
+        file: file.to_owned(),
+        reason: "no certificate can be read from it".into(),
+        mend: "Put it back from a backup, or see `certs/README.md` on what may be deleted.".into(),
+    })
+}
+
 /// SHA-256 of a certificate in the usual notation, `AB:CD:…`.
 pub fn fingerprint_sha256(der: &[u8]) -> String {
     // The provider's own hash, reached through a suite that uses it: saves a second implementation of SHA-256.
@@ -239,7 +276,7 @@ fn read_users(file: &Path) -> Result<Vec<u8>, CertError> {
     std::fs::read(file).map_err(|e| CertError::File {
         file: file.to_owned(),
         reason: format!("it cannot be read: {e}"),
-        mend: "Check `tls.cert_file`, `tls.key_file` and the rights of the files.".into(),
+        mend: "Check the file's rights and the settings under [tls].".into(),
     })
 }
 
