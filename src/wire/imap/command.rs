@@ -300,9 +300,9 @@ pub enum SearchKey {
     /// Seconds.
     Older(u32),
     Younger(u32),
-    Not(Box<SearchKey>),
-    Or(Box<SearchKey>, Box<SearchKey>),
-    And(Vec<SearchKey>),
+    Not(Box<Self>),
+    Or(Box<Self>, Box<Self>),
+    And(Vec<Self>),
 }
 
 /// The part of APPEND in front of a message literal (RFC 9051 §6.3.12; RFC 3502 repeats flags, date and literal).
