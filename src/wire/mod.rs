@@ -1,2 +1,3 @@
-//! wire
+//! Bytes to types and back, both directions, without I/O and without a clock.
+
 pub mod imap;

@@ -1,2 +1,12 @@
-//! IMAP
+//! IMAP on the wire, both sides: framing, client commands, upstream responses, and the writer of hot responses.
+//!
+//! [`framer`] cuts bytes into messages.
+//! Nothing here waits, reads a clock or knows a session.
+
 pub mod command;
+pub mod framer;
+
+/// Whether these bytes are a tag a client may use (RFC 9051 `tag`: ASTRING-CHAR without `+`).
+pub(crate) fn is_tag(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_graphic() && !b"(){%*\"\\+".contains(b))
+}
