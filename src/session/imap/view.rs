@@ -11,7 +11,10 @@
 use std::sync::Arc;
 
 use crate::engine::Snapshot;
-use crate::model::{Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, Uid, UidSet};
+use crate::model::{
+    Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, Uid, UidSet,
+};
+use crate::wire::imap::command::Numbers;
 
 /// What the client knows of its mailbox.
 #[derive(Clone, Debug)]
@@ -102,18 +105,22 @@ impl View {
         self.highest
     }
 
-    /// The UIDs a set of a `UID` command names among those shown: `*` is the last one (RFC 9051 `seq-range`).
-    pub fn resolve_uids(&self, set: &SequenceSet) -> UidSet {
-        set.resolve(self.shown.last().map_or(0, |last| last.uid.0))
-    }
-
-    /// The UIDs a set of sequence numbers names. A number beyond the last is an error, and in an empty mailbox every set is,
-    /// as in Dovecot.
-    pub fn resolve_numbers(&self, set: &SequenceSet) -> Result<UidSet, BadNumber> {
-        if self.shown.is_empty() || set.largest_named() > self.shown.len() {
+    /// The UIDs a command's set names. In the UID form `*` is the last message (RFC 9051 `seq-range`) and UIDs that do not exist
+    /// are no error. A sequence number beyond the last is one, and in an empty mailbox every set of them is, as in Dovecot.
+    /// `saved` stands for `$`.
+    pub fn resolve(&self, numbers: &Numbers, saved: &UidSet) -> Result<UidSet, BadNumber> {
+        if numbers.uid || numbers.set.is_saved() {
+            return Ok(self.resolve_uids(&numbers.set, saved));
+        }
+        if self.shown.is_empty() || numbers.set.largest_named() > self.shown.len() {
             return Err(BadNumber);
         }
-        Ok(self.numbers_to_uids(&set.resolve(self.shown.len())))
+        Ok(self.numbers_to_uids(&numbers.set.resolve(self.shown.len())))
+    }
+
+    /// The same for a set that holds UIDs in any case.
+    pub fn resolve_uids(&self, set: &SequenceSet, saved: &UidSet) -> UidSet {
+        if set.is_saved() { saved.clone() } else { set.resolve(self.shown.last().map_or(0, |last| last.uid.0)) }
     }
 
     /// The UIDs at those sequence numbers, numbers beyond the last left out.

@@ -75,3 +75,8 @@ impl<L: Login> Session<L> {
         }
     }
 }
+
+/// The answer to a sequence number that the client cannot have heard of; Dovecot's words, which clients may know.
+fn bad_number(command: &str) -> Reply {
+    Reply::bad(format!("Error in IMAP command {command}: Invalid messageset"))
+}
