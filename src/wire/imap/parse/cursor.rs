@@ -109,6 +109,9 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn sequence(&mut self) -> Result<SequenceSet, Fault> {
+        if self.eat(b'$') {
+            return Ok(SequenceSet::saved());
+        }
         let text = self.set_text();
         SequenceSet::parse(text).map_or_else(|| fault("malformed or too long set of numbers"), Ok)
     }
