@@ -1,7 +1,7 @@
 //! The configured accounts, each with its cache, its upstream pool and its counts.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use super::status::AccountStatus;
 use super::{STORE_THREADS, StartError, cache_dir};
 use crate::config::{self, Config, Prefetch};
 use crate::engine::{self, Account};
-use crate::metrics::Metrics;
+use crate::metrics::{AccountMetrics, Held, Login, Metrics};
 use crate::net::Target;
+use crate::provider::Quirk;
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{self, Credentials, Meter, Outcome, Pool};
 
@@ -32,8 +33,8 @@ pub(super) struct Running {
 
 /// What the account's sessions spent.
 struct Counts {
-    metrics: Metrics,
-    label: String,
+    metrics: AccountMetrics,
+    connected: Mutex<Vec<Held>>,
     received: AtomicU64,
     sent: AtomicU64,
     open: AtomicUsize,
@@ -42,27 +43,32 @@ struct Counts {
 impl Meter for Counts {
     fn received(&self, octets: u64) {
         self.received.fetch_add(octets, Ordering::Relaxed);
-        self.metrics.upstream_received(&self.label, octets);
+        self.metrics.received(octets);
     }
 
     fn sent(&self, octets: u64) {
         self.sent.fetch_add(octets, Ordering::Relaxed);
-        self.metrics.upstream_sent(&self.label, octets);
+        self.metrics.sent(octets);
     }
 
     fn login(&self, outcome: Outcome) {
-        self.metrics.upstream_login(&self.label, outcome.as_str());
+        self.metrics.login(match outcome {
+            Outcome::Ok => Login::Ok,
+            Outcome::Refused | Outcome::Limited => Login::Refused,
+            Outcome::Failed => Login::Failed,
+        });
     }
 
     fn connections(&self, open: usize) {
         self.open.store(open, Ordering::Relaxed);
-        self.metrics.upstream_connections(&self.label, open as i64);
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.resize_with(open, || self.metrics.connection());
     }
 }
 
 /// Opens every account; all that is wrong is told at once.
 pub(super) async fn start_all(config: &Config, metrics: &Metrics) -> Result<Vec<Running>, StartError> {
-    let threads = StorePool::new(STORE_THREADS).map_err(|error| StartError(vec![error.to_string()]))?;
+    let threads = StorePool::new(STORE_THREADS);
     let mut running = Vec::new();
     let mut faults = Vec::new();
     for account in &config.accounts {
@@ -97,8 +103,8 @@ async fn start(
     let password = password.resolve().await.map_err(|error| format!("the provider's password: {error}"))?;
     let store = open_store(&cache_dir(&config.data_dir, &account.address)).await?;
     let counts = Arc::new(Counts {
-        metrics: metrics.clone(),
-        label: account.address.clone(),
+        metrics: metrics.account(&account.address),
+        connected: Mutex::default(),
         received: AtomicU64::new(0),
         sent: AtomicU64::new(0),
         open: AtomicUsize::new(0),
@@ -157,8 +163,17 @@ async fn open_store(dir: &Path) -> Result<Store, String> {
 
 fn quirks(account: &config::Account) -> upstream::Quirks {
     let Some(preset) = account.provider else { return upstream::Quirks::default() };
-    let _ = preset;
-    upstream::Quirks::default()
+    let broken = [(Quirk::QresyncBroken, "QRESYNC"), (Quirk::NoImap4rev2, "IMAP4REV2"), (Quirk::NoSaslIr, "SASL-IR")];
+    upstream::Quirks {
+        line_limit: preset.command_line_max.map(|limit| limit as usize),
+        hidden_capabilities: broken
+            .into_iter()
+            .filter(|(quirk, _)| preset.has(*quirk))
+            .map(|(_, capability)| capability.to_owned())
+            .collect(),
+        single_moves: preset.has(Quirk::MoveOneAtATime) || preset.has(Quirk::CopyuidUnreliable),
+        idle_renew: preset.idle_renew(),
+    }
 }
 
 impl Running {
@@ -181,7 +196,15 @@ impl Running {
         self.store.disk_bytes()
     }
 
-    pub(super) fn refresh_metrics(&self) {}
+    /// Brings up to date what is only counted when somebody asks.
+    pub(super) fn refresh_metrics(&self) {
+        let metrics = &self.counts.metrics;
+        metrics.set_download(self.counts.received.load(Ordering::Relaxed), self.limits.download_per_day);
+        metrics.set_upload(self.counts.sent.load(Ordering::Relaxed), self.limits.upload_per_day);
+        if let Some(lag) = self.account.upstream_seen() {
+            metrics.set_sync_lag(lag);
+        }
+    }
 
     pub(super) fn kick(&self) {
         self.pool.kick();

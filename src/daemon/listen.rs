@@ -1,11 +1,12 @@
 //! The IMAP listeners: from an accepted connection to a session's task.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::{Config, PlaintextLogin};
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics, Protocol};
 use crate::net::listener::{self, Gate};
 use crate::session::imap::{Accepted, Observer, Server, serve};
 
@@ -14,7 +15,11 @@ use super::{Daemon, StartError};
 
 /// Binds `listen.imap` and `listen.imaps` and serves them; the addresses really bound.
 pub(super) fn imap(daemon: &Daemon, config: &Config, logins: Logins) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
-    let observer: Arc<dyn Observer> = Arc::new(Observed(daemon.shared.metrics.clone()));
+    let observer: Arc<dyn Observer> = Arc::new(Observed {
+        metrics: daemon.shared.metrics.clone(),
+        held: Mutex::default(),
+        sessions: Arc::clone(&daemon.shared.sessions),
+    });
     let server = Arc::new(Server::new(logins, Some(daemon.tls.server_config()), observer, "mailweir ready"));
     let gate = Arc::new(Gate::default());
     let mut faults = Vec::new();
@@ -58,19 +63,25 @@ fn lets(policy: &PlaintextLogin, peer: IpAddr) -> bool {
     }
 }
 
-struct Observed(Metrics);
+struct Observed {
+    metrics: Metrics,
+    held: Mutex<Vec<Held>>,
+    sessions: Arc<AtomicU64>,
+}
 
 impl Observer for Observed {
     fn session_opened(&self) {
-        self.0.session_opened("imap");
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(self.metrics.session(Protocol::Imap));
     }
 
     fn session_closed(&self) {
-        self.0.session_closed("imap");
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).pop();
     }
 
     fn command(&self, name: &'static str, outcome: &'static str, took: Duration) {
-        self.0.command("imap", name, outcome, took);
+        self.metrics.command(Protocol::Imap, name, outcome, took);
     }
 }
 

@@ -13,6 +13,7 @@ pub mod status;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::net::tls::TlsIdentity;
 
 use accounts::Running;
+pub(crate) use lock::DataDirLock;
 use status::Status;
 
 /// How long sessions and accounts may take to end.
@@ -41,13 +43,15 @@ pub struct Daemon {
     tasks: TaskTracker,
     stop: CancellationToken,
     stop_watch: watch::Sender<bool>,
-    _lock: lock::DataDirLock,
+    _lock: DataDirLock,
 }
 
 /// What the status server sees too.
 struct Shared {
     accounts: Vec<Running>,
     metrics: Metrics,
+    /// Client connections open now.
+    sessions: Arc<AtomicU64>,
     started: Instant,
 }
 
@@ -56,23 +60,14 @@ struct Shared {
 #[error("{}", .0.join("\n"))]
 pub struct StartError(pub Vec<String>);
 
-impl<T: ToString> From<T> for StartError
-where
-    T: Into<Box<dyn std::error::Error>>,
-{
-    fn from(error: T) -> Self {
-        Self(vec![error.to_string()])
-    }
-}
-
 impl Daemon {
     /// Opens the data directory, the certificates, the accounts and the listeners.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let lock = lock::DataDirLock::take(&config.data_dir).map_err(|words| StartError(vec![words]))?;
+        let lock = DataDirLock::take(&config.data_dir).map_err(|words| StartError(vec![words]))?;
         let tls = Arc::new(TlsIdentity::open(&config.tls).map_err(|error| StartError(vec![error.to_string()]))?);
         let metrics = Metrics::default();
         let accounts = accounts::start_all(&config, &metrics).await?;
-        let shared = Arc::new(Shared { accounts, metrics: metrics.clone(), started: Instant::now() });
+        let shared = Arc::new(Shared { accounts, metrics, sessions: Arc::default(), started: Instant::now() });
         let mut daemon = Self {
             shared: Arc::clone(&shared),
             tls: Arc::clone(&tls),
@@ -151,7 +146,7 @@ impl http::Source for Shared {
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            sessions: self.metrics.open_sessions(),
+            sessions: self.sessions.load(Ordering::Relaxed),
             cache_bytes: self.accounts.iter().map(Running::cache_bytes).sum(),
             accounts: self.accounts.iter().map(Running::status).collect(),
         }
@@ -159,12 +154,13 @@ impl http::Source for Shared {
 
     fn metrics(&self) -> String {
         self.accounts.iter().for_each(Running::refresh_metrics);
+        self.metrics.set_cache_bytes(self.accounts.iter().map(Running::cache_bytes).sum());
         self.metrics.encode()
     }
 }
 
 /// Where an account's cache lives: a directory of its own, named after the address with anything unusual escaped.
-fn cache_dir(data_dir: &std::path::Path, address: &str) -> PathBuf {
+pub(crate) fn cache_dir(data_dir: &std::path::Path, address: &str) -> PathBuf {
     let mut name = String::new();
     for byte in address.to_ascii_lowercase().bytes() {
         if byte.is_ascii_alphanumeric() || b"@.-_+".contains(&byte) {

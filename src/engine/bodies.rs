@@ -332,7 +332,7 @@ impl Inner {
         }
         let missing: Vec<Uid> =
             uids.iter().zip(&found).filter(|(_, body)| body.is_none()).map(|(uid, _)| *uid).collect();
-        self.metrics.body_reads(BodyRead::Hit, (uids.len() - missing.len()) as u64);
+        (missing.len()..uids.len()).for_each(|_| self.metrics.body_read(BodyRead::Hit));
         let mut flights: HashMap<Uid, Arc<Flight>> = self.fly(state, &missing, class).into_iter().collect();
         let sources = uids.into_iter().zip(found).map(|(uid, body)| {
             let source = match (body, flights.remove(&uid)) {
@@ -359,7 +359,7 @@ impl Inner {
             let key = state.body_key(&snapshot, *uid);
             let flight = match flights.get(&key) {
                 Some(flight) => {
-                    self.metrics.body_reads(BodyRead::Joined, 1);
+                    self.metrics.body_read(BodyRead::Joined);
                     Arc::clone(flight)
                 }
                 None => {
@@ -394,7 +394,7 @@ impl Inner {
         }
         if let Err(error) = &done {
             debug!(account = %self.label(), mailbox = %state.name, %error, "bodies could not be fetched");
-            self.metrics.body_reads(BodyRead::Refused, begun.len() as u64);
+            begun.iter().for_each(|_| self.metrics.body_read(BodyRead::Refused));
         }
         // What upstream said OK to and did not send is gone, or cannot be had.
         let missing = match done {
@@ -480,7 +480,7 @@ impl Inner {
                         continue;
                     }
                     if let Some((key, flight)) = begun.remove(&uid) {
-                        self.metrics.body_reads(BodyRead::Filled, 1);
+                        self.metrics.body_read(BodyRead::Filled);
                         self.keep(key, &flight).await;
                         flight.end(Ok(()));
                         self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);

@@ -261,7 +261,6 @@ impl Inner {
     async fn hold_size(self: Arc<Self>) {
         loop {
             let used = self.disk(|store| Ok(store.disk_bytes())).await.unwrap_or(0);
-            self.metrics.cache_bytes(self.label(), used);
             let limit = self.options.cache_size;
             if used > limit {
                 let target = limit / LOW_WATER.1 * LOW_WATER.0;

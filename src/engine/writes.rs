@@ -58,12 +58,12 @@ impl Inner {
             return Err(Error::Gone);
         }
         let mut lease = self.pool.lease(class, Some(&state.name)).await?;
-        let mut selected = lease.select(&state.name, None).await;
+        let mut selected = lease.select(&state.name).await;
         if matches!(selected, Err(upstream::Error::Lost { .. })) {
             // A session that died in the pool: nothing was asked of it yet, so another one is as good.
             drop(lease);
             lease = self.pool.lease(class, Some(&state.name)).await?;
-            selected = lease.select(&state.name, None).await;
+            selected = lease.select(&state.name).await;
         }
         let mut selected = selected?;
         if selected.uid_validity != snapshot.uid_validity {
