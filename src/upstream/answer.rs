@@ -77,8 +77,8 @@ impl Code {
 /// One message of the provider.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// `+` and what follows.
-    Continue(Bytes),
+    /// `+`; what follows it says nothing to us.
+    Continue,
     Tagged(String, Status),
     Bye(Status),
     Data(Data),
@@ -144,7 +144,7 @@ impl Answer {
             text: text.into_owned(),
         };
         let data = match wire::response(&message) {
-            Response::Continue(words) => return Self::Continue(message.slice_ref(words)),
+            Response::Continue(_) => return Self::Continue,
             Response::Tagged { tag, status: how, code, text } => {
                 return Self::Tagged(tag.to_owned(), status(kind(how), code, text));
             }

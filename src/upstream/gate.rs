@@ -76,7 +76,7 @@ impl Wait {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct GateState {
+pub(super) struct GateState {
     connecting: Option<Wait>,
     speaking: Option<Wait>,
     lowered: Option<(usize, Instant)>,
@@ -88,18 +88,18 @@ pub struct GateState {
 
 impl GateState {
     /// Why no connection may be opened now.
-    pub fn may_connect(&mut self, now: Instant) -> Result<(), Error> {
+    pub(super) fn may_connect(&mut self, now: Instant) -> Result<(), Error> {
         self.may_speak(now)?;
         still(&mut self.connecting, now)
     }
 
     /// Why nothing may be said now, on no session.
-    pub fn may_speak(&mut self, now: Instant) -> Result<(), Error> {
+    pub(super) fn may_speak(&mut self, now: Instant) -> Result<(), Error> {
         still(&mut self.speaking, now)
     }
 
     /// How many sessions may be open, of `configured`.
-    pub fn maximum(&mut self, configured: usize, now: Instant) -> usize {
+    pub(super) fn maximum(&mut self, configured: usize, now: Instant) -> usize {
         if self.lowered.is_some_and(|(_, until)| until <= now) {
             self.lowered = None;
         }
@@ -108,20 +108,20 @@ impl GateState {
     }
 
     /// Login succeeded. Failures are forgotten only by [`Self::settled`].
-    pub fn connected(&mut self) {
+    pub(super) fn connected(&mut self) {
         self.connecting = None;
         self.refusals = 0;
     }
 
     /// A session has lived long enough, or works.
-    pub fn settled(&mut self, age: Duration) {
+    pub(super) fn settled(&mut self, age: Duration) {
         if age >= YOUNG {
             (self.failures, self.bandwidth) = (0, 0);
         }
     }
 
     /// A connection could not be opened or logged in. `others`: sessions of ours that are open.
-    pub fn connect_failed(&mut self, meaning: Meaning, reason: &str, others: usize, now: Instant, jitter: f64) {
+    pub(super) fn connect_failed(&mut self, meaning: Meaning, reason: &str, others: usize, now: Instant, jitter: f64) {
         self.failures = self.failures.saturating_add(1);
         let usual = backoff(self.failures, jitter);
         let wait = match meaning {
@@ -148,7 +148,7 @@ impl GateState {
     }
 
     /// A session ended that we did not close, `age` after its login.
-    pub fn lost(&mut self, age: Duration, reason: &str, now: Instant, jitter: f64) {
+    pub(super) fn lost(&mut self, age: Duration, reason: &str, now: Instant, jitter: f64) {
         if age >= YOUNG {
             return self.settled(age);
         }
@@ -161,7 +161,7 @@ impl GateState {
     }
 
     /// The provider said, at any place, that it is too much. Gives the wait.
-    pub fn slow_down(&mut self, meaning: Meaning, reason: &str, now: Instant, jitter: f64) {
+    pub(super) fn slow_down(&mut self, meaning: Meaning, reason: &str, now: Instant, jitter: f64) {
         let wait = match meaning {
             Meaning::Throttled(Some(told)) => told.max(SHORTEST),
             Meaning::Throttled(None) => THROTTLED_WAIT.max(backoff(self.failures, jitter)),
@@ -175,7 +175,7 @@ impl GateState {
     }
 
     /// Ends the waits: the network came back, or the user asks. What the provider asked for is overridden once a minute at most.
-    pub fn kick(&mut self, now: Instant) {
+    pub(super) fn kick(&mut self, now: Instant) {
         let may_override = self.kicked.is_none_or(|at| now.saturating_duration_since(at) >= KICK_SPACING);
         let mut overridden = false;
         for wait in [&mut self.connecting, &mut self.speaking] {
@@ -211,18 +211,18 @@ fn step(ladder: &[Duration; 4], times: usize) -> Duration {
 
 /// The gate of one account.
 #[derive(Debug, Default)]
-pub struct Gate(Mutex<GateState>);
+pub(super) struct Gate(Mutex<GateState>);
 
 impl Gate {
     /// The state; held for moments only, never across an await.
-    pub fn lock(&self) -> MutexGuard<'_, GateState> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, GateState> {
         // Nothing that can panic runs under the lock; if it did, the state would still be whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A random number from 0 to 1 for [`backoff`].
-pub fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     rand::random()
 }
 

@@ -12,14 +12,14 @@ const MAX_QUOTED: usize = 1024;
 
 /// A part of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum Part {
     Text(Vec<u8>),
     Literal(Bytes),
 }
 
 /// A command without tag and final CRLF. `Debug` shows no contents: a LOGIN is a command too (Law 12).
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Line {
+pub(super) struct Line {
     parts: Vec<Part>,
 }
 
@@ -31,18 +31,18 @@ impl std::fmt::Debug for Line {
 
 impl Line {
     /// Begins with `text`, which is ours and not checked.
-    pub fn new(text: impl AsRef<str>) -> Self {
+    pub(super) fn new(text: impl AsRef<str>) -> Self {
         Self::default().text(text)
     }
 
     /// Adds text of ours: words, numbers, sets, flags.
-    pub fn text(mut self, text: impl AsRef<str>) -> Self {
+    pub(super) fn text(mut self, text: impl AsRef<str>) -> Self {
         self.push(text.as_ref().as_bytes());
         self
     }
 
     /// Adds a string: quoted if it can be, else a literal.
-    pub fn string(mut self, string: &[u8]) -> Self {
+    pub(super) fn string(mut self, string: &[u8]) -> Self {
         let quotable = string.len() <= MAX_QUOTED && string.iter().all(|b| (b' '..=b'~').contains(b));
         if !quotable {
             return self.literal(Bytes::copy_from_slice(string));
@@ -61,13 +61,13 @@ impl Line {
     }
 
     /// Adds a literal.
-    pub fn literal(mut self, bytes: Bytes) -> Self {
+    pub(super) fn literal(mut self, bytes: Bytes) -> Self {
         self.parts.push(Part::Literal(bytes));
         self
     }
 
     /// A program that may hold literals in the form `{n}` CRLF bytes, as a client's SEARCH does; nothing when it is malformed.
-    pub fn program(mut self, program: &[u8]) -> Option<Self> {
+    pub(super) fn program(mut self, program: &[u8]) -> Option<Self> {
         let mut rest = program;
         loop {
             let Some(end) = memchr::memmem::find(rest, b"\r\n") else {
@@ -94,7 +94,7 @@ impl Line {
     }
 
     /// The command's first two words at most, for logs.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let Some(Part::Text(text)) = self.parts.first() else { return String::new() };
         let mut words = text.split(|b| *b == b' ');
         let first = words.next().unwrap_or_default();
@@ -103,12 +103,12 @@ impl Line {
     }
 
     /// The parts in order.
-    pub fn parts(&self) -> &[Part] {
+    pub(super) fn parts(&self) -> &[Part] {
         &self.parts
     }
 
     /// Whether sending has to stop for a `+` from upstream.
-    pub fn waits(&self, caps: &Caps) -> bool {
+    pub(super) fn waits(&self, caps: &Caps) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Literal(bytes) if !caps.may_send_without_asking(bytes.len())))
     }
 

@@ -238,10 +238,11 @@ impl Shared {
     /// Gives a parked session to the waiter; false if there was none to give or nobody to take it.
     fn grant(self: &Arc<Self>, state: &mut State, id: u64) -> bool {
         let Some(at) = state.waiting.iter().position(|waiter| waiter.party.id == id) else { return false };
-        let Some(session) = state.take_parked(state.waiting.get(at).and_then(|waiter| waiter.mailbox.as_deref())) else {
+        if state.parked.is_empty() {
             return false;
-        };
+        }
         let waiter = state.waiting.remove(at);
+        let Some(session) = state.take_parked(waiter.mailbox.as_deref()) else { return false };
         let (wanted, hears) = watch::channel(false);
         let lease = Lease { session, id, wanted: hears, shared: Arc::clone(self) };
         state.leased.push(Leased { party: waiter.party, wanted });

@@ -12,14 +12,14 @@ use super::types::Class;
 
 /// A lease or somebody who waits for one, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Party {
+pub(super) struct Party {
     pub id: u64,
     pub class: Class,
 }
 
 /// What the pool has.
 #[derive(Clone, Copy, Debug)]
-pub struct Holdings<'a> {
+pub(super) struct Holdings<'a> {
     /// Sessions in nobody's hands.
     pub parked: usize,
     /// Connections being opened or checked: they will be parked soon.
@@ -32,7 +32,7 @@ pub struct Holdings<'a> {
 
 /// What to do about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Waiters to be given a parked session, in this order.
     pub grant: Vec<u64>,
     /// Connections to open.
@@ -42,7 +42,7 @@ pub struct Plan {
 }
 
 /// See the module.
-pub fn plan(holdings: Holdings<'_>) -> Plan {
+pub(super) fn plan(holdings: Holdings<'_>) -> Plan {
     let mut plan = Plan::default();
     let share = holdings.maximum.saturating_sub(1).max(1);
     let count = |background: bool| {

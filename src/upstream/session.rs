@@ -74,7 +74,6 @@ pub(super) struct Idling {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Done {
     pub code: Option<Code>,
-    pub text: String,
 }
 
 /// What comes back from the taker of untagged data: what it did not want.
@@ -404,7 +403,7 @@ impl Session {
             self.hear();
         }
         if self.link.is_none() {
-            let Fault::Lost(reason) | Fault::Protocol(reason) = self.already_lost();
+            let (Fault::Lost(reason) | Fault::Protocol(reason)) = self.already_lost();
             return Err(Error::Lost { reason, sent: false });
         }
         self.gate.lock().may_speak(Instant::now())?;
@@ -471,6 +470,19 @@ impl Session {
         line: Line,
         take: Take<'_>,
     ) -> Result<Option<Result<Done, Error>>, Fault> {
+        match self.send_for_status(tag, line, take).await? {
+            None => Ok(None),
+            Some(status) => self.outcome(status).map(Some),
+        }
+    }
+
+    /// The same, giving the bare status line.
+    pub(super) async fn send_for_status(
+        &mut self,
+        tag: &str,
+        line: Line,
+        take: Take<'_>,
+    ) -> Result<Option<Status>, Fault> {
         debug!(account = %self.label, tag, command = %line.name(), "send");
         self.queue(tag.as_bytes());
         self.queue(b" ");
@@ -486,8 +498,8 @@ impl Session {
             self.queue(format!("{{{}{}}}\r\n", literal.len(), if unasked { "+" } else { "" }).as_bytes());
             if !unasked {
                 self.flush().await?;
-                if let Some(outcome) = self.wait_to_go_on(tag, take).await? {
-                    return Ok(Some(outcome));
+                if let Some(status) = self.wait_to_go_on(tag, take).await? {
+                    return Ok(Some(status));
                 }
             }
             self.write_literal(literal).await?;
@@ -502,15 +514,11 @@ impl Session {
     }
 
     /// Waits for `+`; or gives the command's tagged answer, whatever it is, and then no literal may be sent.
-    pub(super) async fn wait_to_go_on(
-        &mut self,
-        tag: &str,
-        take: Take<'_>,
-    ) -> Result<Option<Result<Done, Error>>, Fault> {
+    async fn wait_to_go_on(&mut self, tag: &str, take: Take<'_>) -> Result<Option<Status>, Fault> {
         loop {
             match self.next_answer(Some(READ_TIMEOUT)).await? {
-                Answer::Continue(_) => return Ok(None),
-                Answer::Tagged(answered, status) if answered == tag => return Ok(Some(self.outcome(status)?)),
+                Answer::Continue => return Ok(None),
+                Answer::Tagged(answered, status) if answered == tag => return Ok(Some(status)),
                 other => self.untagged(other, take)?,
             }
         }
@@ -572,7 +580,7 @@ impl Session {
             }
             Answer::Bye(status) => return Err(Fault::Lost(self.farewell(&status))),
             // A `+` nobody asked for and answers to nothing: harmless, and servers do send them.
-            Answer::Continue(_) | Answer::Tagged(..) => {
+            Answer::Continue | Answer::Tagged(..) => {
                 debug!(account = %self.label, "an answer to nothing");
             }
         }
@@ -598,7 +606,7 @@ impl Session {
     /// A tagged answer as an outcome. Words that concern the account are told to the gate.
     pub(super) fn outcome(&mut self, status: Status) -> Result<Result<Done, Error>, Fault> {
         let bad = match status.kind {
-            Kind::Ok => return Ok(Ok(Done { code: status.code, text: status.text })),
+            Kind::Ok => return Ok(Ok(Done { code: status.code })),
             Kind::No => false,
             Kind::Bad => true,
         };
@@ -626,7 +634,7 @@ impl Session {
             let heard = self.next_answer(None).now_or_never();
             let outcome = match heard {
                 None => return,
-                Some(Ok(Answer::Continue(_))) => {
+                Some(Ok(Answer::Continue)) => {
                     if let Some(idling) = &mut self.idling {
                         idling.confirmed = true;
                     }
@@ -668,7 +676,7 @@ impl Session {
     /// An answer while IDLE is under way.
     pub(super) fn idle_answer(&mut self, answer: Answer) -> Result<(), Fault> {
         match (answer, &mut self.idling) {
-            (Answer::Continue(_), Some(idling)) => idling.confirmed = true,
+            (Answer::Continue, Some(idling)) => idling.confirmed = true,
             (Answer::Tagged(tag, _), Some(idling)) if idling.tag == tag => {
                 self.idling = None;
                 self.used = Instant::now();
