@@ -64,7 +64,7 @@ impl<'a> Faults<'a> {
         if list.is_empty() {
             return Ok(self.warnings.into_inner());
         }
-        list.sort_by(|a, b| a.line.cmp(&b.line));
+        list.sort_by_key(|fault| fault.line);
         Err(list)
     }
 

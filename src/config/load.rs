@@ -105,7 +105,7 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 fn read_root(path: &Path, root: &Table<'_>) -> Config {
     root.allow(&schema::ROOT);
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = path.parent().unwrap_or(path);
     let data_dir = root.word("data_dir").map(|at| dir.join(at.value)).or_else(|| {
         let platform = etcetera::choose_base_strategy().ok().map(|base| base.data_dir().join("mailweir"));
         if platform.is_none() && !root.has("data_dir") {

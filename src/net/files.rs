@@ -33,7 +33,7 @@ fn write_then_rename(temporary: &Path, path: &Path, content: &[u8], access: Acce
     file.sync_all()?;
     drop(file);
     std::fs::rename(temporary, path)?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 fn temporary_name(path: &Path) -> PathBuf {

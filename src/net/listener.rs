@@ -7,7 +7,6 @@
 //! The loop knows no protocol: it hands a [`Stream`] on and accepts the next. It ends when told to, and at no error.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -94,7 +93,7 @@ fn bind_error(key: &str, address: SocketAddr, e: &io::Error) -> BindError {
 pub struct Gate {
     places: Arc<Semaphore>,
     per_peer: usize,
-    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    peers: Peers,
 }
 
 impl Default for Gate {
@@ -106,7 +105,7 @@ impl Default for Gate {
 impl Gate {
     /// Room for `total` connections, of which one peer may hold `per_peer`.
     pub fn new(total: usize, per_peer: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(total)), per_peer, peers: Arc::default() }
+        Self { places: Arc::new(Semaphore::new(total)), per_peer, peers: Peers::default() }
     }
 
     /// Waits for a place. `None` never happens while the gate lives: its semaphore is not closed.
@@ -118,16 +117,37 @@ impl Gate {
     /// can connect from here has nobody to lock out but himself.
     fn admit(&self, peer: IpAddr, place: OwnedSemaphorePermit) -> Option<Ticket> {
         let peer = shared_by(peer);
-        let counted = !peer.is_loopback();
-        if counted {
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = peers.entry(peer).or_default();
-            if *held >= self.per_peer {
-                return None;
-            }
-            *held += 1;
+        if peer.is_loopback() {
+            return Some(Ticket { _place: place, peer: None });
         }
-        Some(Ticket { _place: place, peer: counted.then(|| (peer, Arc::clone(&self.peers))) })
+        self.peers.enter(peer, self.per_peer).then(|| Ticket { _place: place, peer: Some((peer, self.peers.clone())) })
+    }
+}
+
+/// How many connections each peer holds. Bounded by the places: it has only peers that are connected.
+#[derive(Clone, Debug, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Peers {
+    /// Counts one more for `peer`, unless it has `limit` already.
+    fn enter(&self, peer: IpAddr, limit: usize) -> bool {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = peers.get(&peer).copied().unwrap_or_default();
+        let fits = held < limit;
+        if fits {
+            peers.insert(peer, held + 1);
+        }
+        fits
+    }
+
+    fn leave(&self, peer: IpAddr) {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match peers.get_mut(&peer) {
+            Some(held) if *held > 1 => *held -= 1,
+            _ => {
+                peers.remove(&peer);
+            }
+        }
     }
 }
 
@@ -140,27 +160,17 @@ fn shared_by(peer: IpAddr) -> IpAddr {
 }
 
 /// A place held by one connection; dropping it gives the place back.
+#[derive(Debug)]
 pub struct Ticket {
     _place: OwnedSemaphorePermit,
-    peer: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").finish_non_exhaustive()
-    }
+    /// `None`: not counted.
+    peer: Option<(IpAddr, Peers)>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let Some((peer, peers)) = &self.peer else { return };
-        let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = peers.get_mut(peer) {
-            *held -= 1;
-            if *held == 0 {
-                // The map holds only peers that are connected, so it is bounded by the places.
-                peers.remove(peer);
-            }
+        if let Some((peer, peers)) = &self.peer {
+            peers.leave(*peer);
         }
     }
 }
@@ -278,7 +288,7 @@ mod tests {
         let own: Vec<_> = [admit("127.0.0.1").await, admit("127.0.0.1").await, admit("127.0.0.1").await].into();
         assert!(own.iter().all(Option::is_some));
         drop((own, _a, _b, _second));
-        assert!(gate.peers.lock().unwrap().is_empty() && gate.places.available_permits() == 10);
+        assert!(gate.peers.0.lock().unwrap().is_empty() && gate.places.available_permits() == 10);
     }
 
     #[tokio::test]
