@@ -86,18 +86,18 @@ struct ByCommand {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByAccount {
-    account: Arc<str>,
+    account: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByLogin {
-    account: Arc<str>,
+    account: String,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByDirection {
-    account: Arc<str>,
+    account: String,
     direction: &'static str,
 }
 
@@ -204,16 +204,15 @@ impl Metrics {
 
     /// The handles of an account, by the name it has in the configuration.
     pub fn account(&self, account: &str) -> AccountMetrics {
-        let account: Arc<str> = account.into();
+        let account = account.to_owned();
         let all = &self.all;
-        let by = || ByAccount { account: Arc::clone(&account) };
+        let by = || ByAccount { account: account.clone() };
         let budget = |family: &Family<ByDirection, Gauge>| {
-            DIRECTIONS.map(|direction| gauge(family, ByDirection { account: Arc::clone(&account), direction }))
+            DIRECTIONS.map(|direction| gauge(family, ByDirection { account: account.clone(), direction }))
         };
         AccountMetrics {
             connections: gauge(&all.upstream_connections, by()),
-            logins: LOGINS
-                .map(|outcome| counter(&all.upstream_logins, ByLogin { account: Arc::clone(&account), outcome })),
+            logins: LOGINS.map(|outcome| counter(&all.upstream_logins, ByLogin { account: account.clone(), outcome })),
             received: counter(&all.upstream_received_bytes, by()),
             sent: counter(&all.upstream_sent_bytes, by()),
             used: budget(&all.budget_used_bytes),
@@ -224,17 +223,17 @@ impl Metrics {
 
     /// Forgets an account that has left the configuration.
     pub fn remove_account(&self, account: &str) {
-        let account: Arc<str> = account.into();
-        let by = ByAccount { account: Arc::clone(&account) };
+        let account = account.to_owned();
+        let by = ByAccount { account: account.clone() };
         self.all.upstream_connections.remove(&by);
         self.all.upstream_received_bytes.remove(&by);
         self.all.upstream_sent_bytes.remove(&by);
         self.all.sync_lag_seconds.remove(&by);
         for outcome in LOGINS {
-            self.all.upstream_logins.remove(&ByLogin { account: Arc::clone(&account), outcome });
+            self.all.upstream_logins.remove(&ByLogin { account: account.clone(), outcome });
         }
         for direction in DIRECTIONS {
-            let by = ByDirection { account: Arc::clone(&account), direction };
+            let by = ByDirection { account: account.clone(), direction };
             self.all.budget_used_bytes.remove(&by);
             self.all.budget_limit_bytes.remove(&by);
         }

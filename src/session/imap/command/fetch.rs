@@ -219,10 +219,13 @@ impl Job {
         let mut reads = self.plan.body.then(|| mailbox.read(targets.iter().map(|(_, uid)| *uid).collect()));
         let want = self.plan.want;
         let summarised = want != Want::default();
-        let mut batches = stream::iter(targets.chunks(SUMMARY_BATCH))
+        // Owned through and through: a stream of borrowing futures cannot be shown to be `Send` where sessions are spawned.
+        let batches: Vec<Vec<(u32, Uid)>> = targets.chunks(SUMMARY_BATCH).map(<[_]>::to_vec).collect();
+        let mut batches = stream::iter(batches)
             .map(|batch| {
-                let uids: Vec<Uid> = batch.iter().map(|(_, uid)| *uid).collect();
+                let mailbox = mailbox.clone();
                 async move {
+                    let uids: Vec<Uid> = batch.iter().map(|(_, uid)| *uid).collect();
                     let summaries = if summarised { mailbox.summaries(&uids, want).await } else { Vec::new() };
                     (batch, summaries)
                 }
@@ -230,7 +233,7 @@ impl Job {
             .buffered(BATCHES_AHEAD);
         while let Some((batch, summaries)) = io.wait(batches.next()).await? {
             let mut summaries = summaries.into_iter();
-            for (index, uid) in batch {
+            for (index, uid) in &batch {
                 let summary = if summarised { Some(summaries.next()) } else { None };
                 let body = match &mut reads {
                     Some(reads) => Some(io.wait(reads.next()).await?),
