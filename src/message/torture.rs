@@ -90,7 +90,7 @@ fn check(raw: &[u8], what: &str) {
         assert!(part.header.end <= part.body.start, "{what}: {part:?}");
         let newlines = memchr::memchr_iter(b'\n', &raw[part.body.clone()]).count();
         assert_eq!(part.lines, newlines, "{what}: {part:?}");
-        assert_eq!(part.children.len() == 1, part.kind == Kind::Message || part.children.len() == 1, "{what}");
+        assert!(part.kind != Kind::Message || part.children.len() == 1, "{what}");
         assert!(part.kind != Kind::Leaf || part.children.is_empty(), "{what}");
         let mut from = part.body.start;
         for &child in &part.children {
@@ -140,7 +140,7 @@ fn large_hostile_messages_finish() {
     const MANY: usize = 10_000;
     let mut nested = String::new();
     for level in 0..MANY {
-        write!(nested, "Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n").unwrap();
+        write!(nested, "Content-Type: multipart/mixed; boundary=b{level}x\r\n\r\n--b{level}x\r\n").unwrap();
     }
     let mut messages = String::new();
     for _ in 0..MANY {
@@ -192,7 +192,7 @@ fn limits_hold() {
     assert_eq!(structure.part_count(), 10_000);
     let mut nested = String::new();
     for level in 0..150 {
-        write!(nested, "Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n").unwrap();
+        write!(nested, "Content-Type: multipart/mixed; boundary=b{level}x\r\n\r\n--b{level}x\r\n").unwrap();
     }
     assert_eq!(parse(nested.as_bytes()).part_count(), 100);
     assert!(upstream_structure(&parse(nested.as_bytes()).body_structure(nested.as_bytes())).is_some());
