@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 use super::stream::Stream;
 pub use super::trust::Trust;
 use super::trust::{TrustError, client_config};
+use crate::config::Server;
 pub use crate::config::TlsMode;
 
 /// How long one address may be silent before the next is tried beside it (RFC 8305 §5 recommends 250 ms).
@@ -71,6 +72,18 @@ pub enum DialError {
     /// The roots to check against could not be read.
     #[error(transparent)]
     Trust(#[from] TrustError),
+}
+
+impl Target {
+    /// The target a configured server stands for.
+    pub fn of(server: &Server) -> Self {
+        let trust = match (&server.ca_file, server.verify) {
+            (_, false) => Trust::DangerNoVerify,
+            (Some(file), true) => Trust::CaFile(file.clone()),
+            (None, true) => Trust::Platform,
+        };
+        Self { host: server.host.clone(), port: server.port, tls: server.tls, trust }
+    }
 }
 
 impl DialError {
@@ -214,5 +227,91 @@ fn certificate_words(fault: &CertificateError) -> (String, &'static str) {
             TlsError::InvalidCertificate(other.clone()).to_string(),
             "The server's operator must mend its certificate.",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn target(host: &str, port: u16, tls: TlsMode) -> Target {
+        Target { host: host.into(), port, tls, trust: Trust::DangerNoVerify }
+    }
+
+    /// A port nobody listens on.
+    async fn dead_port() -> u16 {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn families_alternate_from_the_resolvers_first_choice() {
+        let parse = |list: &str| {
+            list.split(' ').filter(|s| !s.is_empty()).map(|s| s.parse().unwrap()).collect::<Vec<SocketAddr>>()
+        };
+        let table = [
+            ("[::1]:1 [::2]:1 1.1.1.1:1 2.2.2.2:1", "[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1"),
+            ("1.1.1.1:1 2.2.2.2:1 [::1]:1", "1.1.1.1:1 [::1]:1 2.2.2.2:1"),
+            ("1.1.1.1:1 1.1.1.1:1", "1.1.1.1:1"),
+            ("", ""),
+        ];
+        for (found, want) in table {
+            assert_eq!(Vec::from(interleave(parse(found))), parse(want), "{found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_does_not_stop_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        let dead: SocketAddr = ([127, 0, 0, 1], dead_port().await).into();
+        let tcp = first_to_connect([dead, live].into()).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), live);
+        assert!(first_to_connect([dead].into()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn faults_are_told_in_plain_words() {
+        let port = dead_port().await;
+        let long = Duration::from_secs(30);
+        let e = dial(&target("127.0.0.1", port, TlsMode::None), long).await.unwrap_err();
+        assert!(
+            matches!(e, DialError::Refused { .. }) && e.to_string().contains(&port.to_string()) && !e.is_permanent()
+        );
+        let e = dial(&target("not a host", 1, TlsMode::None), long).await.unwrap_err();
+        assert!(matches!(e, DialError::BadName(_)) && e.is_permanent());
+        let missing =
+            Target { trust: Trust::CaFile("/nonexistent/ca.pem".into()), ..target("localhost", 1, TlsMode::Implicit) };
+        let (end, _other) = Stream::pair();
+        let e = upgrade(end, &missing).await.unwrap_err();
+        assert!(e.is_permanent() && e.to_string().contains("/nonexistent/ca.pem"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_speak_tls_is_told_from_a_bad_certificate() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let plain = tokio::spawn(async move {
+            use tokio::io::AsyncWriteExt;
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            tcp.write_all(b"* OK IMAP4rev1 ready, longer than a TLS header\r\n").await.unwrap();
+            let (tcp, _) = listener.accept().await.unwrap();
+            drop(tcp);
+        });
+        let long = Duration::from_secs(30);
+        let e = dial(&target("127.0.0.1", port, TlsMode::Implicit), long).await.unwrap_err();
+        assert!(matches!(&e, DialError::Tls { reason, .. } if reason.contains("not TLS")), "{e:?}");
+        let e = dial(&target("127.0.0.1", port, TlsMode::Implicit), long).await.unwrap_err();
+        assert!(matches!(e, DialError::Tls { .. }) && !e.is_permanent(), "{e:?}");
+        plain.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_times_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let e = dial(&target("127.0.0.1", port, TlsMode::Implicit), Duration::from_secs(10)).await.unwrap_err();
+        assert!(matches!(e, DialError::TimedOut { .. }) && e.to_string().contains("within 10 s"), "{e}");
     }
 }

@@ -7,9 +7,17 @@
 //! Laws: 6 (only `upstream` and the account checks of the CLI call [`dial()`]), 7 (nothing a peer sends panics
 //! here), 8 (every wait and every number of connections has a named limit), 12 (private keys are never readable by others).
 
+mod ca;
 pub mod dial;
+mod files;
+pub mod listener;
+mod names;
+pub mod networks;
 pub mod stream;
+pub mod tls;
 pub mod trust;
 
 pub use dial::{DialError, Target, Trust, dial, upgrade};
+pub use listener::{Gate, Ticket};
 pub use stream::Stream;
+pub use tls::TlsIdentity;

@@ -22,7 +22,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+use tokio_rustls::rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// How long a connection is silent before the system asks whether the peer is still there. One minute is below the shortest
@@ -86,6 +86,16 @@ impl Stream {
     /// Whether what is written here is encrypted.
     pub fn is_tls(&self) -> bool {
         !matches!(self.inner, Inner::Plain(_))
+    }
+
+    /// Whether the TLS handshake was a short one, on a ticket of an earlier connection.
+    pub fn is_resumed(&self) -> bool {
+        let kind = match &self.inner {
+            Inner::Plain(_) => None,
+            Inner::Server(tls) => tls.get_ref().1.handshake_kind(),
+            Inner::Client(tls) => tls.get_ref().1.handshake_kind(),
+        };
+        kind == Some(HandshakeKind::Resumed)
     }
 
     /// The guard to call between the `STARTTLS` line and the handshake, with whatever the caller has read beyond that line.
@@ -256,5 +266,43 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on_stream!(self, io => io.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_get_their_options() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = Stream::from_tcp(tcp).unwrap();
+        let Inner::Plain(Socket::Tcp(tcp)) = &stream.inner else { panic!("not a plain socket") };
+        assert!(tcp.nodelay().unwrap() && SockRef::from(tcp).keepalive().unwrap());
+        assert_eq!(stream.peer_addr(), listener.local_addr().unwrap());
+        assert!(!stream.is_tls() && !stream.is_resumed() && stream.is_write_vectored());
+    }
+
+    #[tokio::test]
+    async fn a_pair_in_memory_carries_bytes_both_ways() {
+        let (mut a, mut b) = Stream::pair();
+        assert_eq!((a.peer_addr(), a.local_addr()), (b.local_addr(), b.peer_addr()));
+        let written = a.write_vectored(&[IoSlice::new(b"he"), IoSlice::new(b"llo")]).await.unwrap();
+        a.write_all(&b"hello"[written..]).await.unwrap();
+        a.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        b.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"hello");
+    }
+
+    #[test]
+    fn bytes_read_ahead_of_a_handshake_are_refused() {
+        assert!(Stream::ensure_nothing_buffered(b"").is_ok());
+        let e = Stream::ensure_nothing_buffered(b"A2 LOGIN x y\r\n").unwrap_err();
+        assert!(e.to_string().contains("14 bytes arrived in the clear"), "{e}");
     }
 }
