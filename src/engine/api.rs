@@ -202,7 +202,13 @@ impl Mailbox {
         todo!()
     }
     /// STORE. When it returns, the newest snapshot holds the new flags. Returns the UIDs that failed UNCHANGEDSINCE ([MODIFIED]).
-    pub async fn store(&self, uids: &UidSet, op: FlagOp, flags: &Flags, unchanged_since: Option<ModSeq>) -> Result<UidSet, Error> {
+    pub async fn store(
+        &self,
+        uids: &UidSet,
+        op: FlagOp,
+        flags: &Flags,
+        unchanged_since: Option<ModSeq>,
+    ) -> Result<UidSet, Error> {
         todo!()
     }
     /// EXPUNGE (None: all \Deleted) or UID EXPUNGE. When it returns, the newest snapshot lacks them.

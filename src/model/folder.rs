@@ -16,16 +16,8 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 8] = [
-        Self::All,
-        Self::Archive,
-        Self::Drafts,
-        Self::Flagged,
-        Self::Important,
-        Self::Junk,
-        Self::Sent,
-        Self::Trash,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::All, Self::Archive, Self::Drafts, Self::Flagged, Self::Important, Self::Junk, Self::Sent, Self::Trash];
 
     /// The attribute as RFC 6154 writes it.
     pub fn attribute(self) -> &'static str {

@@ -253,8 +253,14 @@ mod tests {
 
     #[test]
     fn star_is_the_last_message() {
-        let table =
-            [("*", 5, "5"), ("7:*", 5, "5:7"), ("*:2", 5, "2:5"), ("1:*", 0, "1"), ("*", 0, ""), ("2,4:*,1", 5, "1:2,4:5")];
+        let table = [
+            ("*", 5, "5"),
+            ("7:*", 5, "5:7"),
+            ("*:2", 5, "2:5"),
+            ("1:*", 0, "1"),
+            ("*", 0, ""),
+            ("2,4:*,1", 5, "1:2,4:5"),
+        ];
         for (text, max, want) in table {
             assert_eq!(SequenceSet::parse(text).unwrap().resolve(max).to_string(), want, "{text} of {max}");
         }

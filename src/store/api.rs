@@ -87,7 +87,13 @@ impl Store {
     }
     /// Commit of a delta: messages, removals, the expunge log, then the record, in this order (batches of 64).
     /// `vanished` is logged under `record.highest_modseq`.
-    pub fn commit(&self, id: MailboxId, upserts: &[MessageMeta], vanished: &UidSet, record: &MailboxRecord) -> Result<(), Error> {
+    pub fn commit(
+        &self,
+        id: MailboxId,
+        upserts: &[MessageMeta],
+        vanished: &UidSet,
+        record: &MailboxRecord,
+    ) -> Result<(), Error> {
         todo!()
     }
     /// Forgets all messages and the log of a mailbox (UIDVALIDITY changed); bodies stay reachable by provider id.

@@ -147,11 +147,18 @@ pub struct ListLine {
 
 /// Pieces of a body fetch, in order: Meta of the message (uid known), Start{len}, Chunk.., End; or Missing.
 pub enum BodyEvent {
-    Start { uid: Uid, what: BodyPart, len: u64 },
+    Start {
+        uid: Uid,
+        what: BodyPart,
+        len: u64,
+    },
     Chunk(Bytes),
     End,
     /// The FETCH line of this message ended; raw BODYSTRUCTURE if asked.
-    Done { meta: FetchMeta, body_structure: Option<Bytes> },
+    Done {
+        meta: FetchMeta,
+        body_structure: Option<Bytes>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +213,13 @@ impl Lease {
     }
     /// UID FETCH set (UID FLAGS [MODSEQ] [INTERNALDATE RFC822.SIZE] [X-GM-MSGID]) [(CHANGEDSINCE n [VANISHED])]; each line to `sink` as it comes.
     /// Returns what VANISHED (EARLIER) said.
-    pub async fn fetch_meta(&mut self, set: &str, full: bool, changed_since: Option<u64>, sink: &mut (dyn FnMut(FetchMeta) + Send)) -> Result<UidSet, Error> {
+    pub async fn fetch_meta(
+        &mut self,
+        set: &str,
+        full: bool,
+        changed_since: Option<u64>,
+        sink: &mut (dyn FnMut(FetchMeta) + Send),
+    ) -> Result<UidSet, Error> {
         todo!()
     }
     /// All UIDs: ESEARCH RETURN (ALL) where offered, else UID SEARCH ALL.
@@ -218,11 +231,23 @@ impl Lease {
         todo!()
     }
     /// UID FETCH of whole messages or headers (with BODYSTRUCTURE if asked), streamed. `sink` is awaited so that it can push back.
-    pub async fn fetch_bodies(&mut self, uids: &UidSet, part: BodyPart, structure: bool, sink: &mut (dyn FnMut(BodyEvent) + Send)) -> Result<(), Error> {
+    pub async fn fetch_bodies(
+        &mut self,
+        uids: &UidSet,
+        part: BodyPart,
+        structure: bool,
+        sink: &mut (dyn FnMut(BodyEvent) + Send),
+    ) -> Result<(), Error> {
         todo!()
     }
     /// UID STORE; FETCH lines (flags, modseq) to the result; and the [MODIFIED] set.
-    pub async fn store(&mut self, uids: &UidSet, op: FlagOp, flags: &Flags, unchanged_since: Option<u64>) -> Result<(Vec<FetchMeta>, UidSet), Error> {
+    pub async fn store(
+        &mut self,
+        uids: &UidSet,
+        op: FlagOp,
+        flags: &Flags,
+        unchanged_since: Option<u64>,
+    ) -> Result<(Vec<FetchMeta>, UidSet), Error> {
         todo!()
     }
     pub async fn copy(&mut self, uids: &UidSet, to: &str) -> Result<Option<CopyUid>, Error> {
@@ -240,7 +265,13 @@ impl Lease {
         todo!()
     }
     /// APPEND; (uidvalidity, uid) from APPENDUID.
-    pub async fn append(&mut self, mailbox: &str, flags: &Flags, date: Option<InternalDate>, body: &Bytes) -> Result<Option<(UidValidity, Uid)>, Error> {
+    pub async fn append(
+        &mut self,
+        mailbox: &str,
+        flags: &Flags,
+        date: Option<InternalDate>,
+        body: &Bytes,
+    ) -> Result<Option<(UidValidity, Uid)>, Error> {
         todo!()
     }
     pub async fn create(&mut self, mailbox: &str, role: Option<Role>) -> Result<(), Error> {
