@@ -5,8 +5,9 @@ use std::time::Instant;
 use crate::harness::answer::Value;
 use crate::harness::cyrus::Cyrus;
 use crate::harness::dovecot::Dovecot;
+use crate::harness::fleet::{Fleet, Role};
 use crate::harness::mail::{self, Sizes};
-use crate::harness::{UPSTREAM_PASSWORD, UPSTREAM_USER, client::Client, wait_for};
+use crate::harness::{UPSTREAM_PASSWORD, UPSTREAM_USER, client::Client, seed, wait_for};
 
 #[test]
 fn dovecot_serves() {
@@ -69,4 +70,32 @@ fn a_hundred_thousand_messages_load_fast() {
     mail::load(&mut c, "INBOX", 1, 100_000, Sizes::Small);
     println!("loaded in {:?}", start.elapsed());
     assert_eq!(c.cmd_ok("SELECT INBOX").count("EXISTS"), Some(100_000));
+}
+
+/// The random run against Dovecot alone: a rule that the reference server breaks is not one.
+#[test]
+fn the_fleet_finds_no_fault_with_dovecot() {
+    let dovecot = Dovecot::start();
+    mail::load(&mut dovecot.client(), "INBOX", 5, 60, Sizes::Small);
+    for seed in [seed(1), 2, 3] {
+        let mut fleet = Fleet::new(seed);
+        for _ in 0..5 {
+            fleet.join("straight", Role::ReadsAndWrites, dovecot.client());
+        }
+        fleet.join("reader", Role::Reads, dovecot.client());
+        fleet.run(400);
+        fleet.settle(dovecot.client());
+    }
+}
+
+#[test]
+fn the_fleet_finds_no_fault_with_cyrus() {
+    let cyrus = Cyrus::start();
+    mail::load(&mut cyrus.client(), "INBOX", 5, 60, Sizes::Small);
+    let mut fleet = Fleet::new(seed(4));
+    for _ in 0..4 {
+        fleet.join("straight", Role::ReadsAndWrites, cyrus.client());
+    }
+    fleet.run(300);
+    fleet.settle(cyrus.client());
 }

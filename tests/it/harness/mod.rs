@@ -12,11 +12,11 @@ pub mod client;
 pub mod cyrus;
 pub mod daemon;
 pub mod dovecot;
-//FLEET
+pub mod fleet;
 pub mod mail;
 pub mod process;
 pub mod relay;
-//WORLD
+pub mod world;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;

@@ -52,6 +52,8 @@ impl Server {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(KEEPER).arg("keeper").arg(program).args(args).current_dir(dir);
         command.envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: Cyrus ends by a signal to its whole group, which must not be ours.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut shell = command.spawn().expect("spawn");
         let leash = shell.stdin.take();
         let mut out = BufReader::new(shell.stdout.take().unwrap());
