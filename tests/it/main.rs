@@ -8,4 +8,5 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; the lint knows test functions, not their helpers")]
 
 mod harness;
+mod imap;
 mod straight;

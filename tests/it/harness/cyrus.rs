@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use super::client::Client;
 use super::process::Server;
-use super::{UPSTREAM_PASSWORD, UPSTREAM_USER, accepts, ca::TestCa, free_port, give_to_nobody, scratch, servers_dir};
+use super::{
+    UPSTREAM_PASSWORD, UPSTREAM_USER, accepts, ca::TestCa, free_port, give_to_nobody, server_scratch, servers_dir,
+};
 use super::{open_to_all, wait_for};
 
 /// A running Cyrus.
@@ -26,7 +28,7 @@ impl Cyrus {
         let master = root.join("usr/lib/cyrus/bin/master");
         assert!(master.exists(), "no Cyrus in {}: tests/run unpacks it there", root.display());
         for _ in 0..5 {
-            let home = scratch("cyrus");
+            let home = server_scratch("cyrus");
             let ca = TestCa::make(home.path());
             let ports = [free_port(), free_port(), free_port()];
             write_config(home.path(), &root, &ca, ports);
@@ -38,7 +40,7 @@ impl Cyrus {
             let file = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
             let (conf, services, pid) = (file("imapd.conf"), file("cyrus.conf"), file("master.pid"));
             let args = ["-C", &conf, "-M", &services, "-p", &pid, "-D"];
-            let mut server = Server::start(&master, &args, &env, home.path());
+            let mut server = Server::start(&master, &args, &env, home.path(), &[home.path()]);
             let [imap, imaps, pop3] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
             let mut up = false;
             wait_for("Cyrus", || {

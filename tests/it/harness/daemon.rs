@@ -116,7 +116,7 @@ impl Daemon {
     fn try_start(&mut self) -> Result<(), String> {
         let config = self.config_file();
         let args = ["run", "--config", config.to_str().unwrap()];
-        let server = Server::start(Path::new(PROGRAM), &args, &[("RUST_LOG", "info")], self.home.path());
+        let server = Server::start(Path::new(PROGRAM), &args, &[("RUST_LOG", "info")], self.home.path(), &[]);
         let ports: Vec<_> = [self.imap, self.imaps, self.http].iter().map(|a| format!(":{}", a.port())).collect();
         let ready = server.wait_output(PATIENCE, |out| ports.iter().all(|p| out.iter().any(|l| names_port(l, p))));
         if !ready {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use super::ca::TestCa;
 use super::client::Client;
 use super::process::Server;
-use super::{UPSTREAM_PASSWORD, UPSTREAM_USER, accepts, free_port, give_to_nobody, open_to_all, scratch, wait_for};
+use super::{
+    UPSTREAM_PASSWORD, UPSTREAM_USER, accepts, free_port, give_to_nobody, open_to_all, server_scratch, wait_for,
+};
 
 /// What differs from one private Dovecot to another.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +42,9 @@ impl Dovecot {
     }
 
     pub fn with(options: Options) -> Self {
-        let mail = scratch("mail");
+        let mail = server_scratch("mail");
         give_to_nobody(mail.path());
-        let certs = scratch("certs");
+        let certs = server_scratch("certs");
         let ca = TestCa::make(certs.path());
         Self::on(Arc::new(mail), Arc::new((certs, ca)), options)
     }
@@ -58,14 +60,20 @@ impl Dovecot {
     }
 
     fn on(mail: Arc<tempfile::TempDir>, ca: Arc<(tempfile::TempDir, TestCa)>, options: Options) -> Self {
-        let home = scratch("dovecot");
+        let home = server_scratch("dovecot");
         // A port can be taken between the look and the start: try again, not for ever.
         for _ in 0..5 {
             let ports = [free_port(), free_port(), free_port()];
             write_config(home.path(), mail.path(), &ca.1, ports, &options);
             let config = home.path().join("dovecot.conf");
             let args = ["-F", "-c", config.to_str().unwrap()];
-            let mut server = Server::start(Path::new("/usr/sbin/dovecot"), &args, &[], home.path());
+            let mut server = Server::start(
+                Path::new("/usr/sbin/dovecot"),
+                &args,
+                &[],
+                home.path(),
+                &[home.path(), mail.path(), ca.0.path()],
+            );
             let [imap, imaps, pop3] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
             let mut up = false;
             wait_for("Dovecot", || {
@@ -257,6 +265,9 @@ service imap {{
 }}
 service anvil {{
   client_limit = 20000
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service auth {{
   client_limit = 20000

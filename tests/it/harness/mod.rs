@@ -42,6 +42,13 @@ pub fn scratch(purpose: &str) -> tempfile::TempDir {
     dir
 }
 
+/// The same, but it is the server started in it that removes it: see [`process::Server::start`].
+pub fn server_scratch(purpose: &str) -> tempfile::TempDir {
+    let mut dir = scratch(purpose);
+    dir.disable_cleanup(true);
+    dir
+}
+
 /// Mode 0755, whatever the umask says.
 pub fn open_to_all(dir: &Path) {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("chmod");

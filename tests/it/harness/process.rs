@@ -1,8 +1,8 @@
 //! A server as a child process that cannot outlive the test.
 //!
 //! Each runs under a small shell that holds our end of a pipe as its standard input: when the test ends in any way, a
-//! kill -9 included, the pipe closes and the shell ends the server. Its exit status becomes the shell's, and its
-//! process id is the first line of output.
+//! kill -9 included, the pipe closes, the shell ends the server and then removes its directories. Its exit status
+//! becomes the shell's, and its process id is the first line of output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -11,15 +11,33 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 const KEEPER: &str = r#"
+dirs=$1
+shift
 exec 3<&0
 "$@" </dev/null 3<&- &
 pid=$!
 echo $pid
-( read -r _ <&3; kill -TERM $pid ) 2>/dev/null &
+leash_gone=
+trap 'leash_gone=1' USR1
+(
+  read -r _ <&3
+  kill -USR1 $$
+  kill -TERM $pid
+  tries=0
+  while [ $tries -lt 100 ] && kill -0 $pid; do sleep 0.1; tries=$((tries + 1)); done
+  kill -KILL $pid
+) 2>/dev/null &
 keeper=$!
-wait $pid
-code=$?
+while :; do
+  wait $pid
+  code=$?
+  kill -0 $pid 2>/dev/null || break
+done
 kill $keeper 2>/dev/null
+if [ -n "$leash_gone" ]; then
+  IFS=:
+  for dir in $dirs; do rm -rf "$dir"; done
+fi
 exit $code
 "#;
 
@@ -30,6 +48,8 @@ pub struct Server {
     pid: u32,
     output: Arc<Output>,
     name: String,
+    /// The shell removes its directories after it: nobody need wait for that.
+    cleans_up: bool,
 }
 
 /// What a server has printed so far, both streams.
@@ -47,10 +67,15 @@ struct Lines {
 }
 
 impl Server {
-    /// Starts `program` with `args` in `dir`.
-    pub fn start(program: &Path, args: &[&str], env: &[(&str, &str)], dir: &Path) -> Self {
+    /// Starts `program` with `args` in `dir`. When the test lets go of it, `remove` are removed after its end.
+    pub fn start(program: &Path, args: &[&str], env: &[(&str, &str)], dir: &Path, remove: &[&Path]) -> Self {
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(KEEPER).arg("keeper").arg(program).args(args).current_dir(dir);
+        command.arg("-c").arg(KEEPER).arg("keeper");
+        command
+            .arg(remove.iter().map(|d| d.to_str().expect("UTF-8")).collect::<Vec<_>>().join(":"))
+            .arg(program)
+            .args(args)
+            .current_dir(dir);
         command.envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: Cyrus ends by a signal to its whole group, which must not be ours.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -65,7 +90,7 @@ impl Server {
         follow(output.clone(), out, |lines| &mut lines.out);
         follow(output.clone(), BufReader::new(shell.stderr.take().unwrap()), |lines| &mut lines.err);
         let name = program.file_name().unwrap().to_string_lossy().into_owned();
-        Self { shell, leash, pid, output, name }
+        Self { shell, leash, pid, output, name, cleans_up: !remove.is_empty() }
     }
 
     /// The server's own process id, not the shell's.
@@ -150,7 +175,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.leash.take());
-        if self.wait_end(Duration::from_secs(10)).is_none() {
+        if !self.cleans_up && self.wait_end(Duration::from_secs(10)).is_none() {
             self.kill();
         }
         if std::thread::panicking() {

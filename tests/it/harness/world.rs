@@ -45,7 +45,7 @@ impl World {
 
     /// The same, with a link of a given kind and a changed set-up.
     pub fn with(kind: Kind, link: Link, change: impl FnOnce(Setup) -> Setup, fill: impl FnOnce(&mut Client)) -> Self {
-        let kind = if std::env::var_os("MAILWEIR_TEST_STRAIGHT").is_some() { Kind::Straight } else { kind };
+        let is_straight = kind == Kind::Straight || std::env::var_os("MAILWEIR_TEST_STRAIGHT").is_some();
         let upstream = match kind {
             Kind::Dovecot | Kind::Straight => Upstream::Dovecot(Dovecot::start()),
             Kind::Cyrus => Upstream::Cyrus(Cyrus::start()),
@@ -62,7 +62,7 @@ impl World {
         };
         let relay = Relay::to(target, link);
         let setup = change(Setup::new(Account::at(relay.addr)));
-        let daemon = (kind != Kind::Straight).then(|| Daemon::start(setup));
+        let daemon = (!is_straight).then(|| Daemon::start(setup));
         Self { kind, daemon, relay, upstream }
     }
 
