@@ -9,4 +9,7 @@
 
 mod harness;
 mod imap;
+mod interop;
+mod pool;
 mod straight;
+mod sync;

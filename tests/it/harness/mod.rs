@@ -98,6 +98,11 @@ pub fn servers_dir() -> PathBuf {
     tmp.parent().expect("the target directory").join("servers")
 }
 
+/// Whether this run proves the tests against the upstream servers alone: see the head of `main.rs`.
+pub fn straight_run() -> bool {
+    std::env::var_os("MAILWEIR_TEST_STRAIGHT").is_some()
+}
+
 /// The seed of a random run: `MAILWEIR_TEST_SEED`, else `default`. Printed, so that a failure can be run again.
 pub fn seed(default: u64) -> u64 {
     let seed = std::env::var("MAILWEIR_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(default);

@@ -53,6 +53,8 @@ struct Shared {
     open: AtomicUsize,
     peak: AtomicUsize,
     accepted: AtomicUsize,
+    turns: AtomicUsize,
+    last_was_up: AtomicBool,
     stop: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
@@ -111,6 +113,11 @@ impl Relay {
     /// How many were ever made.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How often the talk turned from down to up: round trips, where one connection is at work.
+    pub fn turns(&self) -> usize {
+        self.shared.turns.load(Ordering::SeqCst)
     }
 
     /// Sets or lifts a fault.
@@ -275,6 +282,9 @@ fn pump(mut from: TcpStream, mut to: TcpStream, way: Way, link: Link, shared: Ar
 /// Passes bytes on under the fault in force. False when the connection is to end.
 fn pass(to: &mut TcpStream, bytes: &[u8], way: Way, shared: &Shared) -> bool {
     let count = if way == Way::Up { &shared.up } else { &shared.down };
+    if !shared.last_was_up.swap(way == Way::Up, Ordering::SeqCst) && way == Way::Up {
+        shared.turns.fetch_add(1, Ordering::SeqCst);
+    }
     let mut state = shared.state.lock().unwrap();
     while state.fault == Fault::Stall && !shared.stop.load(Ordering::SeqCst) {
         state = shared.changed.wait(state).unwrap();

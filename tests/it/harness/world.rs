@@ -2,6 +2,9 @@
 //!
 //! `everywhere!(test)` makes one test of each kind of upstream from a function that takes a [`World`].
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use super::client::Client;
 use super::cyrus::Cyrus;
 use super::daemon::{Account, Daemon, Setup};
@@ -45,7 +48,7 @@ impl World {
 
     /// The same, with a link of a given kind and a changed set-up.
     pub fn with(kind: Kind, link: Link, change: impl FnOnce(Setup) -> Setup, fill: impl FnOnce(&mut Client)) -> Self {
-        let is_straight = kind == Kind::Straight || std::env::var_os("MAILWEIR_TEST_STRAIGHT").is_some();
+        let is_straight = kind == Kind::Straight || super::straight_run();
         let upstream = match kind {
             Kind::Dovecot | Kind::Straight => Upstream::Dovecot(Dovecot::start()),
             Kind::Cyrus => Upstream::Cyrus(Cyrus::start()),
@@ -77,6 +80,17 @@ impl World {
     /// A connection that is not logged in.
     pub fn connection(&self) -> Client {
         Client::connect(self.daemon.as_ref().map_or(self.relay.addr, |d| d.imap))
+    }
+
+    /// Where a mail program is to be pointed.
+    pub fn endpoint(&self) -> Endpoint {
+        let (user, password) = self.credentials();
+        let (imap, imaps, ca_file) = match (&self.daemon, &self.upstream) {
+            (Some(d), _) => (d.imap, d.imaps, d.ca_file()),
+            (None, Upstream::Dovecot(d) | Upstream::Bare(_, d)) => (self.relay.addr, d.imaps, d.ca_file().to_owned()),
+            (None, Upstream::Cyrus(c)) => (self.relay.addr, c.imaps, c.ca_file().to_owned()),
+        };
+        Endpoint { imap, imaps, ca_file, user, password }
     }
 
     /// A session at the upstream itself, past daemon and relay.
@@ -118,6 +132,16 @@ impl World {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
+}
+
+/// The settings a mail program is given.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub imap: SocketAddr,
+    pub imaps: SocketAddr,
+    pub ca_file: PathBuf,
+    pub user: &'static str,
+    pub password: &'static str,
 }
 
 impl Upstream {
