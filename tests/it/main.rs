@@ -7,9 +7,16 @@
 #![allow(dead_code, reason = "each of the two uses its own part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; the lint knows test functions, not their helpers")]
 
+mod compare;
+mod config;
 mod harness;
 mod imap;
 mod interop;
+mod layering;
+mod licences;
+mod memory;
 mod pool;
 mod straight;
 mod sync;
+mod tls;
+mod wan;
