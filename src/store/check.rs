@@ -37,7 +37,7 @@ impl Store {
     /// Compares everything with everything; the findings in words (empty: sound). Reads and verifies every body, so
     /// it takes its time; writes made meanwhile may show as findings.
     pub fn check(&self) -> Result<Vec<String>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.apply_touches()?;
         let mut findings = Findings::default();
         self.inner.check_mailboxes(&mut findings)?;

@@ -11,7 +11,7 @@ const DIR: &str = "MAILWEIR_TEST_CRASH_DIR";
 const BEGIN: &str = "MAILWEIR_TEST_CRASH_BEGIN";
 
 fn body_of(uid: u32) -> Vec<u8> {
-    noise((uid / 3).into(), if uid % 2 == 0 { 12_000 } else { 700 })
+    noise((uid / 3).into(), if uid.is_multiple_of(2) { 12_000 } else { 700 })
 }
 
 /// The bodies are taken away again this long after.
@@ -30,7 +30,7 @@ fn write(dir: &Path, begin: u32) {
         if uid > KEPT {
             store.remove_bodies(&[key(id, 1, uid - KEPT)]).unwrap();
         }
-        if uid % 7 == 0 {
+        if uid.is_multiple_of(7) {
             store.flush().unwrap();
             writeln!(out, "acknowledged {uid}").unwrap();
             out.flush().unwrap();

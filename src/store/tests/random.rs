@@ -105,7 +105,11 @@ impl Run {
     fn body(&mut self) -> Vec<u8> {
         let which = self.dice.below(12);
         let len = [0, 10, 300, 4000, 4096, 4097, 5000, 9000, 70_000, 70_001, 600_000, 4200][which as usize];
-        if which % 3 == 0 { noise(which.into(), len) } else { (0..len).map(|n| (n / 40 % 251) as u8).collect() }
+        if which.is_multiple_of(3) {
+            noise(which.into(), len)
+        } else {
+            (0..len).map(|n| (n / 40 % 251) as u8).collect()
+        }
     }
 
     fn commit(&mut self, store: &Store, id: MailboxId) {
