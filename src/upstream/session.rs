@@ -198,7 +198,8 @@ impl Session {
         self.events.take()
     }
 
-    pub(super) fn has_events(&self) -> bool {
+    /// Whether something was heard that [`Self::take_events`] has not taken yet.
+    pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
 
@@ -208,7 +209,7 @@ impl Session {
     }
 
     /// Whether the session can be used again.
-    pub(super) fn is_usable(&self) -> bool {
+    pub fn is_usable(&self) -> bool {
         self.link.is_some() && !self.busy
     }
 

@@ -12,16 +12,20 @@ use crate::wire::imap::response::Code;
 const MAX_CHANGED: usize = 2_000_000;
 
 impl Session {
-    /// SELECT, with (CONDSTORE) where offered, or with (QRESYNC (validity modseq)) where `qresync` is given and upstream has
-    /// confirmed it; never both parameters, which some servers refuse. Does nothing, and gives the old answer with its count
-    /// kept up to date, when the mailbox is selected already and `qresync` is `None`. A refused SELECT leaves no mailbox selected.
-    pub async fn select(&mut self, mailbox: &str, qresync: Option<(UidValidity, u64)>) -> Result<Selected, Error> {
-        if qresync.is_none()
-            && let Some((name, selected)) = self.selected()
+    /// Makes sure the mailbox is selected. Does nothing, and gives the old answer with its count kept up to date, when it is selected
+    /// already.
+    pub async fn select(&mut self, mailbox: &str) -> Result<Selected, Error> {
+        if let Some((name, selected)) = self.selected()
             && name == mailbox
         {
             return Ok(selected.clone());
         }
+        self.reselect(mailbox, None).await
+    }
+
+    /// SELECT, with (CONDSTORE) where offered, or with (QRESYNC (validity modseq)) where `qresync` is given and upstream has
+    /// confirmed it; never both parameters, which some servers refuse. A refused SELECT leaves no mailbox selected.
+    pub async fn reselect(&mut self, mailbox: &str, qresync: Option<(UidValidity, u64)>) -> Result<Selected, Error> {
         let parameter = match qresync {
             Some((validity, modseq)) if self.qresync && modseq > 0 => format!(" (QRESYNC ({validity} {modseq}))"),
             _ if self.caps().condstore() => " (CONDSTORE)".into(),
