@@ -198,6 +198,23 @@ pub enum StatusItem {
     AppendLimit,
 }
 
+impl StatusItem {
+    /// The item as STATUS asks for it and answers with it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "MESSAGES",
+            Self::Recent => "RECENT",
+            Self::UidNext => "UIDNEXT",
+            Self::UidValidity => "UIDVALIDITY",
+            Self::Unseen => "UNSEEN",
+            Self::HighestModSeq => "HIGHESTMODSEQ",
+            Self::Size => "SIZE",
+            Self::Deleted => "DELETED",
+            Self::AppendLimit => "APPENDLIMIT",
+        }
+    }
+}
+
 /// FETCH or UID FETCH. Macros (ALL, FAST, FULL) are already expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {

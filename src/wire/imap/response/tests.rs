@@ -1,4 +1,5 @@
 //! Lines of servers, the odd ones above all: every one must come out as something of use.
+#![expect(clippy::type_complexity, reason = "the type of a table is its heading")]
 
 use super::*;
 use crate::model::{InternalDate, Uid, UidValidity};
