@@ -224,7 +224,10 @@ impl Shared {
                 return true;
             }
         }
-        for _ in 0..plan.open {
+        // The first connection goes ahead alone: with a wrong password or no network, one attempt is enough to know.
+        let alone = state.parked.is_empty() && state.leased.is_empty();
+        let count = if alone { plan.open.min(1usize.saturating_sub(state.coming)) } else { plan.open };
+        for _ in 0..count {
             state.coming += 1;
             self.runtime.spawn(open(Coming { shared: Arc::clone(self) }));
         }

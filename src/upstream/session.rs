@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, trace};
+use tracing::{debug, trace, warn};
 
 use super::answer::{Answer, Code, Data, Kind, Status};
 use super::caps::Caps;
@@ -30,6 +30,7 @@ use super::types::{Event, Selected};
 use super::words::{Meaning, Place, meaning};
 use crate::net::Stream;
 use crate::wire::imap::framer::{Frame, Framer, Limits, Side};
+use crate::wire::imap::response as wire;
 
 /// A command that produces nothing for so long is given up; every byte begins the wait anew. A search of a large mailbox may be
 /// silent for many seconds, a dead connection for ever.
@@ -580,6 +581,12 @@ impl Session {
     pub(super) fn untagged(&mut self, answer: Answer, take: Take<'_>) -> Result<(), Fault> {
         match answer {
             Answer::Data(data) => {
+                if let Data::Told(status) = &data
+                    && status.code.as_ref().is_some_and(|code| code.read() == wire::Code::Alert)
+                {
+                    // RFC 9051 §7.1: to be brought to the user's attention.
+                    warn!(account = %self.label, alert = %shorten(&status.text), "the provider warns");
+                }
                 let Some(data) = self.keep_count(data, take) else { return Ok(()) };
                 self.events.hear(data);
             }
