@@ -179,6 +179,5 @@ fn futures_are_send(pool: &Pool, lease: &mut Lease) {
     send(pool.lease(Class::Sync, None));
     send(lease.list());
     send(lease.select("x"));
-    send(lease.reselect("x", None));
     send(lease.idle(Duration::ZERO));
 }
