@@ -13,6 +13,8 @@
 //! Law 7: no input panics; `tests/fuzz` and the split test below hold that any division of the bytes into reads
 //! gives the same frames.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
@@ -71,7 +73,8 @@ impl Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// A whole message without its final line end. Inline literals stand in it as `{n}` CRLF bytes (LF alone if the
-    /// server wrote it so), a streamed literal as `{0}` CRLF (`~{0}` for a literal8).
+    /// server wrote it so), a streamed literal as `{0}` CRLF (`~{0}` for a literal8). It shares the block it was read
+    /// into, so what is kept for long is better copied.
     Message(Bytes),
     /// Server side: a client announced an inline literal and waits. Send `+` and go on, or [`Framer::refuse_literal`].
     NeedContinue { head: Bytes, len: u64 },
@@ -123,7 +126,7 @@ impl FramingError {
 pub struct Framer {
     side: Side,
     limits: Limits,
-    streamed: fn(&[u8]) -> bool,
+    streamed: Option<fn(&[u8]) -> bool>,
     /// The message under way from its start, or from the end of its last streamed literal; then what follows it.
     buffer: BytesMut,
     /// The message under way up to the end of its last streamed literal, which stands in it as `{0}` CRLF.
@@ -170,10 +173,7 @@ struct Marker {
 
 impl Framer {
     pub fn new(side: Side, limits: Limits) -> Self {
-        let streamed = match side {
-            Side::Client => |_: &[u8]| false,
-            Side::Server => is_append_data,
-        };
+        let streamed: Option<fn(&[u8]) -> bool> = (side == Side::Server).then_some(is_append_data);
         Self {
             side,
             limits,
@@ -195,7 +195,7 @@ impl Framer {
     /// Literals for whose message so far `streamed` says yes are streamed whatever their size. On the server side
     /// [`is_append_data`] is set from the start, on the client side nothing.
     pub fn stream_literals(&mut self, streamed: fn(&[u8]) -> bool) {
-        self.streamed = streamed;
+        self.streamed = Some(streamed);
     }
 
     /// Where the I/O loop reads into (at the end), with room for one read.
@@ -206,10 +206,9 @@ impl Framer {
             State::Stream { left, .. } | State::Swallow { left } => usize::try_from(left).unwrap_or(usize::MAX),
             State::Line | State::Broken(_) => 0,
         };
-        let room = if coming > usual { coming.min(READ_LITERAL) } else { usual };
-        // Asking only when little is left lets several reads share one block.
-        if self.buffer.capacity() - self.buffer.len() < room.min(usual / 2) || coming > usual {
-            self.buffer.reserve(room);
+        // Several reads share one block; a new one only when little is left of it.
+        if self.buffer.capacity() - self.buffer.len() < usual / 2 {
+            self.buffer.reserve(coming.clamp(usual, READ_LITERAL));
         }
         &mut self.buffer
     }
@@ -368,7 +367,7 @@ impl Framer {
         }
         let fits = u64::try_from(self.limits.line - (self.before.len() + lf + 1).min(self.limits.line))
             .is_ok_and(|room| marker.len <= room);
-        let asked = (self.streamed)(&self.head(head));
+        let asked = self.streamed.is_some_and(|streamed| streamed(&self.head(head)));
         // A message of a server with many literals stays within its limit by streaming those that no longer fit.
         let stream = asked || marker.len > self.limits.inline_literal || (!fits && self.side == Side::Client);
         if marker.len > self.limits.max_literal || (!stream && !fits) {
@@ -390,15 +389,15 @@ impl Framer {
         (self.line, self.scanned) = (lf + 1, lf + 1);
         self.state = State::Inline { end: (lf + 1).saturating_add(len) };
         if self.side == Side::Server && marker.sync {
-            return Ok(Step::Frame(Frame::NeedContinue { head: self.head(head).into(), len: marker.len }));
+            return Ok(Step::Frame(Frame::NeedContinue { head: self.head(head).into_owned().into(), len: marker.len }));
         }
         Ok(Step::Again)
     }
 
-    /// The message so far, up to `end` of the buffer.
-    fn head(&self, end: usize) -> Vec<u8> {
+    /// The message so far, up to `end` of the buffer. Copied only where a streamed literal cut it in two.
+    fn head(&self, end: usize) -> Cow<'_, [u8]> {
         let text = self.buffer.get(..end).unwrap_or_default();
-        [&self.before, text].concat()
+        if self.before.is_empty() { Cow::Borrowed(text) } else { Cow::Owned([&self.before, text].concat()) }
     }
 
     /// Whether the message under way is words of a server, which never hold a literal.
@@ -671,6 +670,30 @@ mod tests {
         framer.refuse_literal();
         assert_eq!(framer.next(), Ok(Some(Frame::Message(Bytes::from_static(b"e NOOP")))));
         assert_eq!(framer.next(), Ok(None));
+    }
+
+    #[test]
+    fn a_large_literal_is_not_collected() {
+        const LENGTH: usize = 4 * 1024 * 1024;
+        let mut framer = Framer::new(Side::Client, Limits::RESPONSES);
+        let (mut sent, mut seen, mut frames) = (0, 0, Vec::new());
+        framer.buffer().extend_from_slice(format!("* 1 FETCH (BODY[] {{{LENGTH}}}\r\n").as_bytes());
+        while sent < LENGTH {
+            // As a socket would: at most what there is room for.
+            let buffer = framer.buffer();
+            let room = (buffer.capacity() - buffer.len()).min(LENGTH - sent);
+            assert!((1..=2 * READ_LITERAL).contains(&room), "{room}");
+            buffer.extend_from_slice(&vec![b'x'; room]);
+            sent += room;
+            while let Some(frame) = framer.next().unwrap() {
+                match frame {
+                    Frame::LiteralChunk(chunk) => seen += chunk.len(),
+                    frame => frames.push(frame),
+                }
+            }
+            assert_eq!(seen, sent, "every byte is handed on at once");
+        }
+        assert!(matches!(frames[..], [Frame::LiteralStart { len: 4_194_304, .. }, Frame::LiteralEnd]), "{frames:?}");
     }
 
     #[test]
