@@ -12,8 +12,8 @@ use super::imap::{Login, LoginError};
 use crate::engine::{Append, Appended, Copied, CopyMode, Error, Snapshot, StatusData, Summary, Want};
 use crate::message;
 use crate::model::{
-    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, Pages, PagesDelta, Role, SystemFlags, Uid,
-    UidSet, UidValidity,
+    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, Pages, PagesDelta, Role, SystemFlags,
+    Uid, UidSet, UidValidity,
 };
 use crate::secret::Secret;
 
@@ -152,7 +152,8 @@ impl backend::Account for FakeAccount {
 
     async fn status(&self, name: &str) -> Result<StatusData, Error> {
         let snapshot = self.find(name)?.now();
-        let count = |flag, has| snapshot.messages.iter().filter(|message| message.flags.has(flag) == has).count() as u32;
+        let count =
+            |flag, has| snapshot.messages.iter().filter(|message| message.flags.has(flag) == has).count() as u32;
         Ok(StatusData {
             messages: snapshot.messages.len(),
             uid_next: snapshot.uid_next,
@@ -195,7 +196,11 @@ impl backend::Account for FakeAccount {
 
     async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
         let mut inner = self.inner();
-        if on { inner.subscribed.insert(name.to_owned()) } else { inner.subscribed.remove(name) };
+        if on {
+            inner.subscribed.insert(name.to_owned())
+        } else {
+            inner.subscribed.remove(name)
+        };
         Ok(())
     }
 
@@ -436,9 +441,7 @@ impl backend::Mailbox for FakeMailbox {
     async fn search_text(&self, within: &UidSet, needle: &[u8], body_only: bool) -> Result<UidSet, Error> {
         self.stored().text_searches.push(within.clone());
         let needle = String::from_utf8_lossy(needle);
-        let found = |uid: &u32| {
-            self.body(Uid(*uid)).is_ok_and(|raw| message::text_contains(&raw, &needle, body_only))
-        };
+        let found = |uid: &u32| self.body(Uid(*uid)).is_ok_and(|raw| message::text_contains(&raw, &needle, body_only));
         Ok(within.iter().filter(found).collect())
     }
 

@@ -64,7 +64,8 @@ impl<L: Login> Session<L> {
         let view = selected.view.clone();
         name_by_uid(key, &view, &selected.saved);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let run = Run { messages: view.messages(), now: i64::try_from(now).unwrap_or(i64::MAX), mailbox: &selected.mailbox };
+        let run =
+            Run { messages: view.messages(), now: i64::try_from(now).unwrap_or(i64::MAX), mailbox: &selected.mailbox };
         let everything = run.messages.uids();
         run.find(io, key, everything).await
     }
@@ -134,7 +135,9 @@ enum Cost {
 
 fn cost(key: &SearchKey) -> Cost {
     match key {
-        SearchKey::Header(..) | SearchKey::SentBefore(_) | SearchKey::SentOn(_) | SearchKey::SentSince(_) => Cost::Header,
+        SearchKey::Header(..) | SearchKey::SentBefore(_) | SearchKey::SentOn(_) | SearchKey::SentSince(_) => {
+            Cost::Header
+        }
         // An empty string is in every message.
         SearchKey::Body(text) | SearchKey::Text(text) if text.is_empty() => Cost::Mirror,
         SearchKey::Body(_) | SearchKey::Text(_) => Cost::Text,
@@ -242,9 +245,7 @@ impl<M: Mailbox> Run<'_, M> {
             SearchKey::All => true,
             // Numbered by UID before evaluation.
             SearchKey::Sequence(_) | SearchKey::Saved => false,
-            SearchKey::Uid(set) => {
-                set.0.iter().any(|(from, to)| (*from..=*to).contains(&Some(message.uid.0)))
-            }
+            SearchKey::Uid(set) => set.0.iter().any(|(from, to)| (*from..=*to).contains(&Some(message.uid.0))),
             SearchKey::Flag(flag) => {
                 message.flags.has(flag.system) && flag.keywords().iter().all(|k| message.flags.has_keyword(k))
             }
@@ -267,13 +268,11 @@ impl<M: Mailbox> Run<'_, M> {
             SearchKey::SentOn(date) => message::sent_day(header?).is_some_and(|day| day == *date),
             SearchKey::SentSince(date) => message::sent_day(header?).is_some_and(|day| day >= *date),
             SearchKey::Not(key) => !self.matches(key, message, header)?,
-            SearchKey::Or(a, b) => {
-                match (self.matches(a, message, header), self.matches(b, message, header)) {
-                    (Some(true), _) | (_, Some(true)) => true,
-                    (Some(false), Some(false)) => false,
-                    _ => return None,
-                }
-            }
+            SearchKey::Or(a, b) => match (self.matches(a, message, header), self.matches(b, message, header)) {
+                (Some(true), _) | (_, Some(true)) => true,
+                (Some(false), Some(false)) => false,
+                _ => return None,
+            },
             SearchKey::And(keys) => {
                 let mut open = false;
                 for key in keys {

@@ -85,7 +85,9 @@ impl<L: Login> Session<L> {
         let mailbox = selected.mailbox.clone();
         let before = mailbox.snapshot();
         let deleted: UidSet = match &uids {
-            Some(uids) => before.messages.select(uids).filter(|(_, m)| m.flags.has(SystemFlags::DELETED)).collect_uids(),
+            Some(uids) => {
+                before.messages.select(uids).filter(|(_, m)| m.flags.has(SystemFlags::DELETED)).collect_uids()
+            }
             None => before.messages.iter().filter(|m| m.flags.has(SystemFlags::DELETED)).map(|m| m.uid.0).collect(),
         };
         let reply = Reply::ok("Expunge completed");

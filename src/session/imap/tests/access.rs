@@ -95,7 +95,10 @@ async fn no_login_in_the_clear() {
     let mut client = bench.connect();
     let greeting = client.line().await;
     assert!(greeting.contains(" LOGINDISABLED]") && !greeting.contains("AUTH="), "{greeting}");
-    assert_eq!(client.command("a", "LOGIN ann pw").await[0], "a NO [PRIVACYREQUIRED] Log in over TLS: use STARTTLS or the TLS port");
+    assert_eq!(
+        client.command("a", "LOGIN ann pw").await[0],
+        "a NO [PRIVACYREQUIRED] Log in over TLS: use STARTTLS or the TLS port"
+    );
     assert!(client.command("b", "AUTHENTICATE PLAIN AGFubgBwdw==").await[0].starts_with("b NO [PRIVACYREQUIRED]"));
     assert_eq!(client.command("c", "STARTTLS").await[0], "c BAD TLS is not offered here");
 }
