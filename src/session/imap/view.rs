@@ -246,7 +246,9 @@ mod tests {
         MessageMeta { uid: Uid(uid), flags, modseq, internal_date: InternalDate::default(), size: 1, gm_msgid: 0 }
     }
 
-    fn step(old: &Snapshot, upserts: &[(u32, &str)], vanished: &str) -> Snapshot {
+    type Upserts<'a> = &'a [(u32, &'a str)];
+
+    fn step(old: &Snapshot, upserts: Upserts<'_>, vanished: &str) -> Snapshot {
         let modseq = ModSeq(old.highest_modseq.0 + 1);
         let upserts = upserts.iter().map(|(uid, flags)| meta(*uid, modseq, flags)).collect();
         let vanished = UidSet::parse(vanished).unwrap_or_default();
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn what_is_told() {
         let base = step(&snapshot(), &[(1, ""), (2, ""), (3, ""), (5, "")], "");
-        let table: [(&[(u32, &str)], &str, &str, &str); 6] = [
+        let table: [(Upserts<'_>, &str, &str, &str); 6] = [
             (&[], "", "", ""),
             (&[(6, ""), (7, "")], "", "=6", "=6"),
             (&[(2, "\\Seen")], "1", "-1 ~1", "~2"),

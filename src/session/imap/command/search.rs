@@ -111,9 +111,7 @@ fn decode(key: &mut SearchKey, charset: Option<&str>) -> Option<()> {
 fn recode(key: &mut SearchKey, encoding: &'static encoding_rs::Encoding) {
     match key {
         SearchKey::Header(_, text) | SearchKey::Body(text) | SearchKey::Text(text) => {
-            if !text.is_ascii() || !encoding.is_ascii_compatible() {
-                *text = encoding.decode_without_bom_handling(text).0.into_owned().into_bytes();
-            }
+            *text = encoding.decode_without_bom_handling(text).0.into_owned().into_bytes();
         }
         SearchKey::Not(key) => recode(key, encoding),
         SearchKey::Or(a, b) => {
