@@ -7,6 +7,9 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::{StreamExt as _, stream};
+
+use super::fetch::BATCHES_AHEAD;
 use super::select::present;
 use crate::engine::{Error, Want};
 use crate::message;
@@ -217,8 +220,16 @@ impl<M: Mailbox> Run<'_, M> {
         }
         let want = Want { header: true, ..Want::default() };
         let mut by_header = UidSet::new();
-        for batch in open.chunks(SUMMARY_BATCH) {
-            let summaries = io.wait(self.mailbox.summaries(batch, want)).await?;
+        let batches: Vec<Vec<Uid>> = open.chunks(SUMMARY_BATCH).map(<[_]>::to_vec).collect();
+        let ask = |batch: Vec<Uid>| {
+            let mailbox = self.mailbox.clone();
+            async move {
+                let summaries = mailbox.summaries(&batch, want).await;
+                (batch, summaries)
+            }
+        };
+        let mut batches = stream::iter(batches).map(ask).buffered(BATCHES_AHEAD);
+        while let Some((batch, summaries)) = io.wait(batches.next()).await? {
             for (uid, summary) in batch.iter().zip(summaries) {
                 let header = match summary {
                     Ok(summary) => summary,
@@ -243,7 +254,12 @@ impl<M: Mailbox> Run<'_, M> {
             SearchKey::All => true,
             // Numbered by UID before evaluation.
             SearchKey::Sequence(_) | SearchKey::Saved => false,
-            SearchKey::Uid(set) => set.0.iter().any(|(from, to)| (*from..=*to).contains(&Some(message.uid.0))),
+            // Ascending and without `*` since they were named by UID.
+            SearchKey::Uid(set) => {
+                let uid = Some(message.uid.0);
+                let range = set.0.get(set.0.partition_point(|(_, to)| *to < uid));
+                range.is_some_and(|(from, _)| *from <= uid)
+            }
             SearchKey::Flag(flag) => {
                 message.flags.has(flag.system) && flag.keywords().iter().all(|k| message.flags.has_keyword(k))
             }

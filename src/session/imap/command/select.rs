@@ -94,7 +94,8 @@ impl<L: Login> Session<L> {
         if deleted.is_empty() {
             return Ok(reply);
         }
-        io.wait(mailbox.expunge(uids.as_ref())).await??;
+        // Of a set, only what can go is named: `1:*` may be all there is.
+        io.wait(mailbox.expunge(uids.is_some().then_some(&deleted))).await??;
         self.catch_up(Telling { expunge: true, uid }, None)?;
         let (_, selected) = self.selected()?;
         Ok(if condstore { reply.with(highest_modseq(&selected.view)) } else { reply })
