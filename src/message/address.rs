@@ -115,7 +115,7 @@ impl Parser<'_, '_> {
         }
         match self.cursor.peek() {
             Some(b'<') => self.angle(phrase.text()),
-            Some(b':') if !self.in_group && !phrase.words.is_empty() => {
+            Some(b':') if !self.in_group => {
                 self.cursor.skip();
                 let name = phrase.text().unwrap_or_default();
                 self.list.push(Address::GroupStart(name));
@@ -123,13 +123,18 @@ impl Parser<'_, '_> {
                 Then::Members
             }
             // `a (c) b@d`: the comment has ended the first address.
-            _ if phrase.words.len() > 1 && phrase.comment.is_some() => {
+            _ if phrase.words.len() > 1 && phrase.broken => {
                 let local = phrase.words.into_iter().next();
                 self.push(phrase.comment, None, local, None);
                 Then::Lost
             }
             // Two words and an `@`: there is no telling which of them is the local part.
             _ if phrase.words.len() > 1 => {
+                self.push(phrase.text(), None, None, None);
+                Then::Separator
+            }
+            // A quoted string alone is somebody's name.
+            next if phrase.quoted && next != Some(b'@') && next != Some(b'.') && phrase.comment.is_none() => {
                 self.push(phrase.text(), None, None, None);
                 Then::Separator
             }
@@ -172,6 +177,7 @@ impl Parser<'_, '_> {
             }
             let blanks = self.cursor.blanks();
             phrase.unclosed = blanks.unclosed;
+            phrase.broken |= blanks.comment.is_some() && phrase.words.len() == 1;
             phrase.comment = blanks.comment.or(phrase.comment);
             if phrase.unclosed {
                 return phrase;
@@ -296,6 +302,8 @@ struct Phrase {
     words: Vec<Vec<u8>>,
     comment: Option<Vec<u8>>,
     quoted: bool,
+    /// A comment follows the first word.
+    broken: bool,
     unclosed: bool,
 }
 

@@ -114,7 +114,7 @@ fn params(mut cursor: Cursor<'_>) -> Params {
                 Some(value) => value,
                 None => continue,
             },
-            _ => cursor.mime_token().to_vec(),
+            _ => cursor.param_value().to_vec(),
         };
         cursor.blanks();
         match Piece::parse(name) {

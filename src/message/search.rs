@@ -18,12 +18,13 @@ pub fn text_contains(raw: &[u8], needle: &str, body_only: bool) -> bool {
     search.any()
 }
 
-/// Whether the needle, already folded, stands in a field of the header: name, colon and decoded value.
+/// Whether the needle, already folded, stands in a field of the header (name, colon and decoded value) or a junk line.
 pub fn header_contains(header: &[u8], needle: &str) -> bool {
     needle.is_empty()
         || fields(header).any(|field| {
-            let text = decode::header_text(&unfold(field.value));
-            let line = format!("{}: {text}", String::from_utf8_lossy(field.name));
+            let text = decode::header_text(&unfold(if field.junk { field.lines } else { field.value }));
+            let name = String::from_utf8_lossy(field.name);
+            let line = if field.junk { text } else { format!("{name}: {text}") };
             fold(&line).contains(needle)
         })
 }

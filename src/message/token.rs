@@ -104,6 +104,14 @@ impl<'a> Cursor<'a> {
         self.take_while(|b| !is_blank(b) && !b"()<>@,;:\\\"/[]?=".contains(&b))
     }
 
+    /// An unquoted parameter value: a token, before which `=` may stand as well (`boundary==_x`, often seen).
+    pub(super) fn param_value(&mut self) -> &'a [u8] {
+        let before = self.rest;
+        let equals = self.take_while(|b| b == b'=').len();
+        let token = self.mime_token().len();
+        before.get(..equals + token).unwrap_or(b"")
+    }
+
     /// RFC 5322 `atom`, 8-bit allowed; may be empty.
     pub(super) fn atom(&mut self) -> &'a [u8] {
         self.take_while(is_atom)

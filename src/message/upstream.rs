@@ -36,20 +36,20 @@ enum Node {
     Text(Vec<u8>),
     /// Kept apart, so that a client is told a text in the same form twice.
     Literal(Vec<u8>),
-    List(Vec<Node>),
+    List(Vec<Self>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Body {
     Multipart {
-        parts: Vec<Body>,
+        parts: Vec<Self>,
         sub: Node,
     },
     Single {
         /// Type, subtype, parameters, id, description, encoding, size: the seven of `body-fields`.
         fields: Vec<Node>,
         size: u64,
-        message: Option<Box<(Node, Body)>>,
+        message: Option<Box<(Node, Self)>>,
         lines: Option<u64>,
     },
 }

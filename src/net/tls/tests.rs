@@ -112,6 +112,39 @@ async fn a_plain_connection_in_memory_is_upgraded_on_both_sides() {
     assert_eq!(twice.kind(), std::io::ErrorKind::AlreadyExists);
 }
 
+#[tokio::test]
+async fn large_transfers_in_random_pieces_arrive_whole() {
+    use rand::{Rng, SeedableRng};
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut sent = vec![0_u8; 3 << 20];
+    random.fill(sent.as_mut_slice());
+    let dir = tempfile::tempdir().unwrap();
+    let identity = identity(&settings(dir.path()));
+    let (client, server) = Stream::pair();
+    let target = target("localhost", 1, Trust::CaFile(dir.path().join("ca.pem")));
+    let (client, server) = tokio::join!(upgrade(client, &target), server.start_tls_server(identity.server_config()));
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    let data = sent.clone();
+    let writer = tokio::spawn(async move {
+        let mut rest = data.as_slice();
+        while !rest.is_empty() {
+            let (one, two) = (random.random_range(1..40_000).min(rest.len()), random.random_range(0..40_000));
+            let (first, tail) = rest.split_at(one);
+            let second = &tail[..two.min(tail.len())];
+            let pieces = [std::io::IoSlice::new(first), std::io::IoSlice::new(second)];
+            let written = server.write_vectored(&pieces).await.unwrap();
+            rest = &rest[written..];
+        }
+        server.shutdown().await.unwrap();
+    });
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).await.unwrap();
+    writer.await.unwrap();
+    assert!(got == sent, "{} of {} bytes, or others", got.len(), sent.len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_greets_is_given_up() {
     let dir = tempfile::tempdir().unwrap();

@@ -90,7 +90,6 @@ def ask(sample):
         if b"\nz OK" not in out:
             log = pathlib.Path(f"{directory}/log")
             raise SystemExit(f"{sample.name}: no answer: {out[-500:]!r} {err!r} {log.read_text() if log.exists() else ''}")
-        if os.environ.get("SHOW"): print(out.decode("latin-1"))
         # Answers come in order, but the tagged lines of several commands may come together after them.
         reader, answers = Reader(out), []
         while reader.at < len(out):

@@ -1,0 +1,111 @@
+//! What the integration tests and the end-to-end bench stand on: real servers started privately, the daemon as a
+//! child process, a mail client that follows the protocol byte by byte, a relay that can be slow or break, and a
+//! generator of mail.
+//!
+//! Nothing here uses the crate's own wire code: a fault in it must not cancel itself out. Everything is blocking and
+//! thread based, so that a transcript reads top to bottom. Waits are for an event with a deadline, never for a time.
+//! A panic is the way a helper fails: it ends the test with the transcript in hand.
+
+pub mod answer;
+pub mod ca;
+pub mod client;
+pub mod cyrus;
+pub mod daemon;
+pub mod dovecot;
+pub mod fleet;
+pub mod mail;
+pub mod process;
+pub mod relay;
+pub mod world;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The user name at the upstream servers.
+pub const UPSTREAM_USER: &str = "ann";
+/// The password at the upstream servers; not the local one, so that a mix-up shows.
+pub const UPSTREAM_PASSWORD: &str = "upstream-secret";
+/// The address a mail program gives to the daemon.
+pub const ADDRESS: &str = "ann@example.org";
+/// The password a mail program gives to the daemon.
+pub const LOCAL_PASSWORD: &str = "local-secret";
+
+/// Anything that takes longer than this has failed: ten times what the slowest step takes on a busy two-core machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory of the test's own that the mail servers' user (65534) can enter; removed at the end.
+pub fn scratch(purpose: &str) -> tempfile::TempDir {
+    let dir = tempfile::Builder::new().prefix(&format!("mailweir-{purpose}-")).tempdir().expect("temporary directory");
+    open_to_all(dir.path());
+    dir
+}
+
+/// The same, but it is the server started in it that removes it: see [`process::Server::start`].
+pub fn server_scratch(purpose: &str) -> tempfile::TempDir {
+    let mut dir = scratch(purpose);
+    dir.disable_cleanup(true);
+    dir
+}
+
+/// Mode 0755, whatever the umask says.
+pub fn open_to_all(dir: &Path) {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+}
+
+/// Gives a tree to the user the mail servers run as.
+pub fn give_to_nobody(root: &Path) {
+    let mut todo = vec![root.to_path_buf()];
+    while let Some(path) = todo.pop() {
+        std::os::unix::fs::lchown(&path, Some(65534), Some(65534)).expect("chown needs root, as in CI");
+        if path.is_dir() && !path.is_symlink() {
+            todo.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        }
+    }
+}
+
+/// A port that was free a moment ago. Taken from below the kernel's ephemeral range (32768 up), so that no outgoing
+/// connection of a test running beside us is given it in between.
+pub fn free_port() -> u16 {
+    for _ in 0..1000 {
+        let port = rand::random_range(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 20000 and 32000");
+}
+
+/// Waits until `ready` says so; panics with `what` when `PATIENCE` is over. The pause between two looks is not a wait
+/// for things to happen but keeps the look itself from taking the processor they need.
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(start.elapsed() < PATIENCE, "gave up after {PATIENCE:?} waiting for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether something accepts connections there.
+pub fn accepts(addr: SocketAddr) -> bool {
+    std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).is_ok()
+}
+
+/// Where `tests/run` unpacks servers that cannot be installed beside each other.
+pub fn servers_dir() -> PathBuf {
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    tmp.parent().expect("the target directory").join("servers")
+}
+
+/// Whether this run proves the tests against the upstream servers alone: see the head of `main.rs`.
+pub fn straight_run() -> bool {
+    std::env::var_os("MAILWEIR_TEST_STRAIGHT").is_some()
+}
+
+/// The seed of a random run: `MAILWEIR_TEST_SEED`, else `default`. Printed, so that a failure can be run again.
+pub fn seed(default: u64) -> u64 {
+    let seed = std::env::var("MAILWEIR_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(default);
+    println!("MAILWEIR_TEST_SEED={seed}");
+    seed
+}

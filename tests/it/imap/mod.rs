@@ -1,0 +1,9 @@
+//! What a mail program sees, family by family, over Dovecot, the same Dovecot bare, Cyrus, and straight.
+
+mod condstore;
+mod fetch;
+mod idle;
+mod list;
+mod login;
+mod search;
+mod select;

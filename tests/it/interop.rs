@@ -1,0 +1,215 @@
+//! Mail programs people have: curl, Python's imaplib, neomutt and mbsync, each with the CA verified.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::harness::client::Client;
+use crate::harness::mail::{self, Sizes};
+use crate::harness::scratch;
+use crate::harness::world::{Endpoint, Kind, World};
+use crate::over_dovecot;
+
+over_dovecot!(curl, imaplib, neomutt, mbsync);
+
+fn fill(c: &mut Client) {
+    mail::load(c, "INBOX", 29, 12, Sizes::Usual);
+    c.cmd_ok("CREATE Work/2025");
+}
+
+fn run(mut command: Command, what: &str) -> String {
+    let Output { status, stdout, stderr } =
+        command.output().unwrap_or_else(|e| panic!("{what}: {e}; tests/run installs it"));
+    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{what}: {status}\n{out}\n{err}");
+    out.into_owned()
+}
+
+fn curl(kind: Kind) {
+    let world = World::new(kind, fill);
+    let Endpoint { imap, imaps, ca_file, user, password } = world.endpoint();
+    let body = mail::message(29, 4, Sizes::Usual).bytes;
+    let (plain, tls) = (format!("imap://localhost:{}", imap.port()), format!("imaps://localhost:{}", imaps.port()));
+    for (url, starttls) in [(&plain, false), (&plain, true), (&tls, false)] {
+        let ask = |path: &str, more: &[&str]| {
+            let mut command = Command::new("curl");
+            command.args(["-sS", "-4", "--max-time", "30", "--cacert"]).arg(&ca_file);
+            command.args(["-u", &format!("{user}:{password}")]).args(more).arg(format!("{url}{path}"));
+            if starttls {
+                command.arg("--ssl-reqd");
+            }
+            run(command, "curl")
+        };
+        assert_eq!(ask("/INBOX;UID=5", &[]).as_bytes(), body, "{url} {starttls}");
+        assert!(ask("/", &[]).contains("Work/2025"));
+        assert!(ask("/INBOX", &["-X", "UID SEARCH 1:3"]).contains("* SEARCH 1 2 3"));
+    }
+    // Without the CA the certificate is not believed.
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-4", "-u", &format!("{user}:{password}"), &tls]);
+    assert!(!command.output().unwrap().status.success());
+}
+
+fn imaplib(kind: Kind) {
+    const SCRIPT: &str = r#"
+import imaplib, ssl, sys
+imap, imaps, ca, user, password = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
+context = ssl.create_default_context(cafile=ca)
+plain = imaplib.IMAP4("localhost", imap)
+upgraded = imaplib.IMAP4("localhost", imap)
+upgraded.starttls(ssl_context=context)
+secure = imaplib.IMAP4_SSL("localhost", imaps, ssl_context=context)
+for m in (plain, upgraded, secure):
+    m.login(user, password)
+    assert m.select("INBOX", readonly=True) == ("OK", [b"12"])
+    kind, data = m.uid("fetch", "1:*", "(UID RFC822.SIZE FLAGS BODY.PEEK[])")
+    assert kind == "OK"
+    bodies = [part for part in data if isinstance(part, tuple)]
+    assert len(bodies) == 12, len(bodies)
+    for head, body in bodies:
+        assert f"RFC822.SIZE {len(body)}".encode() in head, (head, len(body))
+    kind, found = m.uid("search", None, "SUBJECT", "thread")
+    assert kind == "OK" and found[0]
+    kind, boxes = m.list()
+    assert any(b"Work/2025" in b for b in boxes)
+    kind, data = m.status("INBOX", "(MESSAGES UIDNEXT)")
+    assert b"MESSAGES 12" in data[0]
+    m.close()
+    m.logout()
+try:
+    imaplib.IMAP4_SSL("localhost", imaps, ssl_context=ssl.create_default_context())
+except ssl.SSLCertVerificationError:
+    print("verified")
+"#;
+    let world = World::new(kind, fill);
+    let Endpoint { imap, imaps, ca_file, user, password } = world.endpoint();
+    let mut command = Command::new("python3");
+    command.arg("-c").arg(SCRIPT).args([imap.port().to_string(), imaps.port().to_string()]);
+    command.arg(ca_file).args([user, password]);
+    assert_eq!(run(command, "imaplib").trim(), "verified");
+}
+
+fn neomutt(kind: Kind) {
+    let world = World::new(kind, fill);
+    let Endpoint { imap, imaps, ca_file, user, password } = world.endpoint();
+    let urls =
+        [(format!("imap://localhost:{}/", imap.port()), "yes"), (format!("imaps://localhost:{}/", imaps.port()), "no")];
+    for (url, starttls) in urls {
+        let home = scratch("mutt");
+        let copy = home.path().join("copy");
+        let rc = format!(
+            "set folder=\"{url}\"\nset spoolfile=\"+INBOX\"\nset imap_user=\"{user}\"\nset imap_pass=\"{password}\"\n\
+             set ssl_starttls={starttls}\nset ssl_force_tls=yes\nset certificate_file=\"{}\"\nset ssl_usesystemcerts=no\n\
+             set mbox_type=Maildir\nset confirmcreate=no\nset confirmappend=no\nset copy=no\nset move=no\n\
+             set delete=no\nset header_cache=\nset sort=mailbox-order\nset wait_key=no\n\
+             push \"<tag-pattern>~A<enter><tag-prefix><copy-message>{}<enter><exit>\"\n",
+            ca_file.display(),
+            copy.display()
+        );
+        std::fs::write(home.path().join("rc"), rc).unwrap();
+        std::fs::create_dir(home.path().join("home")).unwrap();
+        // neomutt wants a terminal: script gives it one.
+        let mut command = Command::new("timeout");
+        let inner = format!("neomutt -n -F {}", home.path().join("rc").display());
+        command.args(["60", "script", "-qefc", &inner, "/dev/null"]);
+        command.env("HOME", home.path().join("home")).env("TERM", "xterm").stdin(std::process::Stdio::null());
+        let said = run(command, "neomutt");
+        let mut subjects: Vec<_> = read_maildir(&copy).into_iter().map(|(_, bytes)| message_id(&bytes)).collect();
+        subjects.sort();
+        let mut expected: Vec<_> = (0..12).map(|n| format!("<29.{n}@example.org>")).collect();
+        expected.sort();
+        assert_eq!(subjects, expected, "{url}: {said}");
+    }
+}
+
+fn message_id(message: &[u8]) -> String {
+    let text = String::from_utf8_lossy(message);
+    let line = text.lines().find_map(|l| l.strip_prefix("Message-ID: ")).expect("Message-ID");
+    line.trim().to_owned()
+}
+
+/// Messages of a Maildir with the flags mbsync or neomutt gave the file.
+fn read_maildir(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for sub in ["cur", "new"] {
+        for entry in std::fs::read_dir(dir.join(sub)).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let flags = name.split_once(":2,").map(|(_, f)| f.to_owned()).unwrap_or_default();
+            all.push((flags, std::fs::read(&path).unwrap()));
+        }
+    }
+    all
+}
+
+/// Pulls INBOX by mbsync into a new Maildir; messages by Message-ID with their flags.
+fn pull(endpoint: &Endpoint, ssl: &str, into: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
+    let port = if ssl == "IMAPS" { endpoint.imaps.port() } else { endpoint.imap.port() };
+    let dir = into.display();
+    std::fs::create_dir_all(into).unwrap();
+    let config = format!(
+        "IMAPAccount a\nHost localhost\nPort {port}\nUser {}\nPass {}\nSSLType {ssl}\nAuthMechs LOGIN\n\
+         CertificateFile {}\nSystemCertificates no\n\nIMAPStore far\nAccount a\n\nMaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
+         Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState {dir}/\n",
+        endpoint.user,
+        endpoint.password,
+        endpoint.ca_file.display(),
+    );
+    let rc = into.join("mbsyncrc");
+    std::fs::write(&rc, config).unwrap();
+    let mut command = Command::new("mbsync");
+    command.arg("-c").arg(&rc).arg("-a").env("HOME", into);
+    run(command, "mbsync");
+    let all = read_maildir(&into.join("INBOX"));
+    all.into_iter().map(|(flags, bytes)| (message_id(&bytes), (flags, without_tuid(&bytes)))).collect()
+}
+
+/// The message without the line by which mbsync finds again what it has stored; another one at each pull.
+fn without_tuid(message: &[u8]) -> Vec<u8> {
+    let lines = message.split_inclusive(|b| *b == b'\n');
+    lines.filter(|l| !l.starts_with(b"X-TUID: ")).flatten().copied().collect()
+}
+
+fn mbsync(kind: Kind) {
+    let world = World::new(kind, fill);
+    let home = scratch("mbsync");
+    let mut seen = Vec::new();
+    for ssl in ["None", "STARTTLS", "IMAPS"] {
+        let got = pull(&world.endpoint(), ssl, &home.path().join(ssl));
+        assert_eq!(got.len(), 12, "{ssl}");
+        seen.push(got);
+    }
+    assert!(seen.windows(2).all(|w| w[0] == w[1]));
+}
+
+/// Twenty thousand messages, byte for byte what a direct pull gives; a second client costs the upstream no body.
+#[test]
+fn mbsync_twenty_thousand() {
+    const COUNT: u64 = 20_000;
+    let world = World::new(Kind::Dovecot, |c| mail::load(c, "INBOX", 37, COUNT, Sizes::Small));
+    if world.is_straight() {
+        return;
+    }
+    let home = scratch("mbsync");
+    let straight = Endpoint {
+        imap: world.upstream.dovecot().imap,
+        imaps: world.upstream.dovecot().imaps,
+        ca_file: world.upstream.dovecot().ca_file().to_owned(),
+        user: crate::harness::UPSTREAM_USER,
+        password: crate::harness::UPSTREAM_PASSWORD,
+    };
+    let direct = pull(&straight, "None", &home.path().join("direct"));
+    let through = pull(&world.endpoint(), "IMAPS", &home.path().join("through"));
+    assert_eq!(direct.len(), COUNT as usize);
+    assert!(direct == through, "the two pulls differ");
+    let (filled, down) = (world.daemon().bodies_filled(), world.relay.down());
+    let received = world.daemon().metric("mailweir_upstream_received_bytes_total", &[]);
+    let second = pull(&world.endpoint(), "STARTTLS", &home.path().join("second"));
+    assert!(direct == second, "the second pull differs");
+    let bodies = world.daemon().bodies_filled() - filled;
+    assert!(bodies.abs() < 0.5, "{bodies} bodies were fetched again");
+    let (link, own) =
+        (world.relay.down() - down, world.daemon().metric("mailweir_upstream_received_bytes_total", &[]) - received);
+    assert!(link < 20_000, "{link} bytes came down for the second client");
+    assert!((link as f64 - own).abs() < 2_000.0, "the daemon counts {own}, the link {link}");
+}

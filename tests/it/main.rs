@@ -1,0 +1,22 @@
+//! The black-box tests: one binary, so one link. Every file is named after what it looks at; the ones under `imap/`
+//! after the command families of `src/session/imap/command/`.
+//!
+//! `MAILWEIR_TEST_STRAIGHT=1` points the clients at the upstream itself instead of the daemon. What holds of any IMAP
+//! server must pass that way too: it proves that a test asks for the protocol and not for a habit of ours.
+#![allow(unreachable_pub, reason = "the harness is a module here and in the end-to-end bench")]
+#![allow(dead_code, reason = "each of the two uses its own part of the harness")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking; the lint knows test functions, not their helpers")]
+
+mod compare;
+mod config;
+mod harness;
+mod imap;
+mod interop;
+mod layering;
+mod licences;
+mod memory;
+mod pool;
+mod straight;
+mod sync;
+mod tls;
+mod wan;

@@ -1,0 +1,84 @@
+//! A far upstream: 50 ms round trip, 50 Mbit/s. What is warm costs a round trip or two, whatever its size.
+
+use std::time::Instant;
+
+use crate::harness::client::Client;
+use crate::harness::mail::{self, Sizes};
+use crate::harness::relay::Link;
+use crate::harness::world::{Kind, World};
+
+fn far(fill: impl FnOnce(&mut Client)) -> World {
+    World::with(Kind::Dovecot, Link::wan(), |setup| setup, fill)
+}
+
+/// A debug build is slower by itself; on a far link the difference must not grow with it.
+const SLACK: f64 = if cfg!(debug_assertions) { 1.8 } else { 1.2 };
+
+#[test]
+fn warm_select_and_flags_of_a_hundred_thousand() {
+    const COUNT: u64 = 100_000;
+    let world = far(|c| mail::load(c, "INBOX", 43, COUNT, Sizes::Small));
+    if world.is_straight() {
+        return;
+    }
+    let mut first = world.client();
+    first.set_timeout(std::time::Duration::from_secs(120));
+    first.cmd_ok("SELECT INBOX");
+    first.cmd_ok("UID FETCH 1:* (UID FLAGS)");
+    let (bytes, turns) = (world.relay.bytes(), world.relay.turns());
+    let mut c = world.client();
+    assert_eq!(c.cmd_ok("SELECT INBOX").count("EXISTS"), Some(COUNT as u32));
+    assert_eq!(c.cmd_ok("UID FETCH 1:* (UID FLAGS)").untagged.len() as u64, COUNT);
+    let (bytes, turns) = (world.relay.bytes() - bytes, world.relay.turns() - turns);
+    assert!(bytes <= 100_000, "{bytes} bytes upstream");
+    assert!(turns <= 2, "{turns} round trips");
+}
+
+#[test]
+fn warm_envelopes_and_bodies_cost_no_upstream_byte() {
+    let world = far(|c| mail::load(c, "INBOX", 47, 300, Sizes::Usual));
+    if world.is_straight() {
+        return;
+    }
+    let ask = |c: &mut Client| {
+        c.cmd_ok("SELECT INBOX");
+        let mut size = c.cmd_ok("FETCH 1:* (UID ENVELOPE BODYSTRUCTURE RFC822.SIZE)").untagged.len();
+        size += c.cmd_ok("FETCH 1:* (BODY.PEEK[])").untagged.len();
+        size + c.cmd_ok("FETCH 1:* (BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)])").untagged.len()
+    };
+    assert_eq!(ask(&mut world.client()), 900);
+    let (bytes, filled) = (world.relay.bytes(), world.daemon().bodies_filled());
+    assert_eq!(ask(&mut world.client()), 900);
+    assert!((world.daemon().bodies_filled() - filled).abs() < 0.5);
+    // An IDLE or a poll may fall in between; a body or an envelope may not.
+    assert!(world.relay.bytes() - bytes < 2_000, "{} bytes", world.relay.bytes() - bytes);
+}
+
+#[test]
+fn the_first_byte_of_a_cold_big_body() {
+    let body = mail::big(53, 25_000_000);
+    let world = far(|c| {
+        c.append("INBOX", "", &body);
+    });
+    if world.is_straight() {
+        return;
+    }
+    let measure = |c: &mut Client| {
+        c.cmd_ok("EXAMINE INBOX");
+        c.cmd_ok("NOOP");
+        let start = Instant::now();
+        let tag = c.start("FETCH 1 (BODY.PEEK[])").unwrap();
+        let (size, first) = c.drain_answer(&tag).expect("the body");
+        assert!(size > body.len() as u64);
+        (first - start, start.elapsed())
+    };
+    let direct = measure(
+        &mut Client::connect(world.relay.addr).login(crate::harness::UPSTREAM_USER, crate::harness::UPSTREAM_PASSWORD),
+    );
+    let through = measure(&mut world.client());
+    println!("first byte and all: direct {direct:?}, through {through:?}");
+    assert!(through.0.as_secs_f64() <= direct.0.as_secs_f64() * SLACK, "first byte: {through:?} against {direct:?}");
+    assert!(through.1.as_secs_f64() <= direct.1.as_secs_f64() * SLACK, "all of it: {through:?} against {direct:?}");
+    let warm = measure(&mut world.client());
+    assert!(warm.0 < direct.0, "warm {warm:?}");
+}
