@@ -1,13 +1,10 @@
 //! What it costs to bring clients up to date: one view with 1 of 100,000 messages changed, and 1,000 views of one mailbox.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use mailweir::engine::Snapshot;
-use mailweir::model::{
-    Flags, InternalDate, MessageMeta, ModSeq, Pages, PagesDelta, SystemFlags, Uid, UidSet, UidValidity,
-};
+use mailweir::model::{Flags, InternalDate, MessageMeta, ModSeq, Pages, PagesDelta, SystemFlags, Uid, UidSet};
 use mailweir::session::imap::view::{Tell, View};
 
 const MESSAGES: u32 = 100_000;
@@ -24,25 +21,16 @@ fn message(uid: u32, modseq: u64, system: SystemFlags) -> MessageMeta {
 }
 
 fn mailbox() -> Snapshot {
-    Snapshot {
-        name: "INBOX".into(),
-        uid_validity: UidValidity(1),
-        uid_next: Uid(MESSAGES + 1),
-        highest_modseq: ModSeq(1),
-        messages: Pages::from_messages((1..=MESSAGES).map(|uid| message(uid, 1, SystemFlags::SEEN)).collect()),
-        keywords: Arc::default(),
-        permanent: None,
-        read_only: false,
-        dead: false,
-    }
+    let mut snapshot = Snapshot::empty("INBOX".into());
+    snapshot.messages = Pages::from_messages((1..=MESSAGES).map(|uid| message(uid, 1, SystemFlags::SEEN)).collect());
+    snapshot
 }
 
 fn changed(old: &Snapshot, upserts: Vec<MessageMeta>, vanished: UidSet) -> Snapshot {
-    Snapshot {
-        highest_modseq: ModSeq(2),
-        messages: old.messages.apply(PagesDelta { upserts, vanished }),
-        ..old.clone()
-    }
+    let mut new = old.clone();
+    new.highest_modseq = ModSeq(2);
+    new.messages = old.messages.apply(PagesDelta { upserts, vanished });
+    new
 }
 
 fn catch_up(c: &mut Criterion) {

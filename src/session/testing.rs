@@ -12,7 +12,7 @@ use super::imap::{Login, LoginError};
 use crate::engine::{Append, Appended, Copied, CopyMode, Error, Snapshot, StatusData, Summary, Want};
 use crate::message;
 use crate::model::{
-    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, Pages, PagesDelta, Role, SystemFlags,
+    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, PagesDelta, Role, SystemFlags,
     Uid, UidSet, UidValidity,
 };
 use crate::secret::Secret;
@@ -91,18 +91,8 @@ impl FakeAccount {
     fn make(&self, name: &str) -> FakeMailbox {
         let mut inner = self.inner();
         inner.next_validity += 1;
-        let snapshot = Snapshot {
-            counts: std::sync::OnceLock::new(),
-            name: name.into(),
-            uid_validity: UidValidity(inner.next_validity),
-            uid_next: Uid(1),
-            highest_modseq: ModSeq(1),
-            messages: Pages::default(),
-            keywords: Arc::default(),
-            permanent: None,
-            read_only: false,
-            dead: false,
-        };
+        let mut snapshot = Snapshot::empty(name.into());
+        snapshot.uid_validity = UidValidity(inner.next_validity);
         let mailbox = FakeMailbox(Arc::new(Shared {
             account: self.clone(),
             watch: watch::Sender::new(Arc::new(snapshot)),

@@ -225,20 +225,10 @@ impl Stored<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{InternalDate, PagesDelta, UidValidity};
+    use crate::model::{InternalDate, PagesDelta};
 
     fn snapshot() -> Snapshot {
-        Snapshot {
-            name: "INBOX".into(),
-            uid_validity: UidValidity(1),
-            uid_next: Uid(1),
-            highest_modseq: ModSeq(1),
-            messages: Pages::default(),
-            keywords: Arc::default(),
-            permanent: None,
-            read_only: false,
-            dead: false,
-        }
+        Snapshot::empty("INBOX".into())
     }
 
     fn meta(uid: u32, modseq: ModSeq, flags: &str) -> MessageMeta {
