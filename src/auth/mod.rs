@@ -1,1 +1,12 @@
-//! auth
+//! Who may come in: the local logins of mail programs.
+//!
+//! What it owns: checking a user name and password against the configuration's accounts, remembering that a
+//! password was right, and slowing those who guess. Credentials towards providers (OAuth 2) join here later.
+//!
+//! No connection upstream is needed for a client to log in. Laws: 8 (tables and waits bounded), 12 (no password, and no user name
+//! that is not an account's, reaches a log: people type passwords into the wrong field).
+
+mod local;
+mod slow;
+
+pub use local::{LocalLogins, Login, LoginError, SetupError};

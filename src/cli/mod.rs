@@ -1,1 +1,128 @@
-//! cli
+//! The commands of the program, one file each. Layer 6: may use everything below.
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+mod cache;
+mod certs;
+mod check;
+mod run;
+mod status;
+
+/// Wrong usage or a faulty configuration.
+const USAGE: u8 = 2;
+/// Threads beside the two that serve: cores beyond four bring nothing to a daemon that mostly waits.
+const WORKERS_MOST: usize = 4;
+/// Blocking tasks at most (argon2, parsing of large messages, secrets' files); the store has a pool of its own.
+const BLOCKING_MOST: usize = 8;
+
+/// Many mail programs, one strict provider: a local IMAP daemon that serves them all from a mirror of the account.
+#[derive(Debug, Parser)]
+#[command(name = "mailweir", version, about, long_about = LONG, disable_help_subcommand = true)]
+struct Arguments {
+    /// The configuration; else $MAILWEIR_CONFIG, else mailweir/mailweir.toml in the platform's configuration directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG: &str = "\
+mailweir stands between mail programs and a mail provider. Any number of programs connect to it on this machine (or in the \
+home or office); it talks to the provider over two or three connections, fetches each message once, keeps within the \
+provider's limits, and goes on serving what it has when the network is away.
+
+Start with `mailweir demo`: it needs no account. Then copy config/mailweir.toml, fill in an account, and `mailweir run`.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, in the foreground, until told to stop (SIGTERM, Ctrl-C). SIGHUP reloads certificates.
+    Run,
+    /// Log in to every account's provider and say in plain words what is wrong, if anything is.
+    Check(check::Check),
+    /// What the running daemon does: accounts, sessions, connections, bytes, cache.
+    Status(status::Status),
+    /// The local certificate authority and the certificate clients see.
+    Certs {
+        #[command(subcommand)]
+        action: certs::CertsCommand,
+    },
+    /// The cache on disk: verify it, or drop it (it is fetched again).
+    Cache {
+        #[command(subcommand)]
+        action: cache::Cache,
+    },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let default = match arguments.command {
+        Command::Run => "info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, WORKERS_MOST))
+        .max_blocking_threads(BLOCKING_MOST)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}")),
+    };
+    let config = arguments.config;
+    runtime.block_on(async move {
+        match arguments.command {
+            Command::Run => run::run(config).await,
+            Command::Check(check) => check.run(config).await,
+            Command::Status(status) => status.run(config).await,
+            Command::Certs { action } => match certs::run(action, config, &mut std::io::stdout()).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("mailweir: {error}");
+                    ExitCode::from(error.exit_status())
+                }
+            },
+            Command::Cache { action } => cache::run(action, config).await,
+        }
+    })
+}
+
+/// Reads the configuration, or tells every fault of it at once; the exit status is then [`USAGE`].
+fn load(named: Option<PathBuf>) -> Result<Config, ExitCode> {
+    let path = Config::locate(named).map_err(|error| {
+        eprintln!("mailweir: {error}");
+        ExitCode::from(USAGE)
+    })?;
+    match Config::load(&path) {
+        Ok(config) => {
+            for warning in &config.warnings {
+                eprintln!("mailweir: {warning}");
+            }
+            Ok(config)
+        }
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            let many = if faults.len() == 1 { "fault" } else { "faults" };
+            eprintln!("mailweir: {} {many} in {}; nothing was started", faults.len(), path.display());
+            Err(ExitCode::from(USAGE))
+        }
+    }
+}
+
+fn fail(words: &str) -> ExitCode {
+    eprintln!("mailweir: {words}");
+    ExitCode::FAILURE
+}

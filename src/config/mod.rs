@@ -1,1 +1,244 @@
-//! config
+//! The configuration: found, read, checked as a whole, and handed on as typed values.
+//!
+//! What it owns: the schema of `config/mailweir.toml`, its defaults and their reasons, and the words for everything that can be
+//! wrong with it. [`Config::load`] gives either a configuration in which nothing needs to be checked again, or all faults at
+//! once, each with file, line, key and mend ([`Fault`]). What is allowed but unwise comes as [`Config::warnings`].
+//!
+//! Paths in the file are relative to the file's own directory and absolute here. Secrets stay references
+//! ([`crate::secret::SecretRef`]) until somebody needs one. A provider's preset fills what an account leaves out.
+//!
+//! Laws: 8 (limits on what may be configured), 12 (no fault or debug print shows a secret).
+
+mod account;
+mod fault;
+mod load;
+mod reader;
+#[cfg(test)]
+mod sample;
+mod schema;
+mod values;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::provider::Preset;
+use crate::secret::{Secret, SecretRef};
+
+pub use fault::Fault;
+pub use load::{LocateError, default_path};
+pub use values::Network;
+
+/// Everything the file says, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it was read from, absolute.
+    pub file: PathBuf,
+    /// The store. Default: the platform's data directory.
+    pub data_dir: PathBuf,
+    pub listen: Listen,
+    pub tls: Tls,
+    pub cache: Cache,
+    /// In the file's order; addresses differ.
+    pub accounts: Vec<Account>,
+    /// What is allowed but should be said at every start: verification switched off, a plain connection to a far server, …
+    pub warnings: Vec<Fault>,
+}
+
+/// Where clients are served; an empty list is a protocol not served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    pub imap: Vec<SocketAddr>,
+    pub imaps: Vec<SocketAddr>,
+    pub pop3: Vec<SocketAddr>,
+    pub pop3s: Vec<SocketAddr>,
+    pub submission: Vec<SocketAddr>,
+    pub submissions: Vec<SocketAddr>,
+    pub http: Vec<SocketAddr>,
+    pub plaintext_login: PlaintextLogin,
+}
+
+/// Which clients may log in without TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PlaintextLogin {
+    Never,
+    /// Only from this computer, where nobody can listen in who could not read the password anyway.
+    #[default]
+    Loopback,
+    /// From these networks (this computer only if listed).
+    Networks(Vec<Network>),
+}
+
+/// Certificates for the listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Where the local CA and leaf live. Default: `certs` in the data directory.
+    pub dir: PathBuf,
+    /// Names and addresses the leaf is made for, besides those found.
+    pub names: Vec<String>,
+    /// The user's own certificate chain and key, in PEM: both or neither.
+    pub own: Option<OwnCertificate>,
+}
+
+/// `tls.cert_file` and `tls.key_file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnCertificate {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// The disposable class of data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes of bodies kept. Default 20 GB.
+    pub max_size: u64,
+    pub prefetch: Prefetch,
+}
+
+/// Which bodies are fetched before anyone asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    None,
+    /// Those that arrived within so many days. Default 30.
+    Days(u32),
+    All,
+}
+
+/// One upstream identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user name a mail program gives; as written, compared without case.
+    pub address: String,
+    /// Other addresses that may stand as a sender.
+    pub aliases: Vec<String>,
+    /// The password a mail program gives.
+    pub password: LocalPassword,
+    /// Named in the file, or found by the address's domain when the upstream's host is the preset's.
+    pub provider: Option<&'static Preset>,
+    pub imap: Server,
+    /// `None`: the account cannot send.
+    pub smtp: Option<Server>,
+    pub limits: Limits,
+    pub pop3: Pop3,
+    pub oauth2: Option<OAuth2>,
+}
+
+/// The local password of an account.
+#[derive(Clone, PartialEq, Eq)]
+pub enum LocalPassword {
+    /// Kept somewhere in the clear.
+    Secret(SecretRef),
+    /// An argon2id hash in the PHC text form, already checked to be one.
+    Argon2id(String),
+}
+
+/// A hash can be attacked offline, so it is not printed either.
+impl fmt::Debug for LocalPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(reference) => f.debug_tuple("Secret").field(reference).finish(),
+            Self::Argon2id(_) => f.write_str("Argon2id([hash])"),
+        }
+    }
+}
+
+/// An upstream server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// A host name or an IP address, without brackets.
+    pub host: String,
+    pub port: u16,
+    pub tls: TlsMode,
+    /// Instead of the platform's roots.
+    pub ca_file: Option<PathBuf>,
+    /// False: any certificate is taken (a warning says so).
+    pub verify: bool,
+    /// Default: the account's address (for SMTP: what IMAP uses).
+    pub username: String,
+    /// `None` only when the account has [`OAuth2`]. For SMTP the default is what IMAP uses.
+    pub password: Option<SecretRef>,
+}
+
+/// How the connection to a server is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsMode {
+    /// TLS from the first byte (RFC 8314).
+    Implicit,
+    /// Plain at first, TLS by the protocol's own command; without it the connection is given up.
+    StartTls,
+    /// No encryption.
+    None,
+}
+
+/// What of the provider's allowance we use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Upstream IMAP sessions at most, at least 1.
+    pub connections: u32,
+    /// Bytes per rolling day; `None`: unlimited.
+    pub download_per_day: Option<u64>,
+    pub upload_per_day: Option<u64>,
+}
+
+/// How the account looks over POP3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pop3 {
+    /// Default INBOX.
+    pub mailbox: String,
+    pub on_retr: OnRetr,
+    pub on_dele: OnDele,
+}
+
+/// What RETR does upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRetr {
+    #[default]
+    Leave,
+    Seen,
+}
+
+/// What DELE does at QUIT; never an expunge (Law 10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDele {
+    #[default]
+    Hide,
+    Seen,
+    Archive,
+    Trash,
+}
+
+/// OAuth 2 in place of an upstream password. Tokens live in the durable state; these are the application's own data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OAuth2 {
+    pub client_id: Option<String>,
+    pub client_secret: Option<SecretRef>,
+    /// Microsoft's tenant: `common` when absent.
+    pub tenant: Option<String>,
+}
+
+impl Config {
+    /// The account a user name names: its address, whatever the case.
+    pub fn account(&self, address: &str) -> Option<&Account> {
+        self.accounts.iter().find(|a| a.address.eq_ignore_ascii_case(address))
+    }
+}
+
+impl Listen {
+    /// Every list with the key that names it.
+    pub fn all(&self) -> [(&'static str, &[SocketAddr]); 7] {
+        [
+            ("imap", &self.imap),
+            ("imaps", &self.imaps),
+            ("pop3", &self.pop3),
+            ("pop3s", &self.pop3s),
+            ("submission", &self.submission),
+            ("submissions", &self.submissions),
+            ("http", &self.http),
+        ]
+    }
+}
+
+/// Kept out of the struct so that a secret given in the file is wrapped before anything else sees it.
+fn plain_secret(text: &str) -> SecretRef {
+    SecretRef::Plain(Secret::new(text))
+}

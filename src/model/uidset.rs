@@ -202,6 +202,15 @@ impl SequenceSet {
     /// Most ranges one command may carry: a 64 KiB line holds no more than 32768.
     pub const MAX_RANGES: usize = 32_768;
 
+    /// `$`, the result a SEARCH has saved (RFC 5182): written as no range at all, which no client can write otherwise.
+    pub fn saved() -> Self {
+        Self(Vec::new())
+    }
+
+    pub fn is_saved(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Reads `1,3:*`. Nothing for malformed text, a 0, or more than [`Self::MAX_RANGES`].
     pub fn parse(text: &str) -> Option<Self> {
         let end = |text: &str| if text == "*" { Some(None) } else { number(text).map(Some) };

@@ -1,1 +1,23 @@
-//! net
+//! Everything that touches a socket: listening, dialling, TLS, and the one stream type both sides use.
+//!
+//! What it owns: [`Stream`] (plain TCP or TLS, either side), [`dial()`] and [`upgrade`] towards a provider,
+//! the local certificate authority and its leaf, listeners with their connection limits, and the small list of networks that
+//! may log in without TLS. It knows no mail protocol: bytes in, bytes out.
+//!
+//! Laws: 6 (only `upstream` and the account checks of the CLI call [`dial()`]), 7 (nothing a peer sends panics
+//! here), 8 (every wait and every number of connections has a named limit), 12 (private keys are never readable by others).
+
+mod ca;
+pub mod dial;
+mod files;
+pub mod listener;
+mod names;
+pub mod networks;
+pub mod stream;
+pub mod tls;
+pub mod trust;
+
+pub use dial::{DialError, Target, Trust, dial, upgrade};
+pub use listener::{Gate, Ticket};
+pub use stream::Stream;
+pub use tls::TlsIdentity;

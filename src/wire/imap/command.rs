@@ -198,6 +198,23 @@ pub enum StatusItem {
     AppendLimit,
 }
 
+impl StatusItem {
+    /// The item as STATUS asks for it and answers with it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "MESSAGES",
+            Self::Recent => "RECENT",
+            Self::UidNext => "UIDNEXT",
+            Self::UidValidity => "UIDVALIDITY",
+            Self::Unseen => "UNSEEN",
+            Self::HighestModSeq => "HIGHESTMODSEQ",
+            Self::Size => "SIZE",
+            Self::Deleted => "DELETED",
+            Self::AppendLimit => "APPENDLIMIT",
+        }
+    }
+}
+
 /// FETCH or UID FETCH. Macros (ALL, FAST, FULL) are already expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
@@ -300,9 +317,9 @@ pub enum SearchKey {
     /// Seconds.
     Older(u32),
     Younger(u32),
-    Not(Box<SearchKey>),
-    Or(Box<SearchKey>, Box<SearchKey>),
-    And(Vec<SearchKey>),
+    Not(Box<Self>),
+    Or(Box<Self>, Box<Self>),
+    And(Vec<Self>),
 }
 
 /// The part of APPEND in front of a message literal (RFC 9051 §6.3.12; RFC 3502 repeats flags, date and literal).

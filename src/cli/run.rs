@@ -1,0 +1,108 @@
+//! `mailweir run`: the daemon in the foreground.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tracing::{info, warn};
+
+use super::load;
+use crate::daemon::Daemon;
+
+/// Starts, prints the listeners, serves until told to stop.
+pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
+    let config = match load(config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let mut signals = match signals::Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return super::fail(&format!("cannot listen for signals: {error}")),
+    };
+    let daemon = match Daemon::start(config).await {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            for reason in error.0 {
+                eprintln!("mailweir: {reason}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    announce(&daemon);
+    loop {
+        match signals.next().await {
+            signals::Told::Reload => daemon.reload(),
+            signals::Told::Stop => break,
+        }
+    }
+    info!("stopping");
+    daemon.shutdown().await;
+    ExitCode::SUCCESS
+}
+
+/// One line a listener, `KEY ADDRESS:PORT`; then `ready`. Scripts and the service manager wait for this.
+fn announce(daemon: &Daemon) {
+    let mut out = std::io::stdout().lock();
+    let lines = daemon.listeners().iter().map(|(key, address)| format!("{key} {address}\n")).collect::<String>();
+    // A closed standard output does not keep a daemon from serving.
+    if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.write_all(b"ready\n")).and_then(|()| out.flush()) {
+        warn!(%error, "the listeners could not be printed");
+    }
+    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "the service manager was not told");
+    }
+}
+
+mod signals {
+    //! What tells a daemon to stop or reload, on each system.
+
+    pub(super) enum Told {
+        Stop,
+        Reload,
+    }
+
+    #[cfg(unix)]
+    pub(super) struct Signals {
+        term: tokio::signal::unix::Signal,
+        int: tokio::signal::unix::Signal,
+        hup: tokio::signal::unix::Signal,
+    }
+
+    #[cfg(unix)]
+    impl Signals {
+        pub(super) fn listen() -> std::io::Result<Self> {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                term: signal(SignalKind::terminate())?,
+                int: signal(SignalKind::interrupt())?,
+                hup: signal(SignalKind::hangup())?,
+            })
+        }
+
+        pub(super) async fn next(&mut self) -> Told {
+            tokio::select! {
+                _ = self.term.recv() => Told::Stop,
+                _ = self.int.recv() => Told::Stop,
+                _ = self.hup.recv() => Told::Reload,
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) struct Signals;
+
+    #[cfg(not(unix))]
+    impl Signals {
+        pub(super) fn listen() -> std::io::Result<Self> {
+            Ok(Self)
+        }
+
+        pub(super) async fn next(&mut self) -> Told {
+            // Without a console to hear Ctrl-C from, only the end of the process stops it.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            Told::Stop
+        }
+    }
+}

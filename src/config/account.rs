@@ -1,0 +1,380 @@
+//! One `[[account]]`: its own keys, what the provider's preset fills, and the rules between them.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::provider::{self, Endpoint, EndpointTls, Preset};
+use crate::secret::SecretRef;
+
+use super::load::{existing_file, one_of, read_size};
+use super::reader::Table;
+use super::schema::{self, LOCAL_PASSWORD_KEYS, SECRET_KEYS, Section};
+use super::values::Wrong;
+use super::{Account, Limits, LocalPassword, OAuth2, OnDele, OnRetr, Pop3, Server, TlsMode, plain_secret};
+
+/// Sessions per account when nothing is known of the provider: one that watches, two that work.
+const DEFAULT_CONNECTIONS: u32 = 3;
+
+/// More than this helps nobody, as a session carries many commands at once, and most servers refuse it.
+const MAX_CONNECTIONS: u32 = 20;
+
+/// A protocol's usual ports (RFC 8314 §3).
+#[derive(Clone, Copy)]
+struct Ports {
+    implicit: u16,
+    plain: u16,
+}
+
+const IMAP_PORTS: Ports = Ports { implicit: 993, plain: 143 };
+const SMTP_PORTS: Ports = Ports { implicit: 465, plain: 587 };
+
+/// Reads an account. `None` after faults that leave nothing to build one of.
+pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
+    table.allow(&schema::ACCOUNT);
+    let address = read_address(table);
+    let provider = read_provider(table, address.as_deref());
+    let password = read_local_password(table, dir);
+    let oauth2 = read_oauth2(table, dir);
+    let user = address.clone().unwrap_or_default();
+    let imap = read_imap(table, dir, provider, &user, oauth2.is_some());
+    let smtp = read_smtp(table, dir, provider, &user, imap.as_ref());
+    let limits = read_limits(&table.table("limits"), provider);
+    let pop3 = read_pop3(&table.table("pop3"));
+    let aliases = table.list("aliases").unwrap_or_default().into_iter().filter_map(|at| at.parse(|a| mail_address(a)));
+    let aliases = aliases.collect();
+    Some(Account { address: address?, aliases, password: password?, provider, imap: imap?, smtp, limits, pop3, oauth2 })
+}
+
+fn read_address(table: &Table<'_>) -> Option<String> {
+    if !table.has("address") {
+        table.fault("address", "is missing", "Add the account's e-mail address: `address = \"ann@example.org\"`.");
+    }
+    table.text("address")?.parse(|a| mail_address(a))
+}
+
+/// Named, or found by the domain unless the account names a host of its own.
+fn read_provider(table: &Table<'_>, address: Option<&str>) -> Option<&'static Preset> {
+    if !table.has("provider") {
+        let found = address.and_then(provider::by_address)?;
+        let imap = table.table("imap");
+        // A host that is not the provider's: another service under that domain, whose limits and oddities are not these.
+        let own =
+            imap.is_present() && imap.is_text("host") && imap.text("host").is_some_and(|h| h.value != found.imap.host);
+        return (!own).then_some(found);
+    }
+    table.word("provider")?.parse(|name| {
+        provider::by_name(name).ok_or_else(|| {
+            let known: Vec<_> = provider::presets().iter().map(|p| p.name.as_str()).collect();
+            (
+                format!("`{name}` is not a provider mailweir knows"),
+                format!("Known: {}. Leave the key out and give [account.imap] `host` for any other.", known.join(", ")),
+            )
+        })
+    })
+}
+
+fn read_imap(table: &Table<'_>, dir: &Path, provider: Option<&Preset>, user: &str, has_oauth2: bool) -> Option<Server> {
+    let imap = table.table("imap");
+    let preset = provider.map(|p| &p.imap);
+    let server = read_server(&imap, &schema::IMAP, dir, preset, IMAP_PORTS, user, None);
+    if !imap.has("host") && preset.is_none() {
+        let mend = match user.rsplit_once('@') {
+            Some((_, domain)) => format!(
+                "mailweir does not know the provider of {domain}: add [account.imap] with `host = \"imap.{domain}\"` or what your provider names, or set `provider`."
+            ),
+            None => "Add [account.imap] with the `host` your provider names, or set `provider`.".to_owned(),
+        };
+        imap.fault("host", "is missing", mend);
+    }
+    if has_oauth2 {
+        return server;
+    }
+    if !imap.has("password") {
+        let hint =
+            provider.map_or("Add `password = { file = \"…\" }` under [account.imap].", |p| p.password_hint.as_str());
+        imap.fault("password", "is missing (and there is no [account.oauth2])", hint);
+    } else if let Some(p) = provider.filter(|p| !p.takes_password()) {
+        imap.warn("password", format!("{} is not known to accept passwords", p.title), p.password_hint.as_str());
+    }
+    server
+}
+
+fn read_smtp(
+    table: &Table<'_>,
+    dir: &Path,
+    provider: Option<&Preset>,
+    user: &str,
+    imap: Option<&Server>,
+) -> Option<Server> {
+    let smtp = table.table("smtp");
+    let preset = provider.map(|p| &p.smtp);
+    if !smtp.is_present() && preset.is_none() {
+        return None;
+    }
+    if !smtp.has("host") && preset.is_none() {
+        smtp.fault("host", "is missing", "Give the `host` your provider names, or leave [account.smtp] out.");
+    }
+    let (user, password) = imap.map_or((user, None), |i| (i.username.as_str(), i.password.clone()));
+    read_server(&smtp, &schema::SMTP, dir, preset, SMTP_PORTS, user, password)
+}
+
+/// What IMAP and SMTP have in common. `None` when there is no usable host.
+fn read_server(
+    table: &Table<'_>,
+    section: &Section,
+    dir: &Path,
+    preset: Option<&Endpoint>,
+    ports: Ports,
+    user: &str,
+    inherited: Option<SecretRef>,
+) -> Option<Server> {
+    table.allow(section);
+    let own_host =
+        table.word("host").map(|at| (at.value == preset.map_or("", |p| p.host.as_str()), at.parse(|h| host(h))));
+    // The preset's port and encryption belong to the preset's host.
+    let preset = preset.filter(|_| own_host.as_ref().is_none_or(|(is_preset, _)| *is_preset));
+    let port = table.number("port").and_then(|at| {
+        at.parse(|n| {
+            u16::try_from(*n).ok().filter(|p| *p > 0).ok_or_else(|| {
+                (format!("{n} is not a port"), "Ports go from 1 to 65535; 993 and 465 are the usual ones.".to_owned())
+            })
+        })
+    });
+    let tls = table.text("tls").and_then(|at| {
+        let modes = [("implicit", TlsMode::Implicit), ("starttls", TlsMode::StartTls), ("none", TlsMode::None)];
+        at.parse(|text| one_of(text, &modes, ""))
+    });
+    let tls = tls.or_else(|| match (port, preset) {
+        (None, Some(p)) => Some(endpoint_tls(p.tls)),
+        (Some(port), Some(p)) if port == p.port => Some(endpoint_tls(p.tls)),
+        _ => None,
+    });
+    // 143 and 587 (and 25) mean STARTTLS wherever they mean anything; everything else is taken as TLS from the start.
+    let tls = tls.unwrap_or(if matches!(port, Some(143 | 587 | 25)) { TlsMode::StartTls } else { TlsMode::Implicit });
+    let port = port.or_else(|| preset.filter(|p| endpoint_tls(p.tls) == tls).map(|p| p.port)).unwrap_or(match tls {
+        TlsMode::Implicit => ports.implicit,
+        TlsMode::StartTls | TlsMode::None => ports.plain,
+    });
+    let ca_file = table.word("ca_file").and_then(|at| existing_file(at, dir));
+    let verify = table.boolean("verify").is_none_or(|at| at.value);
+    if !verify && table.has("ca_file") {
+        table.fault("verify", "false makes `ca_file` useless", "Remove one of the two; keep `ca_file` if you can.");
+    }
+    let username = table.word("username").map_or_else(|| user.to_owned(), |at| at.value.to_owned());
+    let password = if table.has("password") { read_secret(table, "password", dir) } else { inherited };
+    let host = match own_host {
+        Some((_, own)) => own?,
+        None => preset?.host.clone(),
+    };
+    warn_of_exposure(table, &host, tls, verify);
+    Some(Server { host, port, tls, ca_file, verify, username, password })
+}
+
+/// What is said at each start: everybody on the way to the server can read along.
+fn warn_of_exposure(table: &Table<'_>, host: &str, tls: TlsMode, verify: bool) {
+    let near = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if tls == TlsMode::None && !near {
+        table.warn(
+            "tls",
+            format!("the connection to {host} is not encrypted: password and mail can be read on the way"),
+            "Use \"implicit\" or \"starttls\" if the server has either.",
+        );
+    }
+    if tls != TlsMode::None && !verify {
+        table.warn(
+            "verify",
+            format!("THE CERTIFICATE OF {host} IS NOT CHECKED: whoever sits on the way can read password and mail"),
+            "Give the server's authority as `ca_file` instead.",
+        );
+    }
+}
+
+fn endpoint_tls(tls: EndpointTls) -> TlsMode {
+    match tls {
+        EndpointTls::Implicit => TlsMode::Implicit,
+        EndpointTls::StartTls => TlsMode::StartTls,
+    }
+}
+
+fn read_limits(table: &Table<'_>, provider: Option<&Preset>) -> Limits {
+    table.allow(&schema::LIMITS);
+    let connections = table.number("connections").and_then(|at| {
+        at.parse(|n| {
+            let n = u32::try_from(*n).unwrap_or(u32::MAX);
+            let known = provider.and_then(|p| Some((p, p.connections_max?)));
+            match (n, known) {
+                (0, _) => Err((
+                    "0 connections cannot fetch anything".into(),
+                    "Give at least 1; 2 or 3 is right for most.".into(),
+                )),
+                (n, Some((p, max))) if n > max => Err((
+                    format!("{} bears {max} connections per account, over all its programs, and this is {n}", p.title),
+                    format!("{} is right: mailweir serves any number of clients over them.", p.connections),
+                )),
+                (n, _) if n > MAX_CONNECTIONS => Err((
+                    format!("{n} is more than servers bear"),
+                    format!("Give at most {MAX_CONNECTIONS}; 2 or 3 serve any number of clients."),
+                )),
+                (n, _) => Ok(n),
+            }
+        })
+    });
+    Limits {
+        connections: connections.unwrap_or_else(|| provider.map_or(DEFAULT_CONNECTIONS, |p| p.connections)),
+        download_per_day: read_size(table, "download_per_day").or_else(|| provider?.download_per_day),
+        upload_per_day: read_size(table, "upload_per_day").or_else(|| provider?.upload_per_day),
+    }
+}
+
+fn read_pop3(table: &Table<'_>) -> Pop3 {
+    table.allow(&schema::POP3);
+    let on_retr = table
+        .text("on_retr")
+        .and_then(|at| at.parse(|text| one_of(text, &[("leave", OnRetr::Leave), ("seen", OnRetr::Seen)], "")));
+    let on_dele = table.text("on_dele").and_then(|at| {
+        let words =
+            [("hide", OnDele::Hide), ("seen", OnDele::Seen), ("archive", OnDele::Archive), ("trash", OnDele::Trash)];
+        at.parse(|text| one_of(text, &words, ""))
+    });
+    Pop3 {
+        mailbox: table.word("mailbox").map_or_else(|| "INBOX".to_owned(), |at| at.value.to_owned()),
+        on_retr: on_retr.unwrap_or_default(),
+        on_dele: on_dele.unwrap_or_default(),
+    }
+}
+
+fn read_oauth2(account: &Table<'_>, dir: &Path) -> Option<OAuth2> {
+    let table = account.table("oauth2");
+    table.allow(&schema::OAUTH2);
+    account.has("oauth2").then(|| OAuth2 {
+        client_id: table.word("client_id").map(|at| at.value.to_owned()),
+        client_secret: read_secret(&table, "client_secret", dir),
+        tenant: table.word("tenant").map(|at| at.value.to_owned()),
+    })
+}
+
+fn read_local_password(table: &Table<'_>, dir: &Path) -> Option<LocalPassword> {
+    let key = "password";
+    if !table.has(key) {
+        let mend = "Add the password mail programs shall give: `password = { file = \"ann.pw\" }`.";
+        table.fault(key, "is missing", mend);
+        return None;
+    }
+    if bare_text(table, key) {
+        return None;
+    }
+    let reference = table.table(key);
+    if !reference.has("argon2id") {
+        return read_reference(table, key, LOCAL_PASSWORD_KEYS, dir).map(LocalPassword::Secret);
+    }
+    reference.allow_keys(&["argon2id"], "beside `argon2id`");
+    let hash = reference.text("argon2id")?.parse(|text| argon2id(text))?;
+    Some(LocalPassword::Argon2id(hash))
+}
+
+/// A secret reference; an absent key is `None` without a fault.
+fn read_secret(table: &Table<'_>, key: &str, dir: &Path) -> Option<SecretRef> {
+    if !table.has(key) || bare_text(table, key) {
+        return None;
+    }
+    read_reference(table, key, SECRET_KEYS, dir)
+}
+
+fn read_reference(parent: &Table<'_>, key: &str, keys: &[&'static str], dir: &Path) -> Option<SecretRef> {
+    let table = parent.table(key);
+    if !table.is_present() {
+        return None;
+    }
+    table.allow_keys(keys, "in a secret reference");
+    if table.has("keyring") {
+        table.fault(
+            "keyring",
+            "the system's keyring comes with a later version",
+            "Use { file = \"…\" }, { env = \"…\" } or { command = [\"…\"] } for now; a command can ask the keyring.",
+        );
+        return None;
+    }
+    let given: Vec<_> = SECRET_KEYS.iter().filter(|k| table.has(k)).copied().collect();
+    match given.as_slice() {
+        ["file"] => table.word("file").map(|at| SecretRef::File(dir.join(at.value))),
+        ["env"] => table.word("env").and_then(|at| at.parse(|name| env_name(name))).map(SecretRef::Env),
+        ["plain"] => table.text("plain").and_then(|at| {
+            if at.value.is_empty() {
+                at.fault("is empty", "Give a password.");
+                return None;
+            }
+            Some(plain_secret(at.value))
+        }),
+        ["command"] => {
+            let argv: Vec<String> = table.list("command")?.into_iter().map(|at| at.value.to_owned()).collect();
+            if argv.first().is_none_or(String::is_empty) {
+                table.fault("command", "names no program", "Write program and arguments: [\"pass\", \"mail/ann\"].");
+                return None;
+            }
+            Some(SecretRef::Command { argv, dir: dir.to_owned() })
+        }
+        [] => {
+            table.fault(
+                "",
+                "names no secret",
+                "Write one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { plain = \"…\" }.",
+            );
+            None
+        }
+        several => {
+            table.fault("", format!("names several secrets ({})", several.join(", ")), "Keep one.");
+            None
+        }
+    }
+}
+
+/// The most natural mistake, `password = "…"`, gets its own words, and the value is not repeated.
+fn bare_text(table: &Table<'_>, key: &str) -> bool {
+    let bare = table.is_text(key);
+    if bare {
+        table.fault(
+            key,
+            "must say where the secret is kept",
+            "Write { file = \"…\" }, { env = \"…\" } or { command = [\"…\"] }; { plain = \"…\" } if it shall stand here.",
+        );
+    }
+    bare
+}
+
+fn mail_address(text: &str) -> Result<String, Wrong> {
+    let fine = text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
+    if fine && !text.chars().any(|c| c.is_control() || c.is_whitespace()) && text.len() <= 254 {
+        return Ok(text.to_owned());
+    }
+    Err((format!("`{}` is not an e-mail address", text.escape_debug()), "Write it like \"ann@example.org\".".into()))
+}
+
+fn host(text: &str) -> Result<String, Wrong> {
+    let text = text.trim();
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    if text.len() <= 253 && text.bytes().all(valid) && !text.split('.').any(str::is_empty) {
+        return Ok(text.to_owned());
+    }
+    let mend = "Write the bare name of the server, like \"imap.example.org\": the port has a key of its own.";
+    Err((format!("`{text}` is not a host name"), mend.into()))
+}
+
+fn env_name(text: &str) -> Result<String, Wrong> {
+    if text.contains('=') || text.contains('$') {
+        return Err(("is not the name of a variable".into(), "Write the name alone, without `$` or `=`.".into()));
+    }
+    Ok(text.to_owned())
+}
+
+fn argon2id(text: &str) -> Result<String, Wrong> {
+    let fine = argon2::PasswordHash::new(text)
+        .is_ok_and(|hash| hash.algorithm.as_str() == "argon2id" && hash.hash.is_some() && hash.salt.is_some());
+    if fine {
+        return Ok(text.to_owned());
+    }
+    let mend = "It begins with \"$argon2id$v=19$\" and ends with the hash; a password in the clear goes into { plain = \"…\" }.";
+    Err(("is not an argon2id hash".into(), mend.into()))
+}

@@ -1,0 +1,47 @@
+//! Every key there is. The reader refuses what is not here; a test holds the annotated sample against it.
+
+/// A table of the configuration and its keys.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// As in a header: `account.imap`; empty for the top.
+    pub(super) path: &'static str,
+    pub(super) keys: &'static [&'static str],
+}
+
+pub(super) const ROOT: Section = Section { path: "", keys: &["data_dir", "listen", "tls", "cache", "account"] };
+
+pub(super) const LISTEN: Section = Section {
+    path: "listen",
+    keys: &["imap", "imaps", "pop3", "pop3s", "submission", "submissions", "http", "plaintext_login"],
+};
+
+pub(super) const TLS: Section = Section { path: "tls", keys: &["dir", "names", "cert_file", "key_file"] };
+
+pub(super) const CACHE: Section = Section { path: "cache", keys: &["max_size", "prefetch"] };
+
+pub(super) const ACCOUNT: Section = Section {
+    path: "account",
+    keys: &["address", "aliases", "password", "provider", "imap", "smtp", "limits", "pop3", "oauth2"],
+};
+
+const SERVER_KEYS: &[&str] = &["host", "port", "tls", "ca_file", "verify", "username", "password"];
+
+pub(super) const IMAP: Section = Section { path: "account.imap", keys: SERVER_KEYS };
+
+pub(super) const SMTP: Section = Section { path: "account.smtp", keys: SERVER_KEYS };
+
+pub(super) const LIMITS: Section =
+    Section { path: "account.limits", keys: &["connections", "download_per_day", "upload_per_day"] };
+
+pub(super) const POP3: Section = Section { path: "account.pop3", keys: &["mailbox", "on_retr", "on_dele"] };
+
+pub(super) const OAUTH2: Section = Section { path: "account.oauth2", keys: &["client_id", "client_secret", "tenant"] };
+
+/// The keys of a secret reference. `keyring` is recognised so that it can be answered with what to do instead.
+pub(super) const SECRET_KEYS: &[&str] = &["file", "env", "command", "keyring", "plain"];
+
+/// A local password may also be given as its hash.
+pub(super) const LOCAL_PASSWORD_KEYS: &[&str] = &["file", "env", "command", "keyring", "plain", "argon2id"];
+
+#[cfg(test)]
+pub(super) const ALL: &[&Section] = &[&ROOT, &LISTEN, &TLS, &CACHE, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];

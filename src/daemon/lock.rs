@@ -1,0 +1,56 @@
+//! One daemon per data directory.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use fs4::fs_std::FileExt;
+
+/// Held while the daemon runs; the system gives it back even after a crash.
+pub(crate) struct DataDirLock {
+    _file: File,
+}
+
+impl DataDirLock {
+    /// Makes the directory if need be and takes its lock; the error says what to do.
+    pub(crate) fn take(dir: &Path) -> Result<Self, String> {
+        let mend = "Set `data_dir` to a directory this user can write.";
+        make_private(dir).map_err(|error| format!("cannot make the data directory {}: {error}. {mend}", dir.display()))?;
+        let path = dir.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|error| format!("cannot write {}: {error}. {mend}", path.display()))?;
+        match file.try_lock_exclusive() {
+            Ok(true) => Ok(Self { _file: file }),
+            Ok(false) => Err(format!("another mailweir is running with the data directory {}; stop it first", dir.display())),
+            Err(error) => Err(format!("cannot lock {}: {error}", path.display())),
+        }
+    }
+}
+
+/// Mail is nobody else's business.
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    }
+    #[cfg(not(unix))]
+    fs::create_dir_all(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = DataDirLock::take(&data).unwrap();
+        assert!(DataDirLock::take(&data).err().unwrap().contains("another mailweir is running"));
+        drop(first);
+        assert!(DataDirLock::take(&data).is_ok());
+    }
+}

@@ -1,0 +1,78 @@
+//! What the daemon says of itself: the one value behind the status page, `mailweir status` and `/readyz`.
+
+use serde::{Deserialize, Serialize};
+
+/// An account whose last round trip to its provider is older than this is not ready: IDLE is renewed every nine minutes.
+const FRESH_SECONDS: u64 = 660;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub uptime_seconds: u64,
+    /// Client connections open now.
+    pub sessions: u64,
+    pub cache_bytes: u64,
+    pub accounts: Vec<AccountStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountStatus {
+    pub address: String,
+    /// Host and port of the provider's IMAP server.
+    pub upstream: String,
+    pub connections: u64,
+    pub connections_allowed: u64,
+    /// Octets in the last 24 hours.
+    pub downloaded: u64,
+    pub download_allowed: Option<u64>,
+    pub uploaded: u64,
+    pub upload_allowed: Option<u64>,
+    /// Since the provider last answered; none before its first answer.
+    pub seen_seconds: Option<u64>,
+    /// What keeps the account from its provider now, in plain words.
+    pub fault: Option<String>,
+}
+
+impl AccountStatus {
+    /// Why the account is not in step with its provider; `None` when it is.
+    pub fn not_ready(&self) -> Option<String> {
+        match (&self.fault, self.seen_seconds) {
+            (_, Some(seconds)) if seconds <= FRESH_SECONDS => None,
+            (Some(fault), _) => Some(fault.clone()),
+            (None, None) => Some("the provider has not answered yet".into()),
+            (None, Some(seconds)) => Some(format!("the provider has not answered for {} minutes", seconds / 60)),
+        }
+    }
+}
+
+/// Octets for a reader.
+pub fn octets(count: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    match UNITS.iter().find(|(size, _)| count >= *size) {
+        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / *size as f64),
+        None => format!("{count} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness() {
+        let account = |seen, fault: Option<&str>| AccountStatus {
+            seen_seconds: seen,
+            fault: fault.map(str::to_owned),
+            ..AccountStatus::default()
+        };
+        assert_eq!(account(Some(5), None).not_ready(), None);
+        assert_eq!(account(None, None).not_ready().as_deref(), Some("the provider has not answered yet"));
+        assert_eq!(account(Some(1200), None).not_ready().as_deref(), Some("the provider has not answered for 20 minutes"));
+        assert_eq!(account(None, Some("login refused")).not_ready().as_deref(), Some("login refused"));
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!([octets(999), octets(1500), octets(2_500_000_000)], ["999 bytes", "1.5 kB", "2.5 GB"]);
+    }
+}

@@ -1,0 +1,361 @@
+//! One account: the mirror's mailboxes and the API sessions use.
+//!
+//! Departure from the design's single actor: every mailbox has a turn of its own (`State::turn`) instead of one queue per account, so
+//! that a slow exchange on one mailbox holds up no other. The law it serves stands: only the holder of the turn commits.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Duration, Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use super::bodies::Bodies;
+use super::error::Error;
+use super::folders::FolderList;
+use super::mailbox::{Mailbox, State, Turn, VanishedLog};
+use super::mirror;
+use super::snapshot::{Snapshot, StatusData};
+use super::writes::{Append, Appended};
+use crate::metrics::Metrics;
+use crate::model::{Flags, Folders, Role, UidValidity};
+use crate::store::{self, MailboxId, Store, StorePool};
+use crate::upstream::{Class, Pool};
+
+/// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
+const LOOK_WAIT: Duration = Duration::from_secs(4);
+
+/// A mailbox seen to agree with upstream this recently is not asked for again: a burst of STATUS and SELECT from many clients is one
+/// look.
+const RECENTLY: Duration = Duration::from_millis(1000);
+
+/// How one account is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The user name mail programs give.
+    pub address: String,
+    /// Bodies of messages younger than this are fetched before anyone asks; `None`: of no message.
+    pub prefetch: Option<Duration>,
+    /// Octets the body files of this account may take.
+    pub cache_size: u64,
+    /// Largest message APPEND takes, octets.
+    pub append_limit: u64,
+    /// Upstream sessions the pool may hold; all but one may watch.
+    pub connections: usize,
+}
+
+/// An account as sessions see it. Cloned freely.
+#[derive(Clone)]
+pub struct Account {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) pool: Pool,
+    pub(crate) metrics: Metrics,
+    pub(crate) bodies: Bodies,
+    pub(crate) folders: FolderList,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    store: Store,
+    store_pool: StorePool,
+    mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
+    loading: tokio::sync::Mutex<()>,
+    openings: AtomicU64,
+    /// Told when a session selects or leaves a mailbox.
+    pub(crate) interest: watch::Sender<u64>,
+    /// Told when new messages were committed.
+    pub(crate) arrivals: Notify,
+    /// When the last round trip to upstream succeeded.
+    last_seen: Mutex<Option<Instant>>,
+}
+
+impl Account {
+    /// Begins to serve an account: from the store at once, from upstream as soon as it answers. Runs until [`Self::shutdown`].
+    pub fn start(options: Options, pool: Pool, store: Store, store_pool: StorePool, metrics: Metrics) -> Self {
+        let inner = Arc::new(Inner {
+            options,
+            pool,
+            metrics,
+            bodies: Bodies::default(),
+            folders: FolderList::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            store,
+            store_pool,
+            mailboxes: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
+            openings: AtomicU64::new(1),
+            interest: watch::Sender::new(0),
+            arrivals: Notify::new(),
+            last_seen: Mutex::default(),
+        });
+        inner.spawn_keepers();
+        Self { inner }
+    }
+
+    /// Ends watching and fetching, lets running writes end (bounded), flushes the store, logs out upstream.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if timeout(grace, self.inner.tasks.wait()).await.is_err() {
+            warn!(account = %self.inner.label(), "some work did not end in time");
+        }
+        self.inner.pool.shutdown().await;
+        // A failure is told by `disk`, and costs only a resynchronisation.
+        let _ = self.inner.disk(Store::flush).await;
+    }
+
+    pub fn address(&self) -> &str {
+        &self.inner.options.address
+    }
+
+    /// Time since upstream last answered; `None` before the first time.
+    pub fn upstream_seen(&self) -> Option<Duration> {
+        self.inner.last_seen().map(|at| at.elapsed())
+    }
+
+    /// The mailboxes; waits for the first LIST after a first start, later only for a moment.
+    pub async fn folders(&self) -> Result<Arc<Folders>, Error> {
+        self.inner.current_folders().await
+    }
+
+    /// Opens a mailbox for SELECT or EXAMINE: in step with upstream if that can be had quickly, else as the mirror has it.
+    pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
+        let name = self.inner.resolve(name).await?;
+        let state = self.inner.in_step(&name).await?;
+        Ok(Mailbox::new(Arc::clone(&self.inner), state))
+    }
+
+    /// STATUS, from the mirror.
+    pub async fn status(&self, name: &str) -> Result<StatusData, Error> {
+        let name = self.inner.resolve(name).await?;
+        Ok(self.inner.in_step(&name).await?.snapshot().status())
+    }
+
+    pub async fn create(&self, name: &str, role: Option<Role>) -> Result<(), Error> {
+        self.inner.create(name, role).await
+    }
+
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        self.inner.delete(name).await
+    }
+
+    pub async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.inner.rename(from, to).await
+    }
+
+    pub async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
+        self.inner.subscribe(name, on).await
+    }
+
+    /// Uploads messages in order (several: MULTIAPPEND, RFC 3502); where they are, if upstream told.
+    pub async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
+        self.inner.append(mailbox, messages).await
+    }
+
+    /// Largest message APPEND takes (RFC 7889), octets.
+    pub fn append_limit(&self) -> u64 {
+        self.inner.options.append_limit
+    }
+
+    /// The untagged lines upstream answers GETQUOTA with (RFC 9208), without `* ` and CRLF.
+    pub async fn quota(&self, root: &str) -> Result<Vec<Bytes>, Error> {
+        let mut lease = self.inner.pool.lease(Class::Interactive, None).await?;
+        Ok(lease.quota(root).await?)
+    }
+
+    /// The same for GETQUOTAROOT.
+    pub async fn quota_root(&self, mailbox: &str) -> Result<Vec<Bytes>, Error> {
+        let mailbox = self.inner.resolve(mailbox).await?;
+        let mut lease = self.inner.pool.lease(Class::Interactive, None).await?;
+        Ok(lease.quota_root(&mailbox).await?)
+    }
+
+    /// Whether upstream has QUOTA, as far as is known.
+    pub fn offers_quota(&self) -> bool {
+        self.inner.pool.caps().is_some_and(|caps| caps.has("QUOTA"))
+    }
+}
+
+impl Inner {
+    pub(crate) fn label(&self) -> &str {
+        &self.options.address
+    }
+
+    /// The state of a mailbox, in step if upstream answers in time, else as it was (if it ever was).
+    pub(crate) async fn in_step(self: &Arc<Self>, name: &Arc<str>) -> Result<Arc<State>, Error> {
+        // A second round only after a new UIDVALIDITY; a third says the provider makes a new one each time.
+        for _ in 0..3 {
+            let state = self.state(name).await?;
+            match self.look(&state).await {
+                Ok(()) => return Ok(state),
+                Err(Error::Gone) => {}
+                Err(error) if error.is_outage() && state.is_known() => return Ok(state),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Unavailable("The provider gives this mailbox a new UIDVALIDITY each time".into()))
+    }
+
+    /// Makes sure the mirror agrees with upstream, as far as that can be had quickly.
+    pub(crate) async fn look(self: &Arc<Self>, state: &Arc<State>) -> Result<(), Error> {
+        if state.snapshot().dead {
+            return Err(Error::Gone);
+        }
+        let now = Instant::now();
+        if state.is_known() && (state.is_live() || state.checked().is_some_and(|at| at + RECENTLY > now)) {
+            return Ok(());
+        }
+        let looking = self.freshen(state, now, Class::Interactive);
+        if !state.is_known() {
+            return looking.await;
+        }
+        // Served as it was when upstream is slow; the look goes on and is told when it is done.
+        timeout(LOOK_WAIT, looking).await.unwrap_or(Ok(()))
+    }
+
+    /// For CHECK and NOOP.
+    pub(crate) async fn refresh(self: &Arc<Self>, state: &Arc<State>) -> Result<(), Error> {
+        match self.look(state).await {
+            Err(error) if error.is_outage() => Ok(()),
+            done => done,
+        }
+    }
+
+    /// The state of a mailbox, read from the store when it is first asked for.
+    pub(crate) async fn state(self: &Arc<Self>, name: &Arc<str>) -> Result<Arc<State>, Error> {
+        if let Some(state) = self.mailboxes().get(name) {
+            return Ok(Arc::clone(state));
+        }
+        let _loading = self.loading.lock().await;
+        if let Some(state) = self.mailboxes().get(name) {
+            return Ok(Arc::clone(state));
+        }
+        let state = Arc::new(self.load(name).await);
+        self.mailboxes().insert(Arc::clone(name), Arc::clone(&state));
+        Ok(state)
+    }
+
+    async fn load(&self, name: &Arc<str>) -> State {
+        let wanted = name.to_string();
+        let loaded = self
+            .disk(move |store| {
+                let id = store.mailbox_id(&wanted)?;
+                let record = store.mailboxes()?.into_iter().find(|(known, _)| *known == id).map(|(_, record)| record);
+                let (messages, log) = (store.load(id)?, store.vanished(id)?);
+                Ok((id, record, messages, log))
+            })
+            .await;
+        let empty = Snapshot::empty(Arc::clone(name));
+        let Ok((id, record, messages, (entries, floor))) = loaded else {
+            // Passing through without a store: an id no store hands out.
+            let id = MailboxId(u32::MAX - self.next_opening() as u32);
+            return State::new(id, empty, Turn { store_behind: true, ..Turn::default() }, VanishedLog::default());
+        };
+        let Some(record) = record else {
+            return State::new(id, empty, Turn::default(), VanishedLog::default());
+        };
+        let base = Snapshot { highest_modseq: record.highest_modseq, ..empty };
+        let whole = record.uid_validity != UidValidity(0) && messages.len() == record.exists as usize;
+        if !whole {
+            if record.uid_validity != UidValidity(0) {
+                warn!(account = %self.label(), mailbox = %name, expected = record.exists, found = messages.len(),
+                    "the cache has lost messages of this mailbox: it is read anew");
+            }
+            return State::new(id, base, Turn::default(), VanishedLog::default());
+        }
+        let base = Snapshot {
+            uid_validity: record.uid_validity,
+            uid_next: record.uid_next,
+            permanent: record.permanent.as_deref().map(|text| Flags::parse(text.split(' '))),
+            read_only: record.read_only,
+            ..base
+        };
+        let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, ..Turn::default() };
+        State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor))
+    }
+
+    /// Every mailbox the mirror holds now.
+    pub(crate) fn states(&self) -> Vec<Arc<State>> {
+        self.mailboxes().values().cloned().collect()
+    }
+
+    pub(crate) fn known_state(&self, name: &str) -> Option<Arc<State>> {
+        self.mailboxes().get(name).cloned()
+    }
+
+    /// Drops a state: sessions that have it selected end, the next open begins anew.
+    pub(crate) fn forget(&self, state: &Arc<State>) {
+        let mut mailboxes = self.mailboxes();
+        if mailboxes.get(&state.name).is_some_and(|known| Arc::ptr_eq(known, state)) {
+            mailboxes.remove(&state.name);
+        }
+        drop(mailboxes);
+        state.kill();
+    }
+
+    /// Runs a call on the bounded store pool (Law 4). What fails is logged here, once.
+    pub(crate) async fn disk<T, F>(&self, call: F) -> Result<T, store::Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
+    {
+        let store = self.store.clone();
+        let done = self.store_pool.run(move || call(&store)).await.and_then(|done| done);
+        match &done {
+            Err(store::Error::Full) => warn!(account = %self.label(), "the disk is nearly full: nothing more is cached"),
+            Err(failure) => error!(account = %self.label(), %failure, "the cache failed: going on without it"),
+            Ok(_) => {}
+        }
+        done
+    }
+
+    /// Runs work that must not stop half way when its client goes away (Law 11).
+    pub(crate) async fn run_to_end<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.tasks.spawn(work).await;
+        done.unwrap_or_else(|failure| {
+            error!(account = %self.label(), %failure, "a task of the engine panicked");
+            Err(Error::Internal("An internal error; see the log".into()))
+        })
+    }
+
+    pub(crate) fn interest_changed(&self) {
+        self.interest.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn mail_arrived(&self) {
+        self.arrivals.notify_one();
+    }
+
+    pub(crate) fn next_opening(&self) -> u64 {
+        self.openings.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn seen_upstream(&self) {
+        *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn last_seen(&self) -> Option<Instant> {
+        *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mailboxes(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<State>>> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Milliseconds since the Unix epoch: the seed of mod-sequences.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,242 @@
+//! One mailbox of the mirror, and the handle a session holds on it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::account::Inner;
+use super::bodies::BodyReads;
+use super::error::Error;
+use super::snapshot::Snapshot;
+use super::summaries::{Summary, Want};
+use super::writes::{Copied, CopyMode};
+use crate::model::{FlagOp, Flags, ModSeq, Uid, UidSet};
+use crate::store::{BodyKey, MailboxId};
+
+/// Expunges remembered per mailbox in memory; the store keeps its own bound. 10,000 entries are some hundred KB.
+const VANISHED_LOG: usize = 10_000;
+
+/// One mailbox of the mirror: its newest snapshot and the right to change it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) id: MailboxId,
+    pub(crate) name: Arc<str>,
+    pub(crate) newest: watch::Sender<Arc<Snapshot>>,
+    /// Whoever holds the turn is the one who talks to upstream about this mailbox's state and commits what it said (Law 1).
+    /// Body fetches need no turn.
+    pub(crate) turn: tokio::sync::Mutex<Turn>,
+    pub(crate) log: Mutex<VanishedLog>,
+    /// Sessions that have it selected.
+    pub(crate) interest: AtomicUsize,
+    /// Order of the last open among all mailboxes, for the choice of what to watch.
+    pub(crate) opened: AtomicU64,
+    freshness: Mutex<Freshness>,
+    /// Taken by whoever fetches headers, so that ten clients asking at once cost one download.
+    pub(crate) summaries: tokio::sync::Mutex<()>,
+}
+
+/// What belongs to the holder of the turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// The upstream's HIGHESTMODSEQ the mirror corresponds to, 0 for none.
+    pub(crate) upstream_modseq: u64,
+    /// Read whole at least once under this UIDVALIDITY.
+    pub(crate) complete: bool,
+    /// When the flags of the whole of a bare mailbox were last swept.
+    pub(crate) swept: Option<Instant>,
+    /// A commit did not reach the store: the next one writes everything.
+    pub(crate) store_behind: bool,
+}
+
+#[derive(Debug, Default)]
+struct Freshness {
+    /// When the mirror was last seen to agree with upstream.
+    checked: Option<Instant>,
+    /// Being watched: upstream tells us of changes by itself.
+    live: bool,
+}
+
+impl State {
+    pub(crate) fn new(id: MailboxId, snapshot: Snapshot, turn: Turn, log: VanishedLog) -> Self {
+        Self {
+            id,
+            name: Arc::clone(&snapshot.name),
+            newest: watch::Sender::new(Arc::new(snapshot)),
+            turn: tokio::sync::Mutex::new(turn),
+            log: Mutex::new(log),
+            interest: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
+            freshness: Mutex::default(),
+            summaries: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.newest.borrow())
+    }
+
+    /// Whether there is anything to serve: it was read whole once.
+    pub(crate) fn is_known(&self) -> bool {
+        self.newest.borrow().uid_validity.0 != 0
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.freshness().live
+    }
+
+    pub(crate) fn set_live(&self, live: bool) {
+        self.freshness().live = live;
+    }
+
+    pub(crate) fn checked(&self) -> Option<Instant> {
+        self.freshness().checked
+    }
+
+    pub(crate) fn set_checked(&self, at: Instant) {
+        self.freshness().checked = Some(at);
+    }
+
+    /// Forgets that the mirror agreed with upstream: something is known to have changed there.
+    pub(crate) fn set_stale(&self) {
+        self.freshness().checked = None;
+    }
+
+    /// Ends every session that has this selected: the mailbox is not what it was.
+    pub(crate) fn kill(&self) {
+        self.newest.send_modify(|snapshot| *snapshot = Arc::new(Snapshot { dead: true, ..(**snapshot).clone() }));
+    }
+
+    pub(crate) fn body_key(&self, snapshot: &Snapshot, uid: Uid) -> BodyKey {
+        match snapshot.messages.get(uid) {
+            Some(message) if message.gm_msgid != 0 => BodyKey::Provider(message.gm_msgid),
+            _ => BodyKey::Message { mailbox: self.id, uid_validity: snapshot.uid_validity, uid },
+        }
+    }
+
+    fn freshness(&self) -> std::sync::MutexGuard<'_, Freshness> {
+        // Plain values: a panic while they were held left nothing half done.
+        self.freshness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What vanished, with our mod-sequences, ascending (RFC 7162 §3.2.7).
+#[derive(Debug, Default)]
+pub(crate) struct VanishedLog {
+    entries: VecDeque<(ModSeq, UidSet)>,
+    /// The log is complete for everything after this.
+    floor: ModSeq,
+}
+
+impl VanishedLog {
+    pub(crate) fn new(entries: Vec<(ModSeq, UidSet)>, floor: ModSeq) -> Self {
+        Self { entries: entries.into(), floor }
+    }
+
+    pub(crate) fn push(&mut self, modseq: ModSeq, uids: UidSet) {
+        if uids.is_empty() {
+            return;
+        }
+        self.entries.push_back((modseq, uids));
+        while self.entries.len() > VANISHED_LOG {
+            if let Some((dropped, _)) = self.entries.pop_front() {
+                self.floor = dropped;
+            }
+        }
+    }
+
+    pub(crate) fn since(&self, since: ModSeq) -> Option<UidSet> {
+        if since < self.floor {
+            return None;
+        }
+        let newer = self.entries.iter().filter(|(modseq, _)| *modseq > since);
+        Some(newer.fold(UidSet::new(), |all, (_, uids)| all.union(uids)))
+    }
+}
+
+/// A mailbox a session has selected. Cloned freely; while one is alive the mailbox is kept in step.
+#[derive(Clone)]
+pub struct Mailbox {
+    held: Arc<Held>,
+}
+
+struct Held {
+    account: Arc<Inner>,
+    state: Arc<State>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.state.interest.fetch_sub(1, Ordering::Relaxed);
+        self.account.interest_changed();
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn new(account: Arc<Inner>, state: Arc<State>) -> Self {
+        state.interest.fetch_add(1, Ordering::Relaxed);
+        state.opened.store(account.next_opening(), Ordering::Relaxed);
+        account.interest_changed();
+        Self { held: Arc::new(Held { account, state }) }
+    }
+
+    /// The newest version.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.held.state.snapshot()
+    }
+
+    /// Wakes when a newer snapshot is there.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.held.state.newest.subscribe()
+    }
+
+    /// What vanished after `since` (RFC 7162 VANISHED (EARLIER)); `None` if the log does not reach back so far: the
+    /// caller then names every UID of the asked set, below UIDNEXT, that does not exist.
+    pub fn vanished_since(&self, since: ModSeq) -> Option<UidSet> {
+        self.held.state.log.lock().unwrap_or_else(PoisonError::into_inner).since(since)
+    }
+
+    /// Envelope, structure and header of some messages, in the order asked; each may fail by itself.
+    pub async fn summaries(&self, uids: &[Uid], want: Want) -> Vec<Result<Arc<Summary>, Error>> {
+        self.held.account.summaries(&self.held.state, uids, want).await
+    }
+
+    /// Reads whole messages in the order given, ahead from disk and upstream.
+    pub fn read(&self, uids: Vec<Uid>) -> BodyReads {
+        BodyReads::new(Arc::clone(&self.held.account), Arc::clone(&self.held.state), uids)
+    }
+
+    /// STORE (RFC 9051 §6.4.6). When it returns the newest snapshot holds the new flags. The result names what failed
+    /// UNCHANGEDSINCE (RFC 7162 §3.1.3).
+    pub async fn store(
+        &self,
+        uids: &UidSet,
+        op: FlagOp,
+        flags: &Flags,
+        unchanged_since: Option<ModSeq>,
+    ) -> Result<UidSet, Error> {
+        self.held.account.store_flags(&self.held.state, uids, op, flags, unchanged_since).await
+    }
+
+    /// EXPUNGE, or UID EXPUNGE of some (RFC 4315). When it returns the newest snapshot lacks them.
+    pub async fn expunge(&self, uids: Option<&UidSet>) -> Result<(), Error> {
+        self.held.account.expunge(&self.held.state, uids).await
+    }
+
+    /// COPY or MOVE; `None` when upstream told no COPYUID.
+    pub async fn copy(&self, uids: &UidSet, to: &str, mode: CopyMode) -> Result<Option<Copied>, Error> {
+        self.held.account.copy(&self.held.state, uids, to, mode).await
+    }
+
+    /// Which of `within` contain `needle` (UTF-8, without regard to case): in the body, or in header and body.
+    pub async fn search_text(&self, within: &UidSet, needle: &[u8], body_only: bool) -> Result<UidSet, Error> {
+        self.held.account.search_text(&self.held.state, within, needle, body_only).await
+    }
+
+    /// Asks upstream whether anything changed, unless it tells us by itself.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        self.held.account.refresh(&self.held.state).await
+    }
+}

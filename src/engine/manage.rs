@@ -1,0 +1,98 @@
+//! CREATE, DELETE, RENAME, SUBSCRIBE: upstream first, then the list of mailboxes is asked for again.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::account::Inner;
+use super::error::Error;
+use super::folders::canonical;
+use crate::model::Role;
+use crate::upstream::Class;
+
+impl Inner {
+    pub(crate) async fn create(self: &Arc<Self>, name: &str, role: Option<Role>) -> Result<(), Error> {
+        let (account, name) = (Arc::clone(self), canonical(name));
+        self.run_to_end(async move {
+            account.pool.lease(Class::Interactive, None).await?.create(&name, role).await?;
+            account.list_changed().await
+        })
+        .await
+    }
+
+    pub(crate) async fn delete(self: &Arc<Self>, name: &str) -> Result<(), Error> {
+        let (account, name) = (Arc::clone(self), canonical(name));
+        self.run_to_end(async move {
+            account.pool.lease(Class::Interactive, None).await?.delete(&name).await?;
+            account.list_changed().await
+        })
+        .await
+    }
+
+    pub(crate) async fn subscribe(self: &Arc<Self>, name: &str, on: bool) -> Result<(), Error> {
+        let (account, name) = (Arc::clone(self), canonical(name));
+        self.run_to_end(async move {
+            account.pool.lease(Class::Interactive, None).await?.subscribe(&name, on).await?;
+            account.list_changed().await
+        })
+        .await
+    }
+
+    /// RENAME (RFC 9051 §6.3.6). The cache moves along, children too; INBOX stays and is emptied.
+    pub(crate) async fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<(), Error> {
+        let (account, from, to) = (Arc::clone(self), canonical(from), canonical(to));
+        self.run_to_end(async move {
+            let before = account.folders.newest();
+            account.pool.lease(Class::Interactive, None).await?.rename(&from, &to).await?;
+            if from == "INBOX" {
+                account.list_changed().await?;
+                if let Some(inbox) = account.known_state("INBOX") {
+                    account.freshen(&inbox, Instant::now(), Class::Interactive).await?;
+                }
+                return Ok(());
+            }
+            let mut moved = Vec::new();
+            for folder in before.iter().flat_map(|before| &before.list) {
+                let below = folder.delimiter.and_then(|delimiter| {
+                    folder.name.strip_prefix(&*from).filter(|rest| rest.starts_with(delimiter)).map(str::to_owned)
+                });
+                let rest = if *folder.name == *from { Some(String::new()) } else { below };
+                if let Some(rest) = rest {
+                    moved.push((folder.name.to_string(), format!("{to}{rest}")));
+                }
+            }
+            for (old, _) in &moved {
+                if let Some(state) = account.known_state(old) {
+                    account.forget(&state);
+                }
+            }
+            let kept = account
+                .disk(move |store| {
+                    let records = store.mailboxes()?;
+                    for (old, new) in moved {
+                        for (id, record) in records.iter().filter(|(_, record)| record.name == old) {
+                            let record = crate::store::MailboxRecord { name: new.clone(), ..record.clone() };
+                            store.put_mailbox(*id, &record)?;
+                        }
+                    }
+                    Ok(())
+                })
+                .await;
+            if kept.is_err() {
+                warn!(account = %account.label(), "the cache of a renamed mailbox is lost");
+            }
+            account.list_changed().await
+        })
+        .await
+    }
+
+    async fn list_changed(self: &Arc<Self>) -> Result<(), Error> {
+        self.seen_upstream();
+        // Upstream has done it; a list that cannot be had now comes later.
+        if let Err(error) = self.refresh_folders(Instant::now()).await {
+            warn!(account = %self.label(), %error, "the list of mailboxes cannot be had now");
+        }
+        Ok(())
+    }
+}

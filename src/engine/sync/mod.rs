@@ -1,0 +1,4 @@
+//! Bringing a mailbox's mirror in step with upstream: what to ask ([`plan`]) and asking it ([`run`]).
+
+pub(crate) mod plan;
+pub(crate) mod run;

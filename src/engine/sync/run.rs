@@ -1,0 +1,343 @@
+//! Carries out a [`Plan`]: asks upstream, believes only completed answers, commits (Law 1).
+//!
+//! Everything here runs with the mailbox's turn held, so that what is read is committed in the order it was read. An expunge is
+//! believed only if upstream said it outright, or from a set of all UIDs whose count agrees with EXISTS.
+
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use tokio::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
+use crate::engine::account::{Inner, now_ms};
+use crate::engine::error::Error;
+use crate::engine::mailbox::{State, Turn};
+use crate::engine::mirror::{self, Delta};
+use crate::engine::snapshot::Snapshot;
+use crate::model::{Flags, Keyword, MessageMeta, ModSeq, Uid, UidSet};
+use crate::store::{BodyKey, MailboxRecord};
+use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
+
+/// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
+/// are some 4 MB of answer.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+impl Inner {
+    /// Brings a mailbox in step, unless somebody has done so since `since`. Runs to its end even if the caller goes away.
+    pub(crate) async fn freshen(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        since: Instant,
+        class: Class,
+    ) -> Result<(), Error> {
+        let (account, state) = (Arc::clone(self), Arc::clone(state));
+        self.run_to_end(async move {
+            let mut turn = state.turn.lock().await;
+            if state.checked().is_some_and(|checked| checked >= since) {
+                return Ok(());
+            }
+            account.sync(&state, &mut turn, class).await
+        })
+        .await
+    }
+
+    /// Brings a mailbox in step over a session of its own.
+    pub(crate) async fn sync(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        turn: &mut Turn,
+        class: Class,
+    ) -> Result<(), Error> {
+        let mut lease = self.pool.lease(class, Some(&state.name)).await?;
+        let done = self.sync_on(&mut lease, state, turn).await;
+        match done {
+            // The session was dead before we used it: a new one may do.
+            Err(Error::Unavailable(_)) if !lease.is_usable() => {
+                drop(lease);
+                let mut lease = self.pool.lease(class, Some(&state.name)).await?;
+                self.sync_on(&mut lease, state, turn).await
+            }
+            done => done,
+        }
+    }
+
+    /// Brings a mailbox in step over this session, which then has it selected. [`Error::Gone`] when the UIDVALIDITY has changed: the
+    /// state is dead then and a new one is to be opened.
+    pub(crate) async fn sync_on(
+        self: &Arc<Self>,
+        lease: &mut Lease,
+        state: &Arc<State>,
+        turn: &mut Turn,
+    ) -> Result<(), Error> {
+        let started = Instant::now();
+        let snapshot = state.snapshot();
+        if snapshot.dead {
+            return Err(Error::Gone);
+        }
+        // What was heard until now is covered by what we are going to ask.
+        lease.take_events();
+        let ladder = Ladder::of(lease.caps());
+        let ask_qresync = ladder == Ladder::Qresync && turn.complete && turn.upstream_modseq > 0;
+        let qresync = ask_qresync.then_some((snapshot.uid_validity, turn.upstream_modseq));
+        let selected = match lease.reselect(&state.name, qresync).await {
+            Ok(selected) => selected,
+            Err(upstream::Error::No { code, text, .. }) => {
+                // Perhaps deleted or renamed by somebody: the list of mailboxes will tell.
+                self.folders_suspect();
+                return Err(if code.as_deref() == Some("NONEXISTENT") {
+                    Error::NoSuchMailbox(state.name.to_string())
+                } else {
+                    Error::Refused { code, text }
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let known = Known {
+            uid_validity: snapshot.uid_validity,
+            uid_next: snapshot.uid_next,
+            upstream_modseq: turn.upstream_modseq,
+            complete: turn.complete,
+            sweep_due: turn.swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY),
+            recent_from: recent_from(&snapshot),
+        };
+        match plan(known, &selected, ladder) {
+            Plan::Reset => {
+                warn!(account = %self.label(), mailbox = %state.name, "UIDVALIDITY changed upstream");
+                self.replace(state).await;
+                return Err(Error::Gone);
+            }
+            Plan::Whole => self.read_whole(lease, state, turn, &selected).await?,
+            Plan::Changes { flags, new_from } => {
+                self.read_changes(lease, state, turn, &selected, flags, new_from).await?;
+            }
+        }
+        state.set_checked(started);
+        Ok(())
+    }
+
+    async fn read_whole(
+        self: &Arc<Self>,
+        lease: &mut Lease,
+        state: &Arc<State>,
+        turn: &mut Turn,
+        selected: &Selected,
+    ) -> Result<(), Error> {
+        let mut seen: Vec<FetchMeta> = Vec::new();
+        if selected.exists > 0 {
+            lease.fetch_meta("1:*", true, None, &mut |meta| seen.push(meta)).await?;
+        }
+        let old = state.snapshot();
+        let messages: Vec<MessageMeta> = {
+            let base = Snapshot { messages: crate::model::Pages::default(), ..(*old).clone() };
+            let merged = mirror::merge(&base, Delta { seen, ..Delta::default() }, now_ms());
+            if !merged.incomplete.is_empty() {
+                warn!(account = %self.label(), mailbox = %state.name, uids = %merged.incomplete, "upstream told too little of these messages");
+            }
+            merged.upserts
+        };
+        let highest = messages.iter().map(|message| message.modseq).max().unwrap_or(old.highest_modseq);
+        let highest = highest.max(ModSeq(now_ms())).max(ModSeq(old.highest_modseq.0 + 1));
+        let last = messages.iter().map(|message| message.uid.0.saturating_add(1)).max().unwrap_or(1);
+        let base = Snapshot {
+            uid_validity: selected.uid_validity,
+            uid_next: Uid(last.max(selected.uid_next.0)),
+            highest_modseq: highest,
+            counts: OnceLock::new(),
+            ..(*old).clone()
+        };
+        let mut snapshot = mirror::restore(base, messages.clone());
+        lay_facts(&mut snapshot, selected);
+        turn.upstream_modseq = selected.highest_modseq;
+        turn.complete = true;
+        turn.swept = Some(Instant::now());
+        let record = record(&snapshot, turn);
+        let id = state.id;
+        let stored = self
+            .disk(move |store| {
+                store.clear(id)?;
+                store.commit(id, &messages, &UidSet::new(), &record)
+            })
+            .await;
+        turn.store_behind = stored.is_err();
+        *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
+            crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
+        debug!(account = %self.label(), mailbox = %state.name, messages = snapshot.messages.len(), "mailbox read");
+        state.newest.send_replace(Arc::new(snapshot));
+        self.mail_arrived();
+        Ok(())
+    }
+
+    async fn read_changes(
+        self: &Arc<Self>,
+        lease: &mut Lease,
+        state: &Arc<State>,
+        turn: &mut Turn,
+        selected: &Selected,
+        flags: FlagsPlan,
+        new_from: Option<Uid>,
+    ) -> Result<(), Error> {
+        let old = state.snapshot();
+        let mut delta = Delta {
+            seen: selected.changed.clone(),
+            vanished: selected.vanished.clone(),
+            uid_next: Some(selected.uid_next),
+        };
+        match flags {
+            FlagsPlan::Known => {}
+            FlagsPlan::Since(modseq) => {
+                let told = lease.fetch_meta("1:*", false, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
+                delta.vanished = delta.vanished.union(&told);
+            }
+            FlagsPlan::From(uid) => {
+                if !old.messages.is_empty() {
+                    let set = format!("{uid}:*");
+                    lease.fetch_meta(&set, false, None, &mut |meta| delta.seen.push(meta)).await?;
+                }
+                if uid <= Uid(1) || old.messages.len() <= RECENT {
+                    turn.swept = Some(Instant::now());
+                }
+            }
+        }
+        if let Some(from) = new_from
+            && exists(lease) > 0
+        {
+            let set = format!("{from}:*");
+            lease.fetch_meta(&set, true, None, &mut |meta| delta.seen.push(meta)).await?;
+        }
+        let mut wanting = wanting(&old, &delta.seen);
+        if count_after(&old, &delta) != exists(lease) {
+            let all = lease.search_uids().await?;
+            if all.len() == u64::from(exists(lease)) {
+                let have = old.messages.uids();
+                delta.vanished = delta.vanished.union(&have.minus(&all));
+                let full: UidSet = delta.seen.iter().filter(|meta| meta.size.is_some()).filter_map(uid_of).collect();
+                wanting = wanting.union(&all.minus(&have).minus(&full));
+            }
+        }
+        if !wanting.is_empty() {
+            lease.fetch_meta(&wanting.to_string(), true, None, &mut |meta| delta.seen.push(meta)).await?;
+        }
+        turn.upstream_modseq = selected.highest_modseq;
+        self.commit(state, turn, delta, Some(selected)).await;
+        Ok(())
+    }
+
+    /// The one way a mailbox changes: store, then mirror, then publish (Law 1). A store that fails costs time after the next start,
+    /// never correctness: the mirror goes on and the store is written anew at the next commit.
+    pub(crate) async fn commit(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        turn: &mut Turn,
+        delta: Delta,
+        facts: Option<&Selected>,
+    ) {
+        let old = state.snapshot();
+        let merged = mirror::merge(&old, delta, now_ms());
+        let arrived = merged.upserts.iter().any(|message| old.messages.get(message.uid).is_none());
+        let gone: Vec<BodyKey> =
+            merged.vanished.iter().map(|uid| state.body_key(&old, Uid(uid))).filter(is_of_one_message).collect();
+        let changed = merged.snapshot.is_some();
+        let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
+        let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
+        let record = record(&next, turn);
+        let id = state.id;
+        let behind = turn.store_behind;
+        let (upserts, vanished) = (merged.upserts, merged.vanished.clone());
+        let everything: Vec<MessageMeta> = if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
+        let stored = self
+            .disk(move |store| {
+                if behind {
+                    store.clear(id)?;
+                    store.commit(id, &everything, &UidSet::new(), &record)?;
+                } else {
+                    store.commit(id, &upserts, &vanished, &record)?;
+                }
+                if gone.is_empty() { Ok(()) } else { store.remove_bodies(&gone) }
+            })
+            .await;
+        turn.store_behind = stored.is_err();
+        if !changed && !facts_changed {
+            return;
+        }
+        let mut log = state.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push(next.highest_modseq, merged.vanished);
+        drop(log);
+        state.newest.send_replace(Arc::new(next));
+        if arrived {
+            self.mail_arrived();
+        }
+    }
+
+    /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
+    pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
+        self.forget(state);
+        let id = state.id;
+        // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
+        let _ = self.disk(move |store| store.clear(id)).await;
+    }
+}
+
+/// EXISTS as it stands now, which may differ from what SELECT said.
+fn exists(lease: &Lease) -> u32 {
+    lease.selected().map_or(0, |(_, selected)| selected.exists)
+}
+
+fn is_of_one_message(key: &BodyKey) -> bool {
+    // A provider's id may show the same body in another mailbox.
+    matches!(key, BodyKey::Message { .. })
+}
+
+fn uid_of(meta: &FetchMeta) -> Option<u32> {
+    meta.uid.map(|uid| uid.0)
+}
+
+/// UIDs that are news to us and of which date and size were not told.
+fn wanting(old: &Snapshot, seen: &[FetchMeta]) -> UidSet {
+    let full: UidSet = seen.iter().filter(|meta| meta.size.is_some()).filter_map(uid_of).collect();
+    let partly = seen.iter().filter(|meta| meta.size.is_none()).filter_map(uid_of);
+    partly.filter(|uid| old.messages.get(Uid(*uid)).is_none() && !full.contains(*uid)).collect()
+}
+
+/// How many messages there are after the delta, counting those still wanting.
+fn count_after(old: &Snapshot, delta: &Delta) -> u32 {
+    let gone = old.messages.select(&delta.vanished).count() as u32;
+    let new: UidSet = delta
+        .seen
+        .iter()
+        .filter_map(uid_of)
+        .filter(|uid| old.messages.get(Uid(*uid)).is_none() && !delta.vanished.contains(*uid))
+        .collect();
+    old.messages.len() - gone + new.len() as u32
+}
+
+fn recent_from(snapshot: &Snapshot) -> Uid {
+    let first = snapshot.messages.len().saturating_sub(RECENT);
+    snapshot.messages.at(first).map_or(Uid(1), |message| if first == 0 { Uid(1) } else { message.uid })
+}
+
+/// Takes over what SELECT said of the mailbox itself; whether anything of it is news.
+fn lay_facts(snapshot: &mut Snapshot, selected: &Selected) -> bool {
+    let before = (snapshot.permanent.clone(), snapshot.read_only, snapshot.keywords.len());
+    if let Some(permanent) = &selected.permanent_flags {
+        let everything = permanent.iter().any(|flag| flag == "\\*");
+        snapshot.permanent = (!everything).then(|| Flags::parse(permanent.iter().map(String::as_str)));
+    }
+    snapshot.read_only = selected.read_only;
+    let told: Vec<Keyword> = selected.flags.iter().filter_map(|flag| Keyword::new(flag)).collect();
+    let fresh: Vec<Keyword> = told.into_iter().filter(|flag| snapshot.keywords.binary_search(flag).is_err()).collect();
+    snapshot.keywords = mirror::with_keywords(&snapshot.keywords, fresh);
+    before != (snapshot.permanent.clone(), snapshot.read_only, snapshot.keywords.len())
+}
+
+pub(crate) fn record(snapshot: &Snapshot, turn: &Turn) -> MailboxRecord {
+    MailboxRecord {
+        name: snapshot.name.to_string(),
+        uid_validity: snapshot.uid_validity,
+        uid_next: snapshot.uid_next,
+        highest_modseq: snapshot.highest_modseq,
+        upstream_modseq: turn.upstream_modseq,
+        exists: snapshot.messages.len(),
+        read_only: snapshot.read_only,
+        permanent: snapshot.permanent.as_ref().map(ToString::to_string),
+    }
+}

@@ -1,0 +1,284 @@
+//! What keeps the mirror in step by itself: watchers that IDLE, a keeper that looks at everything else, prefetch, eviction.
+//!
+//! All of it runs below interactive work: a watcher gives its session back the moment somebody waits for one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::{Duration, Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use super::account::{Inner, now_ms};
+use super::error::Error;
+use super::mailbox::State;
+use crate::model::{MessageMeta, Uid};
+use crate::store::Store;
+use crate::upstream::Class;
+
+/// IDLE is renewed this often: well below the 29 minutes of RFC 2177, and below what NAT boxes and providers forget (Outlook
+/// stops pushing after some ten minutes).
+const IDLE_RENEW: Duration = Duration::from_secs(9 * 60);
+/// Mailboxes clients have open and nobody watches are looked at this often.
+const LOOK_OPEN: Duration = Duration::from_secs(15);
+/// Everything else, and the list of mailboxes.
+const LOOK_ALL: Duration = Duration::from_secs(300);
+/// A watcher follows what clients open only after this long, so that a client that walks through its folders does not drag it along.
+const SETTLE: Duration = Duration::from_millis(300);
+/// The pause after a failed look; the pool's own back-off decides when a connection is tried.
+const RETRY: Duration = Duration::from_secs(2);
+/// After notices that keep coming while we look, the watcher goes on after this many rounds.
+const ROUNDS: usize = 3;
+/// Bodies prefetched in one go.
+const PREFETCH_BATCH: usize = 32;
+/// Body files may take all of their size before eviction, and are then brought down to this share of it.
+const LOW_WATER: (u64, u64) = (85, 100);
+
+impl Inner {
+    /// Starts everything that runs by itself.
+    pub(crate) fn spawn_keepers(self: &Arc<Self>) {
+        let watchers = self.options.connections.saturating_sub(1).max(1);
+        for slot in 0..watchers {
+            self.spawn_keeper(move |account| async move { account.watch_slot(slot).await });
+        }
+        self.spawn_keeper(|account| async move { account.look_after_all().await });
+        self.spawn_keeper(|account| async move { account.look_after_open().await });
+        self.spawn_keeper(|account| async move { account.prefetch().await });
+        self.spawn_keeper(|account| async move { account.hold_size().await });
+    }
+
+    fn spawn_keeper<F, W>(self: &Arc<Self>, keeper: F)
+    where
+        F: FnOnce(Arc<Self>) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let account = Arc::clone(self);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = keeper(account) => {}
+            }
+        });
+    }
+
+    /// One watcher: keeps a session on the mailbox of its slot.
+    async fn watch_slot(self: Arc<Self>, slot: usize) {
+        self.restore_folders().await;
+        let mut interest = self.interest.subscribe();
+        loop {
+            interest.mark_unchanged();
+            let Some(name) = self.watch_target(slot) else {
+                // Nothing of its own to watch: until a client opens something.
+                if interest.changed().await.is_err() {
+                    return;
+                }
+                sleep(SETTLE).await;
+                continue;
+            };
+            match self.watch_one(slot, &name).await {
+                Ok(()) => {}
+                Err(Error::Gone) => debug!(account = %self.label(), mailbox = %name, "watched mailbox was replaced"),
+                Err(error) => {
+                    debug!(account = %self.label(), mailbox = %name, %error, "watching failed");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// What the watcher of a slot should watch: INBOX first where there is more than one, then what clients opened last.
+    fn watch_target(&self, slot: usize) -> Option<Arc<str>> {
+        let mut open: Vec<Arc<State>> =
+            self.states().into_iter().filter(|state| state.interest.load(Ordering::Relaxed) > 0).collect();
+        open.sort_by_key(|state| std::cmp::Reverse(state.opened.load(Ordering::Relaxed)));
+        let mut names: Vec<Arc<str>> = open.iter().map(|state| Arc::clone(&state.name)).collect();
+        let inbox: Arc<str> = "INBOX".into();
+        names.retain(|name| *name != inbox);
+        if self.options.connections > 2 || names.is_empty() || open.first().is_some_and(|state| state.name == inbox) {
+            names.insert(0, inbox);
+        } else {
+            names.push(inbox);
+        }
+        names.get(slot).cloned()
+    }
+
+    /// Watches until the session is wanted elsewhere, the slot's target changes, or something fails.
+    async fn watch_one(self: &Arc<Self>, slot: usize, name: &Arc<str>) -> Result<(), Error> {
+        let state = self.state(name).await?;
+        let mut interest = self.interest.subscribe();
+        let mut lease = self.pool.lease(Class::Watch, Some(name)).await?;
+        let live = Live(Arc::clone(&state));
+        loop {
+            for _ in 0..ROUNDS {
+                {
+                    let mut turn = tokio::select! {
+                        turn = state.turn.lock() => turn,
+                        // Whoever holds the turn may be waiting for this very session.
+                        () = lease.wanted() => return Ok(()),
+                    };
+                    self.sync_on(&mut lease, &state, &mut turn).await?;
+                }
+                if !lease.has_events() {
+                    break;
+                }
+            }
+            live.0.set_live(true);
+            let moved = async {
+                loop {
+                    if interest.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    sleep(SETTLE).await;
+                    if self.watch_target(slot).as_ref() != Some(name) {
+                        return;
+                    }
+                }
+            };
+            let heard = tokio::select! {
+                heard = lease.idle(IDLE_RENEW) => heard?,
+                // IDLE may be left at any time; the session's next command ends it.
+                () = moved => return Ok(()),
+            };
+            self.seen_upstream();
+            if heard.is_empty() {
+                // Wanted by somebody, or time to renew: giving the session back does for both, and we are next in line again.
+                live.0.set_live(false);
+                drop(lease);
+                lease = self.pool.lease(Class::Watch, Some(name)).await?;
+            }
+        }
+    }
+
+    /// Looks at mailboxes clients have open that nobody watches.
+    async fn look_after_open(self: Arc<Self>) {
+        loop {
+            sleep(LOOK_OPEN).await;
+            for state in self.states() {
+                let open = state.interest.load(Ordering::Relaxed) > 0;
+                if open && !state.is_live() {
+                    self.look_quietly(&state).await;
+                }
+            }
+        }
+    }
+
+    /// Reads the list of mailboxes and every mailbox once, then looks at all of them now and then.
+    async fn look_after_all(self: Arc<Self>) {
+        loop {
+            let started = Instant::now();
+            match self.refresh_folders(started).await {
+                Ok(list) => {
+                    let names: Vec<Arc<str>> =
+                        list.list.iter().filter(|folder| !folder.noselect).map(|folder| Arc::clone(&folder.name)).collect();
+                    let differ = self.told_by_list_status().await;
+                    for name in names {
+                        let Ok(state) = self.state(&name).await else { continue };
+                        let told_same = differ.as_ref().is_some_and(|differ| !differ.contains(&*name));
+                        if state.is_live() || (state.is_known() && told_same) {
+                            continue;
+                        }
+                        self.look_quietly(&state).await;
+                    }
+                    self.mail_arrived();
+                    sleep(LOOK_ALL).await;
+                }
+                Err(error) => {
+                    debug!(account = %self.label(), %error, "the list of mailboxes cannot be had now");
+                    sleep(RETRY * 5).await;
+                }
+            }
+        }
+    }
+
+    async fn look_quietly(self: &Arc<Self>, state: &Arc<State>) {
+        match self.freshen(state, Instant::now(), Class::Sync).await {
+            Ok(()) | Err(Error::Gone) => {}
+            Err(error) => debug!(account = %self.label(), mailbox = %state.name, %error, "cannot look at this mailbox now"),
+        }
+    }
+
+    /// Names of mailboxes that differ from the mirror, by one LIST-STATUS (RFC 5819); `None` where upstream has none.
+    async fn told_by_list_status(self: &Arc<Self>) -> Option<HashSet<String>> {
+        let mut lease = self.pool.lease(Class::Sync, None).await.ok()?;
+        if !lease.caps().has("LIST-STATUS") || !lease.caps().has("CONDSTORE") {
+            return None;
+        }
+        let lines = lease.list_status().await.ok()?;
+        drop(lease);
+        let mut differ = HashSet::new();
+        for line in lines {
+            let name = super::folders::canonical(&line.mailbox);
+            let Some(state) = self.known_state(&name) else {
+                differ.insert(name);
+                continue;
+            };
+            let anchor = state.turn.try_lock().map(|turn| turn.upstream_modseq).unwrap_or(0);
+            let snapshot = state.snapshot();
+            let same = line.messages == Some(snapshot.messages.len())
+                && line.uid_next == Some(snapshot.uid_next)
+                && line.uid_validity == Some(snapshot.uid_validity)
+                && line.highest_modseq == Some(anchor)
+                && anchor > 0;
+            if same {
+                state.set_checked(Instant::now());
+            } else {
+                differ.insert(name);
+            }
+        }
+        Some(differ)
+    }
+
+    /// Fetches bodies of recent messages before anyone asks, the newest first.
+    async fn prefetch(self: Arc<Self>) {
+        let Some(age) = self.options.prefetch else { return };
+        loop {
+            self.arrivals.notified().await;
+            let horizon = (now_ms() / 1000) as i64 - age.as_secs() as i64;
+            for state in self.states() {
+                if let Err(error) = self.prefetch_mailbox(&state, horizon).await {
+                    debug!(account = %self.label(), mailbox = %state.name, %error, "prefetch stopped");
+                    sleep(RETRY * 5).await;
+                    self.mail_arrived();
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn prefetch_mailbox(self: &Arc<Self>, state: &Arc<State>, horizon: i64) -> Result<(), Error> {
+        let snapshot = state.snapshot();
+        let young = |message: &&MessageMeta| message.internal_date.seconds >= horizon;
+        let mut uids: Vec<Uid> = snapshot.messages.iter().filter(young).map(|message| message.uid).collect();
+        uids.reverse();
+        for batch in uids.chunks(PREFETCH_BATCH) {
+            self.fill(state, batch, Class::Prefetch).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the body files below their size.
+    async fn hold_size(self: Arc<Self>) {
+        loop {
+            let used = self.disk(|store| Ok(store.disk_bytes())).await.unwrap_or(0);
+            let limit = self.options.cache_size;
+            if used > limit {
+                let target = limit / LOW_WATER.1 * LOW_WATER.0;
+                match self.disk(move |store: &Store| store.evict(target)).await {
+                    Ok(freed) => debug!(account = %self.label(), freed, "bodies evicted"),
+                    Err(error) => warn!(account = %self.label(), %error, "bodies cannot be evicted"),
+                }
+            }
+            let _ = timeout(Duration::from_secs(30), self.stop.cancelled()).await;
+        }
+    }
+}
+
+/// While this lives upstream may be telling us of changes; its end says that nobody listens any more.
+struct Live(Arc<State>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.set_live(false);
+    }
+}

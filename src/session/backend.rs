@@ -1,0 +1,112 @@
+//! The seam below the client protocols: what a session asks of an account, as traits.
+//!
+//! The methods mirror [`crate::engine`]'s one by one; the data they carry are the engine's own types. Three things stand
+//! behind this seam: the real engine (`engine_backend.rs`, calls handed on and nothing else), the simulated provider of
+//! `mailweir demo`, and the in-memory account of the tests. Sessions are generic over it, so a call costs no box and no
+//! virtual dispatch.
+//!
+//! Every future is `Send`: sessions run as tasks of a multi-threaded runtime. A future that is dropped (the client went
+//! away) must leave the account consistent; a write that was handed over may still take place.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::engine::{Append, Appended, Copied, CopyMode, Error, Snapshot, StatusData, Summary, Want};
+use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Uid, UidSet};
+
+/// An account as a session sees it after login. Cheap to clone.
+pub trait Account: Clone + Send + Sync + 'static {
+    type Mailbox: Mailbox;
+
+    /// The account's address, for logs and the ID of things.
+    fn address(&self) -> &str;
+    /// The mailboxes; immediate but for the very first time.
+    fn folders(&self) -> impl Future<Output = Result<Arc<Folders>, Error>> + Send;
+    /// Opens a mailbox for SELECT or EXAMINE.
+    fn open(&self, name: &str) -> impl Future<Output = Result<Self::Mailbox, Error>> + Send;
+    fn status(&self, name: &str) -> impl Future<Output = Result<StatusData, Error>> + Send;
+    fn create(&self, name: &str, role: Option<Role>) -> impl Future<Output = Result<(), Error>> + Send;
+    fn delete(&self, name: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    fn rename(&self, from: &str, to: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    fn subscribe(&self, name: &str, on: bool) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Uploads messages in order; `[APPENDUID]` data when known.
+    fn append(
+        &self,
+        mailbox: &str,
+        messages: Vec<Append>,
+    ) -> impl Future<Output = Result<Option<Appended>, Error>> + Send;
+    /// Largest message APPEND takes, octets.
+    fn append_limit(&self) -> u64;
+    /// Untagged QUOTA lines without `* ` and CRLF.
+    fn quota(&self, root: &str) -> impl Future<Output = Result<Vec<Bytes>, Error>> + Send;
+    /// Untagged QUOTAROOT and QUOTA lines without `* ` and CRLF.
+    fn quota_root(&self, mailbox: &str) -> impl Future<Output = Result<Vec<Bytes>, Error>> + Send;
+    /// Whether QUOTA is advertised.
+    fn offers_quota(&self) -> bool;
+}
+
+/// A mailbox a session has selected. Cheap to clone; the last drop ends the interest.
+pub trait Mailbox: Clone + Send + Sync + 'static {
+    type Reads: BodyReads;
+
+    fn snapshot(&self) -> Arc<Snapshot>;
+    /// Wakes when a newer snapshot is there.
+    fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
+    /// What vanished after `since`; `None` if the log does not reach back so far.
+    fn vanished_since(&self, since: ModSeq) -> Option<UidSet>;
+    /// Envelope, structure and header of at most [`SUMMARY_BATCH`] messages, in the order asked.
+    fn summaries(&self, uids: &[Uid], want: Want) -> impl Future<Output = Vec<Result<Arc<Summary>, Error>>> + Send;
+    /// Whole messages in the order given.
+    fn read(&self, uids: Vec<Uid>) -> Self::Reads;
+    /// STORE; gives the UIDs that failed UNCHANGEDSINCE. When it returns, the newest snapshot holds the new flags.
+    fn store(
+        &self,
+        uids: &UidSet,
+        op: FlagOp,
+        flags: &Flags,
+        unchanged_since: Option<ModSeq>,
+    ) -> impl Future<Output = Result<UidSet, Error>> + Send;
+    /// EXPUNGE of everything `\Deleted` (`None`) or of those of a set. When it returns, the newest snapshot lacks them.
+    fn expunge(&self, uids: Option<&UidSet>) -> impl Future<Output = Result<(), Error>> + Send;
+    /// COPY or MOVE; `None` when upstream gave no COPYUID.
+    fn copy(
+        &self,
+        uids: &UidSet,
+        to: &str,
+        mode: CopyMode,
+    ) -> impl Future<Output = Result<Option<Copied>, Error>> + Send;
+    /// Which of `within` have `needle` (UTF-8, without regard to case) in header and body, or in the body only.
+    fn search_text(
+        &self,
+        within: &UidSet,
+        needle: &[u8],
+        body_only: bool,
+    ) -> impl Future<Output = Result<UidSet, Error>> + Send;
+    /// Looks upstream if nobody watches it and nobody has looked lately.
+    fn refresh(&self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Most messages one [`Mailbox::summaries`] call names: the store's batch, and few enough that the first answer of a long
+/// FETCH leaves at once.
+pub const SUMMARY_BATCH: usize = 64;
+
+/// Reads of whole messages, in order.
+pub trait BodyReads: Send {
+    type Body: Body;
+
+    /// The next message, `None` at the end.
+    fn next(&mut self) -> impl Future<Output = Option<(Uid, Result<Self::Body, Error>)>> + Send;
+}
+
+/// A raw message, whole or still arriving.
+#[expect(clippy::len_without_is_empty, reason = "mirrors the engine; nothing here asks whether a message is empty")]
+pub trait Body: Send {
+    /// Octets, known before the last one is here.
+    fn len(&self) -> u64;
+    /// All of it; waits until it has arrived.
+    fn whole(&self) -> impl Future<Output = Result<Bytes, Error>> + Send;
+    /// The next piece as it arrives, `None` after `len()` octets.
+    fn chunk(&mut self) -> impl Future<Output = Option<Result<Bytes, Error>>> + Send;
+}

@@ -1,0 +1,478 @@
+//! FETCH and UID FETCH. RFC 3501 §6.4.5, RFC 7162 §3.1.4, §3.2.6 (CHANGEDSINCE, VANISHED).
+//!
+//! Three speeds, by what is asked: what the mirror holds of every message is written in one pass without waiting; envelopes,
+//! structures and headers come in batches, some ahead; bodies come one by one in order and are passed on as they arrive.
+//! Numbers mean what they meant when the command began: what arrives or goes meanwhile is told afterwards.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+
+use super::select::present;
+use crate::engine::{Error, Summary, Want};
+use crate::message;
+use crate::model::{FlagOp, Flags, MessageMeta, ModSeq, Pages, SectionText, SystemFlags, Uid, UidSet};
+use crate::session::backend::{Body, BodyReads, Mailbox, SUMMARY_BATCH};
+use crate::session::imap::io::{Io, Stop};
+use crate::session::imap::reply::{Names, Reply, no};
+use crate::session::imap::state::{Failure, Selected, Session, Telling};
+use crate::session::imap::{Login, render};
+use crate::wire::imap::command::{BodySection, Fetch, FetchItem};
+
+/// Batches of summaries asked for ahead of the one being written: enough to fill a slow line to the provider.
+const BATCHES_AHEAD: usize = 4;
+
+impl<L: Login> Session<L> {
+    pub(crate) async fn fetch(&mut self, fetch: Fetch) -> Result<Reply, Failure> {
+        let Fetch { numbers, mut items, changed_since, vanished } = fetch;
+        let (_, selected) = self.selected()?;
+        let Ok(asked) = selected.view.resolve(&numbers, &selected.saved) else { return Ok(super::bad_number("FETCH")) };
+        if vanished && !(self.qresync && numbers.uid && changed_since.is_some()) {
+            // RFC 7162 §3.2.6.
+            return Ok(Reply::bad("VANISHED needs QRESYNC enabled, UID FETCH and CHANGEDSINCE"));
+        }
+        if changed_since.is_some() || items.contains(&FetchItem::ModSeq) {
+            self.enable_condstore();
+        }
+        if changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
+            items.push(FetchItem::ModSeq);
+        }
+        if numbers.uid && !items.contains(&FetchItem::Uid) {
+            items.insert(0, FetchItem::Uid);
+        }
+        let (io, selected) = self.selected()?;
+        if vanished && let Some(since) = changed_since {
+            let earlier = vanished_earlier(selected, &asked, since);
+            render::vanished(&mut io.out, &earlier, true);
+        }
+        let job = Job {
+            plan: Plan::new(&items),
+            items,
+            since: changed_since.unwrap_or_default(),
+            messages: selected.view.messages().clone(),
+            asked,
+        };
+        let mailbox = selected.mailbox.clone();
+        let marks_seen = job.plan.sets_seen && !selected.read_only;
+        let mut outcome = Outcome::default();
+        if job.plan.meta_only() {
+            job.metas(io).await?;
+        } else {
+            job.contents(io, &mailbox, &mut outcome).await?;
+        }
+        if marks_seen && !outcome.unseen.is_empty() {
+            let seen = Flags::new(SystemFlags::SEEN, []);
+            // The messages have been delivered; a provider that is away does not make that undone.
+            if let Err(error) = io.wait(mailbox.store(&outcome.unseen, FlagOp::Add, &seen, None)).await? {
+                tracing::debug!(%error, "could not mark messages as seen");
+            }
+            self.catch_up(Telling { expunge: numbers.uid, uid: numbers.uid }, None).await?;
+        }
+        Ok(match outcome.failed {
+            None => Reply::ok("Fetch completed"),
+            // A UID that does not exist is no error (RFC 3501 §6.4.8).
+            Some(Error::Expunged) if numbers.uid => {
+                Reply::ok("Some of the messages no longer exist").with("EXPUNGEISSUED")
+            }
+            Some(error) => no(&error, Names::Mailbox),
+        })
+    }
+}
+
+/// What vanished of the asked UIDs. Those the client still has numbers for are left to the ordinary VANISHED.
+fn vanished_earlier<M: Mailbox>(selected: &Selected<M>, asked: &UidSet, since: ModSeq) -> UidSet {
+    let snapshot = selected.mailbox.snapshot();
+    let mut known = UidSet::new();
+    known.insert_range(1..=snapshot.uid_next.0.saturating_sub(1));
+    let asked = asked.intersect(&known);
+    let gone = match selected.mailbox.vanished_since(since) {
+        Some(vanished) => vanished.intersect(&asked),
+        None => asked.minus(&present(&snapshot.messages, &asked)),
+    };
+    gone.minus(&present(selected.view.messages(), &gone)).minus(&present(&snapshot.messages, &gone))
+}
+
+/// What the items of a FETCH need.
+#[derive(Clone, Copy, Debug, Default)]
+struct Plan {
+    want: Want,
+    /// Some item is cut from the whole message.
+    body: bool,
+    /// The only such item is the message itself, which needs no parsing and passes through.
+    stream: bool,
+    /// Some item is cut by the message's structure.
+    structure: bool,
+    sets_seen: bool,
+}
+
+impl Plan {
+    fn new(items: &[FetchItem]) -> Self {
+        let mut plan = Self::default();
+        let (mut whole, mut parts, mut headers) = (0, 0, false);
+        for item in items {
+            match item {
+                FetchItem::Uid
+                | FetchItem::Flags
+                | FetchItem::InternalDate
+                | FetchItem::Rfc822Size
+                | FetchItem::ModSeq => {}
+                FetchItem::Envelope => plan.want.envelope = true,
+                FetchItem::Body | FetchItem::BodyStructure => plan.want.structure = true,
+                FetchItem::Rfc822 | FetchItem::Rfc822Peek => whole += 1,
+                FetchItem::Rfc822Header => headers = true,
+                FetchItem::Rfc822Text => parts += 1,
+                FetchItem::Section(BodySection { section, .. }) => match section.text {
+                    SectionText::Whole if section.path.is_empty() => whole += 1,
+                    SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_)
+                        if section.path.is_empty() =>
+                    {
+                        headers = true;
+                    }
+                    _ => {
+                        plan.structure |= !section.path.is_empty();
+                        parts += 1;
+                    }
+                },
+            }
+            plan.sets_seen |= match item {
+                FetchItem::Rfc822 | FetchItem::Rfc822Text => true,
+                FetchItem::Section(section) => !section.peek,
+                _ => false,
+            };
+        }
+        plan.want.header = headers;
+        plan.body = whole + parts > 0;
+        plan.stream = whole == 1 && parts == 0;
+        plan
+    }
+
+    fn meta_only(&self) -> bool {
+        !self.body && self.want == Want::default()
+    }
+}
+
+/// One FETCH at work.
+struct Job {
+    plan: Plan,
+    items: Vec<FetchItem>,
+    since: ModSeq,
+    /// The view as the command found it.
+    messages: Pages,
+    asked: UidSet,
+}
+
+#[derive(Default)]
+struct Outcome {
+    /// The failure that is told; an expunge is the least of them.
+    failed: Option<Error>,
+    /// Delivered and without \Seen.
+    unseen: UidSet,
+}
+
+impl Outcome {
+    fn fail(&mut self, error: Error) {
+        if self.failed.as_ref().is_none_or(|failed| matches!(failed, Error::Expunged)) {
+            self.failed = Some(error);
+        }
+    }
+}
+
+/// What is at hand of one message.
+struct Contents<B> {
+    summary: Option<Arc<Summary>>,
+    body: Content<B>,
+}
+
+enum Content<B> {
+    None,
+    /// Passed on as it comes; the first piece is here.
+    Stream(B, Option<Bytes>),
+    Raw(Bytes, Option<Box<message::Structure>>),
+}
+
+impl Job {
+    /// The messages to answer for, with their indices.
+    fn targets(&self) -> impl Iterator<Item = (u32, &MessageMeta)> {
+        let since = self.since;
+        self.messages.select(&self.asked).filter(move |(_, message)| message.modseq > since || since == ModSeq(0))
+    }
+
+    async fn metas(&self, io: &mut Io) -> Result<(), Stop> {
+        for (index, meta) in self.targets() {
+            render::text(&mut io.out, "* ");
+            render::number(&mut io.out, index + 1);
+            render::text(&mut io.out, " FETCH (");
+            for (place, item) in self.items.iter().enumerate() {
+                render::text(&mut io.out, if place > 0 { " " } else { "" });
+                meta_item(io, item, meta);
+            }
+            render::text(&mut io.out, ")\r\n");
+            io.flush_if_full().await?;
+        }
+        Ok(())
+    }
+
+    async fn contents<M: Mailbox>(&self, io: &mut Io, mailbox: &M, outcome: &mut Outcome) -> Result<(), Stop> {
+        let targets: Vec<(u32, Uid)> = self.targets().map(|(index, message)| (index, message.uid)).collect();
+        let mut reads = self.plan.body.then(|| mailbox.read(targets.iter().map(|(_, uid)| *uid).collect()));
+        let want = self.plan.want;
+        let summarised = want != Want::default();
+        // Owned through and through: a stream of borrowing futures cannot be shown to be `Send` where sessions are spawned.
+        let batches: Vec<Vec<(u32, Uid)>> = targets.chunks(SUMMARY_BATCH).map(<[_]>::to_vec).collect();
+        let mut batches = stream::iter(batches)
+            .map(|batch| {
+                let mailbox = mailbox.clone();
+                async move {
+                    let uids: Vec<Uid> = batch.iter().map(|(_, uid)| *uid).collect();
+                    let summaries = if summarised { mailbox.summaries(&uids, want).await } else { Vec::new() };
+                    (batch, summaries)
+                }
+            })
+            .buffered(BATCHES_AHEAD);
+        while let Some((batch, summaries)) = io.wait(batches.next()).await? {
+            let mut summaries = summaries.into_iter();
+            for (index, uid) in &batch {
+                let summary = if summarised { Some(summaries.next()) } else { None };
+                let body = match &mut reads {
+                    Some(reads) => Some(io.wait(reads.next()).await?),
+                    None => None,
+                };
+                let contents = match self.gather(io, *uid, summary, body).await? {
+                    Ok(contents) => contents,
+                    Err(error) => {
+                        outcome.fail(error);
+                        continue;
+                    }
+                };
+                let Some(meta) = self.messages.at(*index) else { continue };
+                self.one(io, *index, meta, contents).await?;
+                if !meta.flags.has(SystemFlags::SEEN) {
+                    outcome.unseen.insert(uid.0);
+                }
+                io.flush_if_full().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings together what one message's answer needs, before any of it is written.
+    async fn gather<B: Body>(
+        &self,
+        io: &mut Io,
+        uid: Uid,
+        summary: Option<Option<Result<Arc<Summary>, Error>>>,
+        body: Option<Option<(Uid, Result<B, Error>)>>,
+    ) -> Result<Result<Contents<B>, Error>, Stop> {
+        let missing = || Error::Internal("an answer is missing below".to_owned());
+        let summary = match summary {
+            None => None,
+            Some(None) => return Ok(Err(missing())),
+            Some(Some(Err(error))) => return Ok(Err(error)),
+            Some(Some(Ok(summary))) => Some(summary),
+        };
+        let body = match body {
+            None => return Ok(Ok(Contents { summary, body: Content::None })),
+            Some(Some((got, Ok(body)))) if got == uid => body,
+            Some(Some((_, Err(error)))) => return Ok(Err(error)),
+            Some(_) => return Ok(Err(missing())),
+        };
+        if self.plan.stream {
+            let mut body = body;
+            let first = match io.wait(body.chunk()).await? {
+                None => None,
+                Some(Ok(chunk)) => Some(chunk),
+                Some(Err(error)) => return Ok(Err(error)),
+            };
+            return Ok(Ok(Contents { summary, body: Content::Stream(body, first) }));
+        }
+        let raw = match io.wait(body.whole()).await? {
+            Ok(raw) => raw,
+            Err(error) => return Ok(Err(error)),
+        };
+        // Once a message, however many of its parts are asked for.
+        let structure = self.plan.structure.then(|| Box::new(message::parse(&raw)));
+        Ok(Ok(Contents { summary, body: Content::Raw(raw, structure) }))
+    }
+
+    async fn one<B: Body>(
+        &self,
+        io: &mut Io,
+        index: u32,
+        meta: &MessageMeta,
+        mut contents: Contents<B>,
+    ) -> Result<(), Stop> {
+        render::text(&mut io.out, "* ");
+        render::number(&mut io.out, index + 1);
+        render::text(&mut io.out, " FETCH (");
+        for (place, item) in self.items.iter().enumerate() {
+            render::text(&mut io.out, if place > 0 { " " } else { "" });
+            let summary = contents.summary.as_deref();
+            let (section, label) = match item {
+                FetchItem::Envelope => {
+                    render::text(&mut io.out, "ENVELOPE ");
+                    io.out.extend_from_slice(summary.map_or(b"NIL", |summary| &summary.envelope));
+                    continue;
+                }
+                FetchItem::Body => {
+                    render::text(&mut io.out, "BODY ");
+                    io.out.extend_from_slice(summary.map_or(b"NIL", |summary| &summary.body));
+                    continue;
+                }
+                FetchItem::BodyStructure => {
+                    render::text(&mut io.out, "BODYSTRUCTURE ");
+                    io.out.extend_from_slice(summary.map_or(b"NIL", |summary| &summary.body_structure));
+                    continue;
+                }
+                FetchItem::Rfc822 | FetchItem::Rfc822Peek => (Cut::Whole, "RFC822"),
+                FetchItem::Rfc822Header => (Cut::Header, "RFC822.HEADER"),
+                FetchItem::Rfc822Text => (Cut::Text, "RFC822.TEXT"),
+                FetchItem::Section(section) => (Cut::Section(section), "BODY["),
+                item => {
+                    meta_item(io, item, meta);
+                    continue;
+                }
+            };
+            render::text(&mut io.out, label);
+            let mut partial = None;
+            if let Cut::Section(section) = section {
+                partial = section.partial;
+                render::text(&mut io.out, &section.section.spelled);
+                render::text(&mut io.out, "]");
+                if let Some((origin, _)) = partial {
+                    render::text(&mut io.out, "<");
+                    render::number(&mut io.out, origin);
+                    render::text(&mut io.out, ">");
+                }
+            }
+            render::text(&mut io.out, " ");
+            if section.is_whole() && let Content::Stream(body, first) = &mut contents.body {
+                pass_on(io, body, first.take(), partial).await?;
+                continue;
+            }
+            let raw = match &contents.body {
+                Content::Raw(raw, structure) => Some((&raw[..], structure.as_deref())),
+                Content::None | Content::Stream(..) => None,
+            };
+            match section.bytes(summary, raw) {
+                Some(bytes) => {
+                    let bytes = message::without_nul(Cow::Borrowed(part_of(&bytes, partial)));
+                    render::literal_head(&mut io.out, bytes.len() as u64);
+                    io.body(&bytes).await?;
+                }
+                None => render::text(&mut io.out, "NIL"),
+            }
+        }
+        render::text(&mut io.out, ")\r\n");
+        Ok(())
+    }
+}
+
+/// What the mirror itself answers.
+fn meta_item(io: &mut Io, item: &FetchItem, meta: &MessageMeta) {
+    let out = &mut io.out;
+    match item {
+        FetchItem::Uid => {
+            render::text(out, "UID ");
+            render::number(out, meta.uid.0);
+        }
+        FetchItem::InternalDate => render::internal_date(out, meta),
+        FetchItem::Rfc822Size => {
+            render::text(out, "RFC822.SIZE ");
+            render::number(out, meta.size);
+        }
+        FetchItem::ModSeq => render::mod_sequence(out, meta),
+        // The others have been answered by the caller.
+        _ => render::flags(out, &meta.flags),
+    }
+}
+
+/// What is cut from a message.
+#[derive(Clone, Copy)]
+enum Cut<'a> {
+    Whole,
+    Header,
+    Text,
+    Section(&'a BodySection),
+}
+
+impl Cut<'_> {
+    fn is_whole(self) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Section(section) => section.section.path.is_empty() && section.section.text == SectionText::Whole,
+            Self::Header | Self::Text => false,
+        }
+    }
+
+    /// The octets; nothing if the message has no such part.
+    fn bytes<'a>(
+        self,
+        summary: Option<&'a Summary>,
+        raw: Option<(&'a [u8], Option<&'a message::Structure>)>,
+    ) -> Option<Cow<'a, [u8]>> {
+        // A header told once stays so: the summary is what was told, the body comes second.
+        let header = match (summary, raw) {
+            (Some(summary), _) if !summary.header.is_empty() => &summary.header[..],
+            (_, Some((raw, _))) => raw.get(..message::header_end(raw)).unwrap_or_default(),
+            (_, None) => &[],
+        };
+        let text = |raw: &'a [u8]| Cow::Borrowed(raw.get(message::header_end(raw)..).unwrap_or_default());
+        match self {
+            Self::Header => Some(Cow::Borrowed(header)),
+            Self::Whole => raw.map(|(raw, _)| Cow::Borrowed(raw)),
+            Self::Text => raw.map(|(raw, _)| text(raw)),
+            Self::Section(BodySection { section, .. }) if section.path.is_empty() => match &section.text {
+                SectionText::Header => Some(Cow::Borrowed(header)),
+                SectionText::HeaderFields(names) => Some(Cow::Owned(message::header_fields(header, names, false))),
+                SectionText::HeaderFieldsNot(names) => Some(Cow::Owned(message::header_fields(header, names, true))),
+                SectionText::Whole => raw.map(|(raw, _)| Cow::Borrowed(raw)),
+                SectionText::Text => raw.map(|(raw, _)| text(raw)),
+                SectionText::Mime => None,
+            },
+            Self::Section(BodySection { section, .. }) => {
+                let (raw, structure) = raw?;
+                structure?.section(raw, section)
+            }
+        }
+    }
+}
+
+/// `<origin.count>` of a section (RFC 3501 §6.4.5: what lies beyond the end is left out).
+fn part_of(bytes: &[u8], partial: Option<(u32, u32)>) -> &[u8] {
+    let Some((origin, count)) = partial else { return bytes };
+    let bytes = bytes.get(origin as usize..).unwrap_or_default();
+    bytes.get(..count as usize).unwrap_or(bytes)
+}
+
+/// Writes a message, or a stretch of it, as it arrives. What lies behind the stretch is not waited for.
+async fn pass_on<B: Body>(
+    io: &mut Io,
+    body: &mut B,
+    first: Option<Bytes>,
+    partial: Option<(u32, u32)>,
+) -> Result<(), Stop> {
+    let len = body.len();
+    let (origin, count) = partial.map_or((0, len), |(origin, count)| (u64::from(origin), u64::from(count)));
+    let (mut skip, mut left) = (origin.min(len), count.min(len.saturating_sub(origin)));
+    render::literal_head(&mut io.out, left);
+    let mut next = first;
+    while left > 0 {
+        let chunk = match next.take() {
+            Some(chunk) => chunk,
+            None => match io.wait_in_literal(body.chunk()).await? {
+                Some(Ok(chunk)) => chunk,
+                // The literal was announced and cannot be completed: only the end of the connection says so.
+                Some(Err(_)) | None => return Err(Stop::Close),
+            },
+        };
+        let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+        skip -= skipped as u64;
+        let piece = chunk.get(skipped..).unwrap_or_default();
+        let piece = piece.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(piece);
+        left -= piece.len() as u64;
+        io.body(&message::without_nul(Cow::Borrowed(piece))).await?;
+    }
+    Ok(())
+}

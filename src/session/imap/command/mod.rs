@@ -1,0 +1,82 @@
+//! What the commands do, one file a family.
+
+pub(crate) mod append;
+mod copy;
+mod fetch;
+mod folders;
+mod idle;
+mod list;
+mod login;
+mod search;
+mod select;
+mod store;
+
+use super::Login;
+use super::reply::{Reply, untagged};
+use super::state::{Failure, Session};
+use crate::session::backend::Mailbox as _;
+use crate::wire::imap::command::Command;
+
+impl<L: Login> Session<L> {
+    /// Does what a command asks. The tagged line and what happened meanwhile are told by the caller.
+    pub(crate) async fn run(&mut self, tag: &str, command: Command) -> Result<Reply, Failure> {
+        match command {
+            Command::Capability => {
+                let capabilities = self.capabilities();
+                let out = &mut self.io.out;
+                super::render::text(out, "* CAPABILITY ");
+                super::render::text(out, &capabilities);
+                super::render::text(out, "\r\n");
+                Ok(Reply::ok("Capability completed"))
+            }
+            // A mailbox that somebody has selected is watched: there is nothing to ask upstream (a poll costs nothing).
+            Command::Noop => Ok(Reply::ok("NOOP completed")),
+            Command::Logout => {
+                untagged(&mut self.io.out, "BYE", None, "Logging out");
+                // Nothing of a mailbox is told after BYE.
+                self.selected = None;
+                Ok(Reply::ok("Logout completed"))
+            }
+            Command::Id(_) => Ok(self.id()),
+            Command::Starttls => self.starttls(),
+            Command::Authenticate { mechanism, initial } => self.authenticate(&mechanism, initial).await,
+            Command::Login { user, password } => self.login(&user, &password).await,
+            Command::Enable(names) => self.enable(&names),
+            Command::Namespace => self.namespace().await,
+            Command::Select(select) => self.select(select).await,
+            Command::Create { mailbox, role } => self.create(&mailbox, role).await,
+            Command::Delete(mailbox) => self.delete(&mailbox).await,
+            Command::Rename { from, to } => self.rename(&from, &to).await,
+            Command::Subscribe(mailbox) => self.subscribe(&mailbox, true).await,
+            Command::Unsubscribe(mailbox) => self.subscribe(&mailbox, false).await,
+            Command::List(list) => self.list(list).await,
+            Command::Status { mailbox, items } => self.status(&mailbox, &items).await,
+            Command::Idle => self.idle().await,
+            Command::Check => {
+                let (io, selected) = self.selected()?;
+                let mailbox = selected.mailbox.clone();
+                // A checkpoint of what we have is done with every write; looking upstream is a courtesy that may fail.
+                if let Err(error) = io.wait(mailbox.refresh()).await? {
+                    tracing::debug!(%error, "CHECK could not look upstream");
+                }
+                Ok(Reply::ok("Check completed"))
+            }
+            Command::Close => self.close().await,
+            Command::Unselect => self.unselect(),
+            Command::Expunge => self.expunge(None).await,
+            Command::UidExpunge(set) => self.expunge(Some(set)).await,
+            Command::Fetch(fetch) => self.fetch(fetch).await,
+            Command::Store(store) => self.store(store).await,
+            Command::Copy { numbers, mailbox } => self.copy(&numbers, &mailbox).await,
+            Command::Move { numbers, mailbox } => self.move_messages(&numbers, &mailbox).await,
+            Command::Search(search) => self.search(tag, search).await,
+            Command::GetQuota(root) => self.quota(&root).await,
+            Command::GetQuotaRoot(mailbox) => self.quota_root(&mailbox).await,
+        }
+    }
+}
+
+/// The answer to a sequence number that the client cannot have heard of; Dovecot's words, which clients may know.
+fn bad_number(command: &str) -> Reply {
+    Reply::bad(format!("Error in IMAP command {command}: Invalid messageset"))
+}

@@ -1,0 +1,241 @@
+//! The life of a connection: greeting, commands one after the other, last words.
+//!
+//! Law 5: a command is read when the one before it has been answered; what a client pipelines waits in the framer's buffer and
+//! the kernel's. Law 7: whatever a peer sends ends in an answer or in BYE.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::command::append;
+use super::io::{Io, ReadError, Stop};
+use super::reply::{Reply, Status, no, untagged};
+use super::state::{Failure, Session, Telling};
+use super::{Accepted, Login, Observer, Server};
+use crate::engine::Error;
+use crate::wire::imap::command::{Command, Tagged};
+use crate::wire::imap::framer::{Frame, FramingError};
+use crate::wire::imap::parse;
+
+/// Commands in a row that are not understood before a peer that has not logged in is shown out. A person with telnet makes a few.
+const MAX_BAD_BEFORE_LOGIN: u32 = 5;
+/// The same after login; a client that does this is broken, and its loop costs others.
+const MAX_BAD: u32 = 20;
+/// Refused logins on one connection; the policy slows them down, this ends the dictionary.
+const MAX_FAILED_LOGINS: u32 = 10;
+
+/// Serves one client until it is gone. Ends soon after `shutdown` (with BYE), whatever it was waiting for from the client.
+pub async fn serve<L: Login>(server: Arc<Server<L>>, accepted: Accepted, shutdown: CancellationToken) {
+    let _open = Open::new(Arc::clone(&server.observer));
+    let Accepted { stream, implicit_tls, plaintext_login } = accepted;
+    let peer = stream.peer_ip();
+    let stream = match (&server.tls, implicit_tls && !stream.is_tls()) {
+        (_, false) => stream,
+        (Some(tls), true) => match stream.start_tls_server(Arc::clone(tls)).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+                return;
+            }
+        },
+        (None, true) => return,
+    };
+    let mut session = Session::new(server, Io::new(stream, shutdown), peer, plaintext_login);
+    session.greet();
+    loop {
+        match session.step().await {
+            Ok(Next::Command) => {}
+            Ok(Next::StartTls) => {
+                let Some(tls) = session.server.tls.clone() else { return };
+                match session.io.start_tls(tls).await {
+                    Ok(io) => session.io = io,
+                    Err(_) => return,
+                }
+            }
+            Err(stop) => {
+                // The interest in the mailbox ends at once, not after the last bytes have been taken.
+                session.selected = None;
+                session.io.close(&stop).await;
+                return;
+            }
+        }
+    }
+}
+
+/// What follows a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Command,
+    StartTls,
+}
+
+impl<L: Login> Session<L> {
+    fn new(server: Arc<Server<L>>, io: Io, peer: IpAddr, plaintext_login: bool) -> Self {
+        Self {
+            server,
+            io,
+            peer,
+            plaintext_login,
+            account: None,
+            selected: None,
+            condstore: false,
+            qresync: false,
+            failed_logins: 0,
+            bad_commands: 0,
+            spoke_imap: false,
+        }
+    }
+
+    fn greet(&mut self) {
+        let code = format!("CAPABILITY {}", self.capabilities());
+        untagged(&mut self.io.out, "OK", Some(&code), self.server.name);
+    }
+
+    /// Reads and answers one command.
+    async fn step(&mut self) -> Result<Next, Stop> {
+        match self.io.frame().await {
+            Ok(Frame::Message(line)) => match parse::command(&line) {
+                Ok(tagged) => {
+                    drop(line);
+                    self.answer(tagged).await
+                }
+                Err(error) => {
+                    if !self.spoke_imap && self.account.is_none() && is_other_protocol(&line) {
+                        // A web page may make a browser send mail commands to a local port as the body of a request: nothing
+                        // that follows such a beginning is run.
+                        return Err(Stop::Bye { code: None, text: "This is an IMAP server" });
+                    }
+                    self.misunderstood(error.tag.as_deref(), error.text)?;
+                    Ok(Next::Command)
+                }
+            },
+            Ok(Frame::NeedContinue { .. }) => {
+                self.io.out.extend_from_slice(b"+ OK\r\n");
+                Ok(Next::Command)
+            }
+            Ok(Frame::LiteralStart { head, len, sync, .. }) => {
+                Box::pin(self.append_command(append::Literal { head, len, sync })).await?;
+                Ok(Next::Command)
+            }
+            // Only inside APPEND, which reads them itself.
+            Ok(Frame::LiteralChunk(_) | Frame::LiteralEnd) => Ok(Next::Command),
+            Err(ReadError::Stop(stop)) => Err(stop),
+            Err(ReadError::Framing(error)) => {
+                self.framing_error(&error)?;
+                Ok(Next::Command)
+            }
+        }
+    }
+
+    /// Answers bytes that are no command. The connection goes on where the next command can be found.
+    pub(crate) fn framing_error(&mut self, error: &FramingError) -> Result<(), Stop> {
+        if self.io.is_broken() {
+            if let Some(tag) = error.tag() {
+                Reply::bad(error.to_string()).render(tag, &mut self.io.out);
+            }
+            return Err(Stop::Bye { code: None, text: "Cannot make out where the next command begins" });
+        }
+        match (error, error.tag()) {
+            (FramingError::LiteralTooLong { .. }, Some(tag)) if self.account.is_some() => {
+                Reply::no("Literal is too long").with("TOOBIG").render(tag, &mut self.io.out);
+                Ok(())
+            }
+            (_, tag) => self.misunderstood(tag, error.to_string()),
+        }
+    }
+
+    /// BAD, and the end for who says nothing else.
+    pub(crate) fn misunderstood(&mut self, tag: Option<&str>, text: String) -> Result<(), Stop> {
+        Reply::bad(text).render(tag.unwrap_or("*"), &mut self.io.out);
+        self.count_bad()
+    }
+
+    fn count_bad(&mut self) -> Result<(), Stop> {
+        self.bad_commands += 1;
+        let limit = if self.account.is_some() { MAX_BAD } else { MAX_BAD_BEFORE_LOGIN };
+        if self.bad_commands < limit {
+            return Ok(());
+        }
+        Err(Stop::Bye { code: None, text: "Too many commands that make no sense" })
+    }
+
+    /// Runs a command, tells what has happened meanwhile, and ends with the tagged line.
+    async fn answer(&mut self, tagged: Tagged) -> Result<Next, Stop> {
+        let Tagged { tag, command } = tagged;
+        let (name, telling, started) = (command.name(), Telling::after(&command), Instant::now());
+        let starttls = matches!(command, Command::Starttls);
+        let logout = matches!(command, Command::Logout);
+        let done = Box::pin(self.run(&tag, command)).await;
+        let status = self.conclude(&tag, name, started, telling, done).await?;
+        if logout {
+            return Err(Stop::Close);
+        }
+        if starttls && status == Status::Ok {
+            self.io.flush().await?;
+            return Ok(Next::StartTls);
+        }
+        Ok(Next::Command)
+    }
+
+    /// The end every command has.
+    pub(crate) async fn conclude(
+        &mut self,
+        tag: &str,
+        name: &'static str,
+        started: Instant,
+        telling: Telling,
+        done: Result<Reply, Failure>,
+    ) -> Result<Status, Stop> {
+        let reply = match done {
+            Ok(reply) | Err(Failure::Reply(reply)) => reply,
+            Err(Failure::Below(Error::Gone, _)) => {
+                return Err(Stop::Bye { code: Some("UNAVAILABLE"), text: "Mailbox changed; connect again" });
+            }
+            Err(Failure::Below(error, names)) => no(&error, names),
+            Err(Failure::Stop(stop)) => return Err(stop),
+        };
+        if reply.status != Status::Bad {
+            self.catch_up(telling, None).await?;
+        }
+        reply.render(tag, &mut self.io.out);
+        self.server.observer.command(name, reply.outcome(), started.elapsed());
+        if reply.status == Status::Bad {
+            self.count_bad()?;
+        } else {
+            self.bad_commands = 0;
+            self.spoke_imap = true;
+        }
+        if self.failed_logins >= MAX_FAILED_LOGINS && self.account.is_none() {
+            return Err(Stop::Bye { code: None, text: "Too many failed logins" });
+        }
+        self.io.flush_if_full().await?;
+        Ok(reply.status)
+    }
+}
+
+/// Whether a first line is a web client's, an SMTP client's or a TLS greeting on the plain port.
+fn is_other_protocol(line: &[u8]) -> bool {
+    let word = line.split(|b| *b == b' ').next().unwrap_or_default();
+    let methods: [&[u8]; 12] = [
+        b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"TRACE", b"EHLO", b"HELO", b"USER",
+    ];
+    line.starts_with(b"\x16\x03") || methods.contains(&word) || line.windows(5).any(|part| part == b"HTTP/")
+}
+
+/// Counts the session as open for as long as it lives.
+struct Open(Arc<dyn Observer>);
+
+impl Open {
+    fn new(observer: Arc<dyn Observer>) -> Self {
+        observer.session_opened();
+        Self(observer)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.session_closed();
+    }
+}

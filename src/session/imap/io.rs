@@ -1,0 +1,281 @@
+//! The bytes of one connection: frames in, buffered answers out, with every limit and time-out in one place.
+//!
+//! Answers collect in [`Io::out`] and leave before the connection waits for anything: for the client's next bytes, or for
+//! something below that takes longer than [`FEED_AFTER`]. So a pipelined batch of commands is answered in one write, and a
+//! slow body does not hold back what stands before it. A client that does not read blocks itself only, until
+//! [`WRITE_TIMEOUT`] ends it. While a session idles it holds no buffer at all: thousands of them are the normal case.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::net::Stream;
+use crate::wire::imap::framer::{Frame, Framer, FramingError, Limits, Side};
+
+/// A client that takes no byte for so long is gone or stuck; shorter than any provider's own patience with us.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Silence before login: enough for a person to answer a certificate warning, too short to collect idle strangers.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Autologout (RFC 9051 §5.4: at least 30 minutes).
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Silence in the middle of a literal, which no person is typing.
+const LITERAL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// A wait below that takes longer lets the answers so far go out.
+const FEED_AFTER: Duration = Duration::from_millis(20);
+/// Outlook gives up after a minute without a byte (reference: clients, 2.4); others after more.
+const STILL_WORKING: Duration = Duration::from_secs(20);
+/// Answers leave at this size at the latest: four TLS records.
+const OUT_FULL: usize = 64 * 1024;
+/// Chunks from here on go to the socket as they are; below, copying them is cheaper than a system call.
+const DIRECT: usize = 16 * 1024;
+/// What one read takes while commands come. It lies on the stack, so an idle session has none.
+const READ: usize = 4 * 1024;
+
+/// Why a session ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The client closed, broke the connection or read nothing for too long: nobody to talk to.
+    Gone,
+    /// Nobody to talk to in the middle of a literal, or all has been said: close without a word.
+    Close,
+    /// Say BYE first.
+    Bye { code: Option<&'static str>, text: &'static str },
+}
+
+/// Why there is no next frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    Stop(Stop),
+    Framing(FramingError),
+}
+
+pub(crate) struct Io {
+    stream: Stream,
+    framer: Framer,
+    limits: Limits,
+    /// In the middle of a streamed literal.
+    in_literal: bool,
+    logged_in: bool,
+    shutdown: CancellationToken,
+    /// Answers not yet sent.
+    pub(crate) out: BytesMut,
+}
+
+impl Io {
+    pub(crate) fn new(stream: Stream, shutdown: CancellationToken) -> Self {
+        Self {
+            stream,
+            framer: Framer::new(Side::Server, Limits::BEFORE_LOGIN),
+            limits: Limits::BEFORE_LOGIN,
+            in_literal: false,
+            logged_in: false,
+            shutdown,
+            out: BytesMut::new(),
+        }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// From now on the limits and time-outs of a client that has logged in. `largest_message` is APPEND's limit.
+    pub(crate) fn set_logged_in(&mut self, largest_message: u64) {
+        self.logged_in = true;
+        // Whether a message is too big is for APPEND to answer, in its own words.
+        self.limits = Limits { max_literal: largest_message.max(Limits::COMMANDS.max_literal), ..Limits::COMMANDS };
+        self.framer.set_limits(self.limits);
+    }
+
+    /// The next frame. What is in [`Self::out`] leaves before waiting for the client.
+    pub(crate) async fn frame(&mut self) -> Result<Frame, ReadError> {
+        if self.shutdown.is_cancelled() {
+            return Err(ReadError::Stop(shutting_down()));
+        }
+        loop {
+            match self.framer.next().map_err(ReadError::Framing)? {
+                Some(frame) => {
+                    match frame {
+                        Frame::LiteralStart { .. } => self.in_literal = true,
+                        Frame::LiteralEnd => self.in_literal = false,
+                        _ => {}
+                    }
+                    return Ok(frame);
+                }
+                None => self.fill().await.map_err(ReadError::Stop)?,
+            }
+        }
+    }
+
+    /// The literal just announced is refused; its command is dropped.
+    pub(crate) fn refuse_literal(&mut self) {
+        self.framer.refuse_literal();
+        self.in_literal = false;
+    }
+
+    /// Whether the stream of frames cannot be read on.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.framer.is_broken()
+    }
+
+    async fn fill(&mut self) -> Result<(), Stop> {
+        self.flush().await?;
+        let (limit, text) = if self.in_literal {
+            (LITERAL_TIMEOUT, "Disconnected while waiting for a literal")
+        } else if self.logged_in {
+            (COMMAND_TIMEOUT, "Autologout, idle for too long")
+        } else {
+            (LOGIN_TIMEOUT, "Login takes too long")
+        };
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Err(shutting_down()),
+            read = timeout(limit, self.read()) => match read {
+                Err(_) => Err(Stop::Bye { code: None, text }),
+                Ok(read) => read,
+            }
+        }
+    }
+
+    /// Reads what has come. Cancelling it loses nothing.
+    pub(crate) async fn read(&mut self) -> Result<(), Stop> {
+        let count = if self.in_literal {
+            self.stream.read_buf(self.framer.buffer()).await
+        } else {
+            if !self.framer.has_buffered() {
+                // Lets go of the block the last command stood in.
+                self.framer = Framer::new(Side::Server, self.limits);
+            }
+            let (stream, framer) = (&mut self.stream, &mut self.framer);
+            poll_fn(|cx| {
+                let mut space = [0; READ];
+                let mut space = ReadBuf::new(&mut space);
+                match Pin::new(&mut *stream).poll_read(cx, &mut space) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) => {
+                        framer.buffer().extend_from_slice(space.filled());
+                        Poll::Ready(Ok(space.filled().len()))
+                    }
+                }
+            })
+            .await
+        };
+        match count {
+            Ok(0) | Err(_) => Err(Stop::Gone),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// A frame that is here already, without reading. For IDLE.
+    pub(crate) fn buffered_frame(&mut self) -> Result<Option<Frame>, ReadError> {
+        self.framer.next().map_err(ReadError::Framing)
+    }
+
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Sends what has collected.
+    pub(crate) async fn flush(&mut self) -> Result<(), Stop> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.send(&[]).await
+    }
+
+    /// Sends if much has collected.
+    pub(crate) async fn flush_if_full(&mut self) -> Result<(), Stop> {
+        if self.out.len() < OUT_FULL { Ok(()) } else { self.send(&[]).await }
+    }
+
+    /// Adds a piece of a body. A large one leaves at once, in one write with what stands before it.
+    pub(crate) async fn body(&mut self, chunk: &[u8]) -> Result<(), Stop> {
+        if chunk.len() >= DIRECT {
+            return self.send(chunk).await;
+        }
+        self.out.extend_from_slice(chunk);
+        self.flush_if_full().await
+    }
+
+    async fn send(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let head = std::mem::take(&mut self.out);
+        let mut sent = 0;
+        while sent < head.len() + body.len() {
+            let first = head.get(sent..).unwrap_or_default();
+            let second = body.get(sent.saturating_sub(head.len())..).unwrap_or_default();
+            let both = [IoSlice::new(first), IoSlice::new(second)];
+            let slices = if first.is_empty() { both.get(1..) } else { both.get(..) }.unwrap_or_default();
+            match timeout(WRITE_TIMEOUT, self.stream.write_vectored(slices)).await {
+                Ok(Ok(count)) if count > 0 => sent += count,
+                _ => return Err(Stop::Gone),
+            }
+        }
+        match timeout(WRITE_TIMEOUT, self.stream.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Stop::Gone),
+        }
+    }
+
+    /// Waits for something below. What has collected goes out meanwhile, and a long wait is kept alive with words that every
+    /// client ignores.
+    pub(crate) async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        self.wait_saying(work, Some("Still working")).await
+    }
+
+    /// The same in the middle of a literal, where nothing else may be said.
+    pub(crate) async fn wait_in_literal<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        self.wait_saying(work, None).await
+    }
+
+    async fn wait_saying<T>(&mut self, work: impl Future<Output = T>, words: Option<&str>) -> Result<T, Stop> {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
+            return Ok(done);
+        }
+        self.flush().await?;
+        loop {
+            if let Ok(done) = timeout(STILL_WORKING, work.as_mut()).await {
+                return Ok(done);
+            }
+            if let Some(words) = words {
+                super::reply::untagged(&mut self.out, "OK", None, words);
+                self.flush().await?;
+            }
+        }
+    }
+
+    /// Becomes TLS after STARTTLS. Whatever came in the clear behind that command is an injection and ends the session
+    /// (RFC 9051 §6.2.1, §11.1): it is dropped with the connection, never run.
+    pub(crate) async fn start_tls(
+        self,
+        config: std::sync::Arc<tokio_rustls::rustls::ServerConfig>,
+    ) -> Result<Self, Stop> {
+        let Self { stream, limits, logged_in, shutdown, .. } = self;
+        let stream = stream.start_tls_server(config).await.map_err(|_| Stop::Gone)?;
+        let framer = Framer::new(Side::Server, limits);
+        Ok(Self { stream, framer, limits, in_literal: false, logged_in, shutdown, out: BytesMut::new() })
+    }
+
+    /// Says the last words, if any, and closes.
+    pub(crate) async fn close(mut self, stop: &Stop) {
+        if let Stop::Bye { code, text } = stop {
+            super::reply::untagged(&mut self.out, "BYE", *code, text);
+        }
+        if !matches!(stop, Stop::Gone) && self.flush().await.is_ok() {
+            // A failure here changes nothing: the connection is over.
+            let _ = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+        }
+    }
+}
+
+fn shutting_down() -> Stop {
+    Stop::Bye { code: Some("UNAVAILABLE"), text: "Server is shutting down" }
+}

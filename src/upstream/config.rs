@@ -1,0 +1,256 @@
+//! What the pool is told: where, who, how many, and the hooks through which it spends and counts.
+//!
+//! The hooks are small traits so that this layer knows neither the metrics nor the budget's books: [`Meter`] hears what was spent,
+//! [`Permits`] says whether and when more may be (Law 6). [`Dial`] is the only door to the network; tests put a scripted peer behind it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::error::Error;
+use crate::net::dial::{DialError, TlsMode};
+use crate::net::{self, Stream, Target};
+use crate::secret::Secret;
+
+/// How long name, connection and implicit TLS may take together.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Command line limit where the preset says nothing: RFC 7162 §4 asks servers to take 8192 octets.
+pub const DEFAULT_LINE_LIMIT: usize = 8192;
+
+/// Two logins of one account start at least this far apart: providers count logins a minute, and three connections are still up
+/// within a second.
+const LOGIN_SPACING: Duration = Duration::from_millis(500);
+
+/// One account's upstream.
+#[derive(Clone)]
+pub struct Config {
+    /// The account in logs.
+    pub label: String,
+    pub dial: Arc<dyn Dial>,
+    pub username: String,
+    pub credentials: Credentials,
+    /// Sessions at most, at least 1.
+    pub connections: usize,
+    pub quirks: Quirks,
+    pub meter: Arc<dyn Meter>,
+    pub permits: Arc<dyn Permits>,
+}
+
+impl Config {
+    /// With no quirks, no meter and the default permits; set the fields to change that.
+    pub fn new(label: &str, target: Target, username: &str, credentials: Credentials, connections: usize) -> Self {
+        Self {
+            label: label.into(),
+            dial: Arc::new(target),
+            username: username.into(),
+            credentials,
+            connections,
+            quirks: Quirks::default(),
+            meter: Arc::new(()),
+            permits: Arc::new(Pacing::default()),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("label", &self.label).field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+/// What we log in with.
+#[derive(Clone)]
+pub enum Credentials {
+    Password(Secret),
+    /// XOAUTH2 or OAUTHBEARER with a token asked for at each login.
+    OAuth(Arc<dyn Tokens>),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password",
+            Self::OAuth(_) => "OAuth",
+        })
+    }
+}
+
+/// Where access tokens come from.
+pub trait Tokens: Send + Sync {
+    /// The current token. `refused`: upstream did not take the one given before, so a cached one will not do. The error is
+    /// plain words for the user.
+    fn token(&self, refused: bool) -> BoxFuture<'_, Result<Secret, String>>;
+}
+
+impl<F, Fut> Tokens for F
+where
+    F: Fn(bool) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Secret, String>> + Send + 'static,
+{
+    fn token(&self, refused: bool) -> BoxFuture<'_, Result<Secret, String>> {
+        self(refused).boxed()
+    }
+}
+
+/// The named oddities of a provider that change what we send. All absent by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// Octets a command line may have; `None` for [`DEFAULT_LINE_LIMIT`]. Yahoo: about 1000.
+    pub line_limit: Option<usize>,
+    /// Capabilities offered but broken, in any case: iCloud's `QRESYNC`, Exchange's `IMAP4REV2`.
+    pub hidden_capabilities: Vec<String>,
+    /// MOVE and COPY one UID at a time: Yahoo's COPYUID pairs are wrong otherwise.
+    pub single_moves: bool,
+    /// IDLE pushes that stop silently: renew at least this often (Exchange: 10 minutes).
+    pub idle_renew: Option<Duration>,
+}
+
+impl Quirks {
+    /// Octets a command line may have.
+    pub fn line_limit(&self) -> usize {
+        self.line_limit.unwrap_or(DEFAULT_LINE_LIMIT)
+    }
+}
+
+/// The only door to the network.
+pub trait Dial: Send + Sync {
+    /// A connection, TLS already where it is implicit.
+    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>>;
+
+    /// The TLS handshake after STARTTLS.
+    fn upgrade(&self, stream: Stream) -> BoxFuture<'_, Result<Stream, DialError>>;
+
+    /// What stands between connection and login.
+    fn tls(&self) -> TlsMode;
+
+    /// Host and port, for OAUTHBEARER (RFC 7628 §3.1) and for words to the user.
+    fn host(&self) -> (&str, u16);
+}
+
+impl Dial for Target {
+    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+        net::dial(self, CONNECT_TIMEOUT).boxed()
+    }
+
+    fn upgrade(&self, stream: Stream) -> BoxFuture<'_, Result<Stream, DialError>> {
+        net::upgrade(stream, self).boxed()
+    }
+
+    fn tls(&self) -> TlsMode {
+        self.tls
+    }
+
+    fn host(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+}
+
+/// How a login ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Ok,
+    /// Credentials not taken, web login required: the user is needed.
+    Refused,
+    /// Too many connections, throttled or out of quota.
+    Limited,
+    /// Not reached, lost or not understood.
+    Failed,
+}
+
+impl Outcome {
+    /// As a metrics label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Limited => "limited",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Hears what was spent. Called from the sessions' tasks; must not block.
+pub trait Meter: Send + Sync {
+    /// Octets read from upstream, as the application sees them (TLS not counted).
+    fn received(&self, octets: u64);
+    /// Octets handed to the socket.
+    fn sent(&self, octets: u64);
+    fn login(&self, outcome: Outcome);
+    /// Sessions open now.
+    fn connections(&self, open: usize);
+}
+
+/// Counts nothing.
+impl Meter for () {
+    fn received(&self, _: u64) {}
+    fn sent(&self, _: u64) {}
+    fn login(&self, _: Outcome) {}
+    fn connections(&self, _: usize) {}
+}
+
+/// Whatever is to be dropped when a connection ends.
+pub type Permit = Box<dyn Send + Sync>;
+
+/// Says whether and when a connection may be opened.
+pub trait Permits: Send + Sync {
+    /// A permit for one connection, held as long as it lives; [`Error::Budget`] or [`Error::Unavailable`] when there is none.
+    fn connection(&self) -> Result<Permit, Error>;
+    /// Resolves when a login may start.
+    fn login(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The default [`Permits`]: any number of connections (the pool has its own maximum), logins spaced out.
+#[derive(Debug, Default)]
+pub struct Pacing {
+    next: Mutex<Option<Instant>>,
+}
+
+impl Permits for Pacing {
+    fn connection(&self) -> Result<Permit, Error> {
+        Ok(Box::new(()))
+    }
+
+    fn login(&self) -> BoxFuture<'_, ()> {
+        async {
+            // Held across the wait on purpose: it is the queue. (An async mutex; no lock of Law 4.)
+            let mut next = self.next.lock().await;
+            if let Some(at) = *next {
+                tokio::time::sleep_until(at).await;
+            }
+            *next = Some(Instant::now() + LOGIN_SPACING);
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn logins_are_spaced() {
+        let pacing = Pacing::default();
+        let start = Instant::now();
+        for _ in 0..3 {
+            pacing.login().await;
+        }
+        assert_eq!(start.elapsed(), LOGIN_SPACING * 2);
+    }
+
+    #[tokio::test]
+    async fn closures_give_tokens_and_nothing_shows_them() {
+        let tokens = |refused: bool| async move {
+            if refused { Ok(Secret::new(*b"new")) } else { Ok(Secret::new(*b"old")) }
+        };
+        let credentials = Credentials::OAuth(Arc::new(tokens));
+        assert_eq!(format!("{credentials:?}"), "OAuth");
+        let Credentials::OAuth(tokens) = credentials else { panic!("just made") };
+        assert_eq!(tokens.token(true).await.unwrap().expose(), b"new");
+    }
+}

@@ -1,0 +1,290 @@
+//! UID FETCH of messages and parts, streamed (RFC 9051 §6.4.5).
+//!
+//! A large literal is handed on in the pieces in which it arrives; nothing is collected, and the receiver's bounded channel pushes
+//! back to the provider. [`Assembler`] turns frames into events without any I/O.
+//!
+//! UID is asked for first, and servers answer in the order asked. One that writes UID behind the body is met in this way: up to [`HOLD`] octets
+//! are held back until the UID is known; a larger body is dropped and fetched once more alone, when its UID is the one asked for;
+//! and from then on this session fetches one message at a time.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::model::{Uid, UidSet};
+use crate::upstream::answer::{Answer, Data, Fetch, fetch_head};
+use crate::upstream::error::Error;
+use crate::upstream::line::Line;
+use crate::upstream::session::{Fault, READ_TIMEOUT, Session, nothing};
+use crate::upstream::types::{BodyEvent, BodyPart};
+use crate::wire::imap::framer::Frame;
+
+/// Octets held back while the UID of a body is not known.
+const HOLD: u64 = 1024 * 1024;
+/// When nobody listens any more, so many octets are read and dropped to keep the session; with more to come it is closed.
+const DRAIN: u64 = 512 * 1024;
+/// Commands under way at once: the next answer is on its way while this one arrives.
+const AHEAD: usize = 4;
+
+impl Session {
+    /// UID FETCH of `part` of messages (with BODYSTRUCTURE if asked), streamed to `out`. Gone messages have no `Done`. A refusal may come
+    /// after some messages were given; these are whole. If nobody receives any more, the rest is dropped, or the session
+    /// closed when the rest is large.
+    pub async fn fetch_bodies(
+        &mut self,
+        uids: &UidSet,
+        part: BodyPart,
+        structure: bool,
+        out: &mpsc::Sender<BodyEvent>,
+    ) -> Result<(), Error> {
+        let section = part.section();
+        if !section.bytes().all(|b| b.is_ascii_graphic() && b != b']' || b == b' ') {
+            return Err(Error::No { code: None, text: "not a section".into(), bad: true });
+        }
+        let items = format!("(UID{} BODY.PEEK[{section}])", if structure { " BODYSTRUCTURE" } else { "" });
+        let single = |uids: &UidSet| uids.iter().map(|uid| UidSet::from_iter([uid])).collect::<Vec<_>>();
+        let mut assembler = Assembler::new(part, uids.clone());
+        let sets = if self.late_uids { single(uids) } else { self.pieces(uids, items.len()) };
+        let outcome = self.stream(sets, &items, &mut assembler, out).await;
+        let again = std::mem::take(&mut assembler.again);
+        self.late_uids |= assembler.late;
+        outcome?;
+        if again.is_empty() { Ok(()) } else { self.stream(single(&again), &items, &mut assembler, out).await }
+    }
+
+    async fn stream(
+        &mut self,
+        sets: Vec<UidSet>,
+        items: &str,
+        assembler: &mut Assembler,
+        out: &mpsc::Sender<BodyEvent>,
+    ) -> Result<(), Error> {
+        let mark = self.begin().await?;
+        match self.stream_sets(sets, items, assembler, out).await {
+            Ok(refused) => {
+                self.finish();
+                refused.map_or(Ok(()), Err)
+            }
+            Err(fault) => Err(self.broke(&fault, mark)),
+        }
+    }
+
+    async fn stream_sets(
+        &mut self,
+        sets: Vec<UidSet>,
+        items: &str,
+        assembler: &mut Assembler,
+        out: &mpsc::Sender<BodyEvent>,
+    ) -> Result<Option<Error>, Fault> {
+        let mut sets: VecDeque<UidSet> = sets.into();
+        let mut under_way: VecDeque<(String, Option<Uid>)> = VecDeque::new();
+        let mut refused = None;
+        loop {
+            // One message alone is its own command: whatever body comes is its body. Two such would be told apart by order only.
+            while let Some(set) = sets.front() {
+                let only = (set.len() == 1).then(|| set.min().map(Uid)).flatten();
+                let room = if only.is_some() { 1 } else { AHEAD };
+                if under_way.len() >= room || under_way.iter().any(|(_, only)| only.is_some()) || out.is_closed() {
+                    break;
+                }
+                let tag = self.next_tag();
+                self.send(&tag, Line::new(format!("UID FETCH {set} {items}")), &mut nothing).await?;
+                sets.pop_front();
+                under_way.push_back((tag, only));
+            }
+            let Some((_, only)) = under_way.front() else { return Ok(refused) };
+            assembler.only = *only;
+            self.flush().await?;
+            let frame = self.frame(Some(READ_TIMEOUT)).await?;
+            let (events, message) = assembler.frame(frame)?;
+            for event in events {
+                // Nobody there: read on, within bounds.
+                if out.send(event).await.is_err() && assembler.nobody_listens() {
+                    self.close("nobody wanted the rest of a large message");
+                    return Err(Fault::Lost("nobody wanted the rest of a large message".into()));
+                }
+            }
+            let Some(message) = message else { continue };
+            match self.understood(message)? {
+                Answer::Tagged(tag, status) => {
+                    if let Some(at) = under_way.iter().position(|(waiting, _)| *waiting == tag) {
+                        under_way.remove(at);
+                        refused = refused.or(self.outcome(status)?.err());
+                    }
+                }
+                other => self.untagged(other, &mut nothing)?,
+            }
+        }
+    }
+}
+
+/// What becomes of the literal under way.
+#[derive(Debug)]
+enum Literal {
+    /// Not the body asked for, or nobody's.
+    Drop,
+    Send,
+    /// Until the UID is known.
+    Hold(Vec<Bytes>),
+}
+
+/// Frames to events.
+#[derive(Debug)]
+struct Assembler {
+    part: BodyPart,
+    uids: UidSet,
+    /// The one UID of the command under way, if it asks for one.
+    only: Option<Uid>,
+    literal: Option<(Literal, u64)>,
+    /// The body of the line under way has been streamed, for this UID if it is known.
+    streamed: Option<Option<Uid>>,
+    held: Option<Vec<Bytes>>,
+    /// Bodies dropped for want of a UID.
+    again: UidSet,
+    /// UIDs came late.
+    late: bool,
+    /// Octets read for nobody.
+    drained: u64,
+}
+
+impl Assembler {
+    fn new(part: BodyPart, uids: UidSet) -> Self {
+        Self {
+            part,
+            uids,
+            only: None,
+            literal: None,
+            streamed: None,
+            held: None,
+            again: UidSet::new(),
+            late: false,
+            drained: 0,
+        }
+    }
+
+    /// Counts what is read for nobody, the rest of the literal under way included; true when it is too much.
+    fn nobody_listens(&mut self) -> bool {
+        let rest = match self.literal.take() {
+            Some((_, rest)) => {
+                self.literal = Some((Literal::Drop, rest));
+                rest
+            }
+            None => 0,
+        };
+        self.drained = self.drained.saturating_add(1);
+        rest > DRAIN || self.drained > DRAIN
+    }
+
+    /// The events of a frame, and the message if it was not one of the lines asked for.
+    fn frame(&mut self, frame: Frame) -> Result<(Vec<BodyEvent>, Option<Bytes>), Fault> {
+        let mut events = Vec::new();
+        match frame {
+            Frame::LiteralStart { head, len, .. } => self.start(&head, len, &mut events),
+            Frame::LiteralChunk(chunk) => self.chunk(chunk, &mut events),
+            Frame::LiteralEnd => self.end(&mut events),
+            Frame::Message(message) => return self.message(message),
+            // Told to servers only.
+            Frame::NeedContinue { .. } => {}
+        }
+        Ok((events, None))
+    }
+
+    fn start(&mut self, head: &[u8], len: u64, events: &mut Vec<BodyEvent>) {
+        let mut literal = Literal::Drop;
+        if let Some(head) = fetch_head(head)
+            && self.is_asked(&head.section)
+            && self.streamed.is_none()
+        {
+            let uid = head.uid.or(self.only);
+            self.streamed = Some(uid);
+            match uid {
+                Some(uid) if self.uids.contains(uid.0) => {
+                    events.push(BodyEvent::Start { uid, what: self.part.clone(), len });
+                    literal = Literal::Send;
+                }
+                Some(_) => {}
+                None if len <= HOLD => literal = Literal::Hold(Vec::new()),
+                None => {}
+            }
+        }
+        self.literal = Some((literal, len));
+    }
+
+    fn chunk(&mut self, chunk: Bytes, events: &mut Vec<BodyEvent>) {
+        let Some((literal, left)) = &mut self.literal else { return };
+        *left = left.saturating_sub(chunk.len() as u64);
+        match literal {
+            Literal::Send => events.push(BodyEvent::Chunk(chunk)),
+            Literal::Hold(held) => held.push(chunk),
+            Literal::Drop => {}
+        }
+    }
+
+    fn end(&mut self, events: &mut Vec<BodyEvent>) {
+        match self.literal.take() {
+            Some((Literal::Send, _)) => events.push(BodyEvent::End),
+            Some((Literal::Hold(held), _)) => self.held = Some(held),
+            Some((Literal::Drop, _)) | None => {}
+        }
+    }
+
+    fn is_asked(&self, section: &str) -> bool {
+        section.eq_ignore_ascii_case(self.part.section())
+    }
+
+    fn message(&mut self, message: Bytes) -> Result<(Vec<BodyEvent>, Option<Bytes>), Fault> {
+        let (streamed, held) = (self.streamed.take(), self.held.take());
+        let Answer::Data(Data::Fetch(fetch)) = Answer::read(message.clone()) else { return Ok((Vec::new(), Some(message))) };
+        let Some(body) = fetch.bodies.iter().find(|(section, _)| self.is_asked(section)).map(|(_, body)| body.clone()) else {
+            // Flags another client changed, or an answer without the body: a hint at most.
+            return Ok((Vec::new(), Some(message)));
+        };
+        let mut events = Vec::new();
+        let Some(uid) = self.uid_of(&fetch, streamed)? else { return Ok((events, None)) };
+        if !self.uids.contains(uid.0) {
+            return Ok((events, None));
+        }
+        match (streamed, held, body) {
+            (Some(Some(_)), _, _) => {}
+            (Some(None), Some(held), _) => {
+                self.late = true;
+                let len = held.iter().map(|chunk| chunk.len() as u64).sum();
+                events.push(BodyEvent::Start { uid, what: self.part.clone(), len });
+                events.extend(held.into_iter().map(BodyEvent::Chunk));
+                events.push(BodyEvent::End);
+            }
+            (Some(None), None, _) => {
+                self.late = true;
+                self.again.insert(uid.0);
+                return Ok((events, None));
+            }
+            (None, _, Some(body)) => {
+                events.push(BodyEvent::Start { uid, what: self.part.clone(), len: body.len() as u64 });
+                if !body.is_empty() {
+                    events.push(BodyEvent::Chunk(body));
+                }
+                events.push(BodyEvent::End);
+            }
+            // NIL: there is no such part.
+            (None, _, None) => {}
+        }
+        let mut meta = fetch.meta;
+        meta.uid = Some(uid);
+        events.push(BodyEvent::Done { meta, body_structure: fetch.body_structure });
+        Ok((events, None))
+    }
+
+    fn uid_of(&self, fetch: &Fetch, streamed: Option<Option<Uid>>) -> Result<Option<Uid>, Fault> {
+        let told = fetch.meta.uid;
+        match (streamed, told) {
+            (Some(Some(assumed)), Some(told)) if assumed != told => {
+                // Its octets went out under another name.
+                Err(Fault::Protocol(format!("the body of message {told} came for {assumed}")))
+            }
+            (Some(Some(assumed)), _) => Ok(Some(assumed)),
+            (_, Some(told)) => Ok(Some(told)),
+            (_, None) => Ok(self.only),
+        }
+    }
+}

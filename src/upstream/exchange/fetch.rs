@@ -1,0 +1,64 @@
+//! UID FETCH of what the index keeps (RFC 9051 §6.4.5, RFC 7162 §3.1.4, §3.2.6).
+
+use crate::model::UidSet;
+use crate::upstream::answer::Data;
+use crate::upstream::error::Error;
+use crate::upstream::line::Line;
+use crate::upstream::session::Session;
+use crate::upstream::types::FetchMeta;
+
+impl Session {
+    /// UID FETCH of UID and FLAGS, MODSEQ and X-GM-MSGID where offered, and with `full` INTERNALDATE and RFC822.SIZE. `set` is as on the wire
+    /// (`1:*` may be meant). With `changed_since` only what changed (CONDSTORE), and with QRESYNC what vanished since. Each
+    /// line goes to `sink` as it comes, also lines heard unasked (they are as true). Gives what VANISHED (EARLIER) said.
+    pub async fn fetch_meta(
+        &mut self,
+        set: &str,
+        full: bool,
+        changed_since: Option<u64>,
+        sink: &mut (dyn FnMut(FetchMeta) + Send),
+    ) -> Result<UidSet, Error> {
+        let items = self.meta_items(full);
+        let modifier = match changed_since {
+            Some(modseq) if self.qresync => format!(" (CHANGEDSINCE {modseq} VANISHED)"),
+            Some(modseq) if self.caps().condstore() => format!(" (CHANGEDSINCE {modseq})"),
+            _ => String::new(),
+        };
+        let lines: Vec<Line> = match UidSet::parse(set) {
+            Some(uids) => self.pieces(&uids, items.len() + modifier.len()).iter().map(UidSet::to_string).collect(),
+            None => vec![set.to_owned()],
+        }
+        .iter()
+        .map(|set| Line::new(format!("UID FETCH {set} ({items}){modifier}")))
+        .collect();
+        let mut vanished = UidSet::new();
+        let results = self
+            .run_all(lines, &mut |data| {
+                match data {
+                    // Without UID it is some other client's flag change: a hint, and kept as one.
+                    Data::Fetch(fetch) if fetch.meta.uid.is_some() => sink(fetch.meta),
+                    Data::Vanished { earlier: true, uids } => vanished = vanished.union(&uids),
+                    other => return Some(other),
+                }
+                None
+            })
+            .await?;
+        super::all(results)?;
+        Ok(vanished)
+    }
+
+    fn meta_items(&self, full: bool) -> String {
+        let mut items = String::from("UID FLAGS");
+        if full {
+            items.push_str(" INTERNALDATE RFC822.SIZE");
+        }
+        let nomodseq = self.selected().is_some_and(|(_, selected)| selected.highest_modseq == 0);
+        if self.caps().condstore() && !nomodseq {
+            items.push_str(" MODSEQ");
+        }
+        if self.caps().has("X-GM-EXT-1") {
+            items.push_str(" X-GM-MSGID");
+        }
+        items
+    }
+}

@@ -1,0 +1,345 @@
+//! When an account may connect and speak: backoff after failures, the provider's own words, the lowered maximum.
+//!
+//! [`GateState`] is pure (Law 9: `now` and jitter are arguments) and tested as a table; [`Gate`] is it behind a lock, shared by the pool and
+//! its sessions. Three things can stand in the way, and they are kept apart:
+//!
+//! - *connecting* waits after a fresh connection failed, with jitter, 1 s to 5 min; much longer when the user is needed;
+//! - *speaking* waits when the provider told us to slow down, on every session of the account;
+//! - the *maximum* of sessions is lowered for a while when the provider says there are too many and some are ours.
+//!
+//! A session lost after a long life is no failure: the next is opened at once. One lost young is: a server that drops us right after
+//! login must not be logged in to once a second.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::Error;
+use super::words::Meaning;
+
+/// The first wait after a failure.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest wait after ordinary failures: a user who mends the network waits at most this long even if nobody kicks.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+/// Too many connections and none of them ours: half-dead ones take minutes to time out at the provider.
+const TOO_MANY_WAIT: Duration = Duration::from_secs(30);
+/// Throttled without a time told.
+const THROTTLED_WAIT: Duration = Duration::from_secs(30);
+/// The day's bandwidth is spent: Gmail's lock lasts up to 24 h, often less.
+const BANDWIDTH_WAIT: [Duration; 4] = hours([1, 2, 4, 8]);
+/// Login refused: refusals more frequent than this lock accounts. In half hours.
+const REFUSED_WAIT: [Duration; 4] = hours([1, 2, 4, 8]);
+/// How long the lowered maximum holds before the configured one is tried again.
+const LOWERED_FOR: Duration = Duration::from_secs(15 * 60);
+/// A session that lives this long has proven that connecting works.
+const YOUNG: Duration = Duration::from_secs(60);
+/// A kick ends a wait that the provider asked for, but no more often than this.
+const KICK_SPACING: Duration = Duration::from_secs(60);
+
+const fn hours(halves: [u64; 4]) -> [Duration; 4] {
+    const HALF: u64 = 30 * 60;
+    [
+        Duration::from_secs(halves[0] * HALF),
+        Duration::from_secs(halves[1] * HALF),
+        Duration::from_secs(halves[2] * HALF),
+        Duration::from_secs(halves[3] * HALF),
+    ]
+}
+
+/// The wait after the `failures`-th failure in a row (from 1): 1 s doubling to 5 min, a quarter more or less by `jitter`
+/// (0 to 1), so that accounts that failed together do not come back together.
+pub fn backoff(failures: u32, jitter: f64) -> Duration {
+    let doubled = SHORTEST.saturating_mul(1u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
+    let wait = doubled.min(LONGEST).mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 2.0);
+    wait.clamp(SHORTEST, LONGEST)
+}
+
+#[derive(Clone, Debug)]
+struct Wait {
+    until: Instant,
+    reason: String,
+    /// The login was refused: told as [`Error::Login`].
+    refused: bool,
+    /// The provider asked for it: a kick ends it only once a minute.
+    told: bool,
+}
+
+impl Wait {
+    fn error(&self, now: Instant) -> Error {
+        if self.refused {
+            return Error::Login(self.reason.clone());
+        }
+        Error::Unavailable { reason: self.reason.clone(), retry_after: self.until.saturating_duration_since(now) }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct GateState {
+    connecting: Option<Wait>,
+    speaking: Option<Wait>,
+    lowered: Option<(usize, Instant)>,
+    failures: u32,
+    refusals: usize,
+    bandwidth: usize,
+    kicked: Option<Instant>,
+}
+
+impl GateState {
+    /// Why no connection may be opened now.
+    pub(super) fn may_connect(&mut self, now: Instant) -> Result<(), Error> {
+        self.may_speak(now)?;
+        still(&mut self.connecting, now)
+    }
+
+    /// Why nothing may be said now, on no session.
+    pub(super) fn may_speak(&mut self, now: Instant) -> Result<(), Error> {
+        still(&mut self.speaking, now)
+    }
+
+    /// How many sessions may be open, of `configured`.
+    pub(super) fn maximum(&mut self, configured: usize, now: Instant) -> usize {
+        if self.lowered.is_some_and(|(_, until)| until <= now) {
+            self.lowered = None;
+        }
+        let configured = configured.max(1);
+        self.lowered.map_or(configured, |(maximum, _)| maximum.clamp(1, configured))
+    }
+
+    /// Login succeeded. Failures are forgotten only by [`Self::settled`].
+    pub(super) fn connected(&mut self) {
+        self.connecting = None;
+        self.refusals = 0;
+    }
+
+    /// A session has lived long enough, or works.
+    pub(super) fn settled(&mut self, age: Duration) {
+        if age >= YOUNG {
+            (self.failures, self.bandwidth) = (0, 0);
+        }
+    }
+
+    /// A connection could not be opened or logged in. `others`: sessions of ours that are open.
+    pub(super) fn connect_failed(&mut self, meaning: Meaning, reason: &str, others: usize, now: Instant, jitter: f64) {
+        self.failures = self.failures.saturating_add(1);
+        let usual = backoff(self.failures, jitter);
+        let wait = match meaning {
+            Meaning::Ordinary => usual,
+            Meaning::TooMany if others > 0 => {
+                // Not a failure of the account: what waits is served by the sessions there are.
+                self.lowered = Some((others, now + LOWERED_FOR));
+                self.failures -= 1;
+                return;
+            }
+            Meaning::TooMany => usual.max(TOO_MANY_WAIT),
+            Meaning::Throttled(_) | Meaning::Bandwidth => return self.slow_down(meaning, reason, now, jitter),
+            Meaning::Credentials | Meaning::AppPassword | Meaning::WebLogin | Meaning::Forbidden => {
+                self.refusals += 1;
+                step(&REFUSED_WAIT, self.refusals)
+            }
+        };
+        self.connecting = Some(Wait {
+            until: now + wait,
+            reason: reason.into(),
+            refused: meaning.is_hard(),
+            told: meaning != Meaning::Ordinary,
+        });
+    }
+
+    /// A session ended that we did not close, `age` after its login.
+    pub(super) fn lost(&mut self, age: Duration, reason: &str, now: Instant, jitter: f64) {
+        if age >= YOUNG {
+            return self.settled(age);
+        }
+        self.failures = self.failures.saturating_add(1);
+        // The first early loss is taken for chance.
+        if self.failures > 1 {
+            let until = now + backoff(self.failures - 1, jitter);
+            self.connecting = Some(Wait { until, reason: reason.into(), refused: false, told: false });
+        }
+    }
+
+    /// The provider said, at any place, that it is too much. Gives the wait.
+    pub(super) fn slow_down(&mut self, meaning: Meaning, reason: &str, now: Instant, jitter: f64) {
+        let wait = match meaning {
+            Meaning::Throttled(Some(told)) => told.max(SHORTEST),
+            Meaning::Throttled(None) => THROTTLED_WAIT.max(backoff(self.failures, jitter)),
+            Meaning::Bandwidth => {
+                self.bandwidth += 1;
+                step(&BANDWIDTH_WAIT, self.bandwidth)
+            }
+            _ => return,
+        };
+        self.speaking = Some(Wait { until: now + wait, reason: reason.into(), refused: false, told: true });
+    }
+
+    /// Ends the waits: the network came back, or the user asks. What the provider asked for is overridden once a minute at most.
+    pub(super) fn kick(&mut self, now: Instant) {
+        let may_override = self.kicked.is_none_or(|at| now.saturating_duration_since(at) >= KICK_SPACING);
+        let mut overridden = false;
+        for wait in [&mut self.connecting, &mut self.speaking] {
+            match wait {
+                Some(told) if told.told && !may_override => {}
+                Some(told) => {
+                    overridden |= told.told;
+                    *wait = None;
+                }
+                None => {}
+            }
+        }
+        if overridden {
+            self.kicked = Some(now);
+        }
+    }
+}
+
+fn still(wait: &mut Option<Wait>, now: Instant) -> Result<(), Error> {
+    match wait {
+        Some(waiting) if waiting.until > now => Err(waiting.error(now)),
+        _ => {
+            *wait = None;
+            Ok(())
+        }
+    }
+}
+
+fn step(ladder: &[Duration; 4], times: usize) -> Duration {
+    let [.., last] = ladder;
+    ladder.get(times.saturating_sub(1)).copied().unwrap_or(*last)
+}
+
+/// The gate of one account.
+#[derive(Debug, Default)]
+pub(super) struct Gate(Mutex<GateState>);
+
+impl Gate {
+    /// The state; held for moments only, never across an await.
+    pub(super) fn lock(&self) -> MutexGuard<'_, GateState> {
+        // Nothing that can panic runs under the lock; if it did, the state would still be whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A random number from 0 to 1 for [`backoff`].
+pub(super) fn jitter() -> f64 {
+    rand::random()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn backoff_doubles_between_its_ends() {
+        let table = [
+            (0, 0.5, 1.0),
+            (1, 0.0, 1.0),
+            (1, 1.0, 1.25),
+            (2, 0.5, 2.0),
+            (3, 0.0, 3.0),
+            (3, 1.0, 5.0),
+            (8, 0.5, 128.0),
+            (9, 0.5, 256.0),
+            (10, 0.5, 300.0),
+            (10, 0.0, 225.0),
+            (10, 1.0, 300.0),
+            (u32::MAX, 0.5, 300.0),
+        ];
+        for (failures, jitter, seconds) in table {
+            assert_eq!(backoff(failures, jitter), Duration::from_secs_f64(seconds), "{failures} {jitter}");
+        }
+    }
+
+    /// How long connecting waits, in seconds, and whether as a refused login.
+    fn waits(gate: &mut GateState, now: Instant) -> Option<(u64, bool)> {
+        match gate.may_connect(now) {
+            Ok(()) => None,
+            Err(Error::Login(_)) => {
+                let until = gate.connecting.as_ref().unwrap().until;
+                Some(((until - now).as_secs(), true))
+            }
+            Err(Error::Unavailable { retry_after, .. }) => Some((retry_after.as_secs(), false)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_meaning_has_its_wait() {
+        use Meaning::*;
+        let now = Instant::now();
+        let table: [(&[Meaning], Option<(u64, bool)>); 13] = [
+            (&[Ordinary], Some((1, false))),
+            (&[Ordinary, Ordinary, Ordinary], Some((4, false))),
+            (&[TooMany], Some((30, false))),
+            (&[TooMany; 8], Some((128, false))),
+            (&[Throttled(Some(Duration::from_millis(299_961)))], Some((299, false))),
+            (&[Throttled(Some(Duration::ZERO))], Some((1, false))),
+            (&[Throttled(None)], Some((30, false))),
+            (&[Bandwidth], Some((1800, false))),
+            (&[Bandwidth; 9], Some((4 * 3600, false))),
+            (&[Credentials], Some((1800, true))),
+            (&[WebLogin, WebLogin], Some((3600, true))),
+            (&[AppPassword; 4], Some((4 * 3600, true))),
+            (&[Forbidden], Some((1800, true))),
+        ];
+        for (meanings, want) in table {
+            let mut gate = GateState::default();
+            for meaning in meanings {
+                gate.connect_failed(*meaning, "why", 0, now, 0.5);
+            }
+            assert_eq!(waits(&mut gate, now), want, "{meanings:?}");
+            assert_eq!(waits(&mut gate, now + Duration::from_secs(want.unwrap().0 + 1)), None, "{meanings:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_with_ours_open_lowers_the_maximum_for_a_while() {
+        let now = Instant::now();
+        let mut gate = GateState::default();
+        gate.connect_failed(Meaning::TooMany, "too many", 2, now, 0.5);
+        assert_eq!(waits(&mut gate, now), None);
+        assert_eq!(gate.maximum(3, now), 2);
+        assert_eq!(gate.maximum(1, now), 1);
+        assert_eq!(gate.maximum(3, now + LOWERED_FOR), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_young_losses_are_failures() {
+        let now = Instant::now();
+        let mut gate = GateState::default();
+        gate.lost(SECOND, "EOF", now, 0.5);
+        assert_eq!(waits(&mut gate, now), None, "the first is chance");
+        gate.connected();
+        gate.lost(SECOND, "EOF", now, 0.5);
+        assert_eq!(waits(&mut gate, now), Some((1, false)));
+        gate.connected();
+        gate.lost(SECOND, "EOF", now, 0.5);
+        assert_eq!(waits(&mut gate, now), Some((2, false)));
+        gate.connected();
+        gate.lost(YOUNG, "EOF", now, 0.5);
+        assert_eq!(waits(&mut gate, now), None);
+        assert_eq!(gate.failures, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kick_ends_our_waits_always_and_the_providers_once_a_minute() {
+        let now = Instant::now();
+        let mut gate = GateState::default();
+        for _ in 0..3 {
+            gate.connect_failed(Meaning::Ordinary, "network", 0, now, 0.5);
+            gate.kick(now);
+            assert_eq!(waits(&mut gate, now), None);
+        }
+        gate.connect_failed(Meaning::Credentials, "password", 0, now, 0.5);
+        gate.kick(now);
+        assert_eq!(waits(&mut gate, now), None);
+        gate.connect_failed(Meaning::Credentials, "password", 0, now, 0.5);
+        gate.kick(now + SECOND);
+        assert!(waits(&mut gate, now + SECOND).is_some());
+        gate.kick(now + KICK_SPACING);
+        assert_eq!(waits(&mut gate, now + KICK_SPACING), None);
+    }
+}

@@ -1,0 +1,726 @@
+//! Cuts a byte stream into IMAP messages and streamed literals, for both sides of a connection.
+//!
+//! Sans-I/O: the owner reads into [`Framer::buffer`] and asks [`Framer::next`] until it says that it needs more.
+//! Nothing is scanned twice, a message is handed on without a copy, and a large literal is handed on in the pieces
+//! in which it arrives (Law 8: what is held is bounded by [`Limits`]). Rules that the measurements of the codec's
+//! own fragmentizer gave us:
+//!
+//! - What a server says in words never carries a literal: `* OK still here {40}` is a line, and so is every tagged
+//!   line and every `+` line. Taking its end for a literal swallows the completion of a command.
+//! - A count that overflows is a framing error, never "no literal".
+//! - A bare LF ends a line of a server (some write it), and is an error in a client (smuggled commands).
+//!
+//! Law 7: no input panics; `tests/fuzz` and the split test below hold that any division of the bytes into reads
+//! gives the same frames.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::{memchr, memchr2};
+
+/// Room made for one read from a client: commands are short, and thousands of idle sessions each keep this much.
+const READ_COMMANDS: usize = 4 * 1024;
+/// Room made for one read from a server; sync lines come by the thousand.
+const READ_RESPONSES: usize = 16 * 1024;
+/// Most room made for one read while a literal is under way.
+const READ_LITERAL: usize = 64 * 1024;
+/// A refused literal that the client sends all the same (`{n+}`) is read and dropped up to this size, so that the
+/// client hears a proper NO; above it the connection is not worth keeping.
+const MAX_SWALLOWED: u64 = 128 * 1024 * 1024;
+/// Longest tag that is echoed in an error: clients use up to about 20 bytes.
+const MAX_TAG: usize = 256;
+
+/// Which end of the connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// We read what a server sends.
+    Client,
+    /// We read what a client sends.
+    Server,
+}
+
+/// What a peer may make us hold. Everything in bytes but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One message, its line ends and inline literals included, streamed literals not.
+    pub line: usize,
+    /// The largest literal that stays inside its message; larger ones are streamed.
+    pub inline_literal: u64,
+    /// The largest literal at all.
+    pub max_literal: u64,
+    /// Literals in one message.
+    pub messages_literals: usize,
+}
+
+impl Limits {
+    /// A client before login: 8 KiB and 4 KiB hold any LOGIN, ID or AUTHENTICATE (Law 8; issue 2 names the figures).
+    pub const BEFORE_LOGIN: Self =
+        Self { line: 8 * 1024, inline_literal: 4 * 1024, max_literal: 4 * 1024, messages_literals: 8 };
+    /// A client after login: 64 KiB is about 9,000 scattered UIDs in one command; literals other than those of APPEND
+    /// are search strings and mailbox names; 64 MiB is above every provider's message limit.
+    pub const COMMANDS: Self =
+        Self { line: 64 * 1024, inline_literal: 16 * 1024, max_literal: 64 * 1024 * 1024, messages_literals: 256 };
+    /// A server: an untagged SEARCH of a million UIDs is 8 MB, and messages may be larger than what we upload.
+    pub const RESPONSES: Self = Self {
+        line: 16 * 1024 * 1024,
+        inline_literal: 64 * 1024,
+        max_literal: 256 * 1024 * 1024,
+        messages_literals: 10_000,
+    };
+}
+
+/// What the framer found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A whole message without its final line end. Inline literals stand in it as `{n}` CRLF bytes (LF alone if the
+    /// server wrote it so), a streamed literal as `{0}` CRLF (`~{0}` for a literal8).
+    Message(Bytes),
+    /// Server side: a client announced an inline literal and waits. Send `+` and go on, or [`Framer::refuse_literal`].
+    NeedContinue { head: Bytes, len: u64 },
+    /// A streamed literal begins. A client waits for `+` when it is `sync` (see [`Framer::refuse_literal`]).
+    /// `head` is the message so far as [`Frame::Message`] will have it, up to the literal's opening brace.
+    LiteralStart { head: Bytes, len: u64, sync: bool, literal8: bool },
+    /// The next bytes of a streamed literal, never empty.
+    LiteralChunk(Bytes),
+    /// The streamed literal is complete; its message goes on.
+    LiteralEnd,
+}
+
+/// What breaks framing. Whether the connection can go on is told by [`Framer::is_broken`]: where it can, the command
+/// is dropped and the next message follows; where it cannot, every further call gives the same error.
+/// `tag` is the command's, for the BAD; none where the line has no well-formed one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FramingError {
+    /// Breaks: what the rest of the line would have announced is not known.
+    #[error("line too long")]
+    LineTooLong { tag: Option<String> },
+    /// Above the limit, or a count that fits no number (then `len` is `u64::MAX`). From a client this breaks
+    /// only when the bytes come unasked and there are very many of them.
+    #[error("literal of {len} bytes is too long")]
+    LiteralTooLong { tag: Option<String>, len: u64, sync: bool },
+    #[error("too many literals in one command")]
+    TooManyLiterals { tag: Option<String> },
+    /// Breaks: a line that ends in LF alone, from a client.
+    #[error("line ends in a bare LF")]
+    BareLf { tag: Option<String> },
+    /// A NUL outside a literal, from a client.
+    #[error("NUL byte in command")]
+    Nul { tag: Option<String> },
+}
+
+impl FramingError {
+    pub fn tag(&self) -> Option<&str> {
+        match self {
+            Self::LineTooLong { tag }
+            | Self::LiteralTooLong { tag, .. }
+            | Self::TooManyLiterals { tag }
+            | Self::BareLf { tag }
+            | Self::Nul { tag } => tag.as_deref(),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Framer {
+    side: Side,
+    limits: Limits,
+    streamed: fn(&[u8]) -> bool,
+    /// The message under way from its start, or from the end of its last streamed literal; then what follows it.
+    buffer: BytesMut,
+    /// The message under way up to the end of its last streamed literal, which stands in it as `{0}` CRLF.
+    before: BytesMut,
+    /// Where the line under way starts in `buffer`: behind the last inline literal.
+    line: usize,
+    /// `buffer` holds no LF in `line..scanned`.
+    scanned: usize,
+    state: State,
+    literals: usize,
+    /// The message under way was refused: it is read to its end and not handed on.
+    dropping: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// In the text of a message.
+    Line,
+    /// An inline literal ends at this offset of `buffer`.
+    Inline {
+        end: usize,
+    },
+    /// A streamed literal has so many bytes to come.
+    Stream {
+        left: u64,
+        sync: bool,
+    },
+    /// The same, of a refused message.
+    Swallow {
+        left: u64,
+    },
+    Broken(FramingError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marker {
+    /// Bytes of the marker at the end of the line: `~{12+}` is 6.
+    width: usize,
+    /// Saturates at `u64::MAX`.
+    len: u64,
+    sync: bool,
+    literal8: bool,
+}
+
+impl Framer {
+    pub fn new(side: Side, limits: Limits) -> Self {
+        let streamed = match side {
+            Side::Client => |_: &[u8]| false,
+            Side::Server => is_append_data,
+        };
+        Self {
+            side,
+            limits,
+            streamed,
+            buffer: BytesMut::new(),
+            before: BytesMut::new(),
+            line: 0,
+            scanned: 0,
+            state: State::Line,
+            literals: 0,
+            dropping: false,
+        }
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Literals for whose message so far `streamed` says yes are streamed whatever their size. On the server side
+    /// [`is_append_data`] is set from the start, on the client side nothing.
+    pub fn stream_literals(&mut self, streamed: fn(&[u8]) -> bool) {
+        self.streamed = streamed;
+    }
+
+    /// Where the I/O loop reads into (at the end), with room for one read.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        let usual = if self.side == Side::Server { READ_COMMANDS } else { READ_RESPONSES };
+        let coming = match self.state {
+            State::Inline { end } => end.saturating_sub(self.buffer.len()),
+            State::Stream { left, .. } | State::Swallow { left } => usize::try_from(left).unwrap_or(usize::MAX),
+            State::Line | State::Broken(_) => 0,
+        };
+        let room = if coming > usual { coming.min(READ_LITERAL) } else { usual };
+        // Asking only when little is left lets several reads share one block.
+        if self.buffer.capacity() - self.buffer.len() < room.min(usual / 2) || coming > usual {
+            self.buffer.reserve(room);
+        }
+        &mut self.buffer
+    }
+
+    /// Whether bytes have come that no frame has handed on.
+    pub fn has_buffered(&self) -> bool {
+        !self.buffer.is_empty() || !self.before.is_empty()
+    }
+
+    /// Forgets everything that has come and not been handed on: what a peer sent in plain text ahead of a TLS
+    /// handshake must not be taken for a part of the protected stream.
+    pub fn clear_buffered(&mut self) {
+        self.buffer.clear();
+        if !self.is_broken() {
+            self.state = State::Line;
+        }
+        self.start_message();
+    }
+
+    /// Whether an error left the stream without known message bounds, so that nothing further can be read.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken(_))
+    }
+
+    /// Server side, after [`Frame::NeedContinue`] or [`Frame::LiteralStart`]: the command is dropped. A waiting client
+    /// will not send the literal once it has its tagged NO, so the next line is the next command; a literal that comes
+    /// unasked (`{n+}`) is read and dropped with the rest of its command.
+    pub fn refuse_literal(&mut self) {
+        match self.state {
+            State::Inline { end } => {
+                self.buffer.advance(self.line.min(self.buffer.len()));
+                // NeedContinue is told of waiting clients only, and before any of the literal was looked at.
+                debug_assert!(end >= self.line);
+                self.state = State::Line;
+                self.start_message();
+            }
+            State::Stream { sync: true, .. } => {
+                self.state = State::Line;
+                self.start_message();
+            }
+            State::Stream { left, sync: false } => {
+                self.state = State::Swallow { left };
+                self.before.clear();
+                self.dropping = true;
+            }
+            State::Line | State::Swallow { .. } | State::Broken(_) => {}
+        }
+    }
+
+    /// The next frame; nothing when more bytes are needed.
+    #[expect(clippy::should_implement_trait, reason = "None is not the end, and it may fail")]
+    pub fn next(&mut self) -> Result<Option<Frame>, FramingError> {
+        loop {
+            match self.state {
+                State::Line => match self.line()? {
+                    Step::Frame(frame) => return Ok(Some(frame)),
+                    Step::Again => {}
+                    Step::More => return Ok(None),
+                },
+                State::Inline { end } => {
+                    if self.buffer.len() < end {
+                        return Ok(None);
+                    }
+                    self.line = end;
+                    self.scanned = end;
+                    self.state = State::Line;
+                }
+                State::Stream { left: 0, .. } => {
+                    self.state = State::Line;
+                    return Ok(Some(Frame::LiteralEnd));
+                }
+                State::Stream { left, sync } => {
+                    let take = self.available(left);
+                    if take == 0 {
+                        return Ok(None);
+                    }
+                    self.state = State::Stream { left: left - take as u64, sync };
+                    return Ok(Some(Frame::LiteralChunk(self.buffer.split_to(take).freeze())));
+                }
+                State::Swallow { left: 0 } => self.state = State::Line,
+                State::Swallow { left } => {
+                    let take = self.available(left);
+                    if take == 0 {
+                        return Ok(None);
+                    }
+                    self.buffer.advance(take);
+                    self.state = State::Swallow { left: left - take as u64 };
+                }
+                State::Broken(ref error) => return Err(error.clone()),
+            }
+        }
+    }
+
+    fn available(&self, left: u64) -> usize {
+        usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len())
+    }
+
+    /// Looks for the end of the line under way.
+    fn line(&mut self) -> Result<Step, FramingError> {
+        let fresh = self.buffer.get(self.scanned..).unwrap_or_default();
+        let Some(found) = memchr(b'\n', fresh) else {
+            self.scanned = self.buffer.len();
+            if self.before.len() + self.buffer.len() > self.limits.line {
+                return Err(self.broken(FramingError::LineTooLong { tag: self.tag() }));
+            }
+            return Ok(Step::More);
+        };
+        let lf = self.scanned + found;
+        if self.before.len() + lf + 1 > self.limits.line {
+            return Err(self.broken(FramingError::LineTooLong { tag: self.tag() }));
+        }
+        let line = self.buffer.get(self.line..lf).unwrap_or_default();
+        let text = line.strip_suffix(b"\r");
+        if text.is_none() && self.side == Side::Server {
+            return Err(self.broken(FramingError::BareLf { tag: self.tag() }));
+        }
+        let text = text.unwrap_or(line);
+        let end = self.line + text.len();
+        let marker = marker(text).filter(|_| !self.is_words());
+        if self.side == Side::Server && memchr(0, text).is_some() {
+            let error = FramingError::Nul { tag: self.tag() };
+            return Err(self.drop_line(lf, marker, error));
+        }
+        match marker {
+            None => Ok(self.message(end, lf)),
+            Some(marker) => self.literal(end, lf, marker),
+        }
+    }
+
+    /// A message ends at `end`, its line at `lf`.
+    fn message(&mut self, end: usize, lf: usize) -> Step {
+        let mut message = self.buffer.split_to((lf + 1).min(self.buffer.len()));
+        message.truncate(end);
+        if !self.before.is_empty() {
+            let mut whole = std::mem::take(&mut self.before);
+            whole.extend_from_slice(&message);
+            message = whole;
+        }
+        let dropped = self.dropping;
+        self.start_message();
+        if dropped { Step::Again } else { Step::Frame(Frame::Message(message.freeze())) }
+    }
+
+    /// A line that ends at `lf` announces a literal.
+    fn literal(&mut self, end: usize, lf: usize, marker: Marker) -> Result<Step, FramingError> {
+        let head = end - marker.width;
+        if self.dropping {
+            // A client that waits for `+` has had its NO and goes on with another command.
+            self.skip_line(lf, Some(marker));
+            return Ok(Step::Again);
+        }
+        self.literals += 1;
+        if self.literals > self.limits.messages_literals {
+            let error = FramingError::TooManyLiterals { tag: self.tag() };
+            return Err(self.drop_line(lf, Some(marker), error));
+        }
+        let fits = u64::try_from(self.limits.line - (self.before.len() + lf + 1).min(self.limits.line))
+            .is_ok_and(|room| marker.len <= room);
+        let asked = (self.streamed)(&self.head(head));
+        // A message of a server with many literals stays within its limit by streaming those that no longer fit.
+        let stream = asked || marker.len > self.limits.inline_literal || (!fits && self.side == Side::Client);
+        if marker.len > self.limits.max_literal || (!stream && !fits) {
+            let error = FramingError::LiteralTooLong { tag: self.tag(), len: marker.len, sync: marker.sync };
+            return Err(self.drop_line(lf, Some(marker), error));
+        }
+        if stream {
+            self.before.extend_from_slice(self.buffer.get(..head).unwrap_or_default());
+            let head = Bytes::copy_from_slice(&self.before);
+            self.before.extend_from_slice(if marker.literal8 { b"~{0}\r\n" } else { b"{0}\r\n" });
+            self.buffer.advance((lf + 1).min(self.buffer.len()));
+            (self.line, self.scanned) = (0, 0);
+            self.state = State::Stream { left: marker.len, sync: marker.sync };
+            let Marker { len, sync, literal8, .. } = marker;
+            return Ok(Step::Frame(Frame::LiteralStart { head, len, sync, literal8 }));
+        }
+        // `fits` above: the length is below the limit of a line, a usize.
+        let len = usize::try_from(marker.len).unwrap_or(usize::MAX);
+        (self.line, self.scanned) = (lf + 1, lf + 1);
+        self.state = State::Inline { end: (lf + 1).saturating_add(len) };
+        if self.side == Side::Server && marker.sync {
+            return Ok(Step::Frame(Frame::NeedContinue { head: self.head(head).into(), len: marker.len }));
+        }
+        Ok(Step::Again)
+    }
+
+    /// The message so far, up to `end` of the buffer.
+    fn head(&self, end: usize) -> Vec<u8> {
+        let text = self.buffer.get(..end).unwrap_or_default();
+        [&self.before, text].concat()
+    }
+
+    /// Whether the message under way is words of a server, which never hold a literal.
+    fn is_words(&self) -> bool {
+        if self.side == Side::Server || !self.before.is_empty() || self.line != 0 {
+            return false;
+        }
+        let Some(untagged) = self.buffer.strip_prefix(b"* ") else { return true };
+        let word = untagged.get(..untagged.len().min(8)).unwrap_or_default();
+        let word = word.split(|b| b" \r\n".contains(b)).next().unwrap_or_default();
+        [&b"OK"[..], b"NO", b"BAD", b"BYE", b"PREAUTH"].iter().any(|status| word.eq_ignore_ascii_case(status))
+    }
+
+    fn tag(&self) -> Option<String> {
+        if self.side == Side::Client {
+            return None;
+        }
+        let text = if self.before.is_empty() { &self.buffer } else { &self.before };
+        let text = text.get(..text.len().min(MAX_TAG + 1)).unwrap_or_default();
+        let tag = text.get(..memchr2(b' ', b'\r', text)?)?;
+        super::is_tag(tag).then(|| String::from_utf8_lossy(tag).into_owned())
+    }
+
+    /// Gives up the command under way, keeping the stream where that can be done.
+    fn drop_line(&mut self, lf: usize, marker: Option<Marker>, error: FramingError) -> FramingError {
+        let lost = marker.is_some_and(|marker| !marker.sync && marker.len > MAX_SWALLOWED);
+        if self.side == Side::Client || lost {
+            return self.broken(error);
+        }
+        self.skip_line(lf, marker);
+        error
+    }
+
+    fn skip_line(&mut self, lf: usize, marker: Option<Marker>) {
+        self.buffer.advance((lf + 1).min(self.buffer.len()));
+        self.start_message();
+        if let Some(Marker { len, sync: false, .. }) = marker {
+            self.dropping = true;
+            self.state = State::Swallow { left: len };
+        }
+    }
+
+    fn broken(&mut self, error: FramingError) -> FramingError {
+        self.buffer.clear();
+        self.start_message();
+        self.state = State::Broken(error.clone());
+        error
+    }
+
+    fn start_message(&mut self) {
+        self.before.clear();
+        (self.line, self.scanned) = (0, 0);
+        self.literals = 0;
+        self.dropping = false;
+    }
+}
+
+enum Step {
+    Frame(Frame),
+    Again,
+    More,
+}
+
+/// Whether the literal that follows `head` is a message of APPEND: a tag, the word, and a mailbox already there (which
+/// may itself be a literal). Such a literal is never collected here, however small.
+pub fn is_append_data(head: &[u8]) -> bool {
+    let mut words = head.splitn(3, |b| *b == b' ');
+    let (tag, word, rest) = (words.next(), words.next(), words.next());
+    tag.is_some_and(|tag| !tag.is_empty())
+        && word.is_some_and(|word| word.eq_ignore_ascii_case(b"APPEND"))
+        && rest.is_some_and(|rest| !rest.trim_ascii().is_empty())
+}
+
+/// The literal announced at the end of a line without its line end: `{n}`, `{n+}` (RFC 7888) or `~{n}` (RFC 3516).
+fn marker(line: &[u8]) -> Option<Marker> {
+    let inner = line.strip_suffix(b"}")?;
+    let (inner, sync) = match inner.strip_suffix(b"+") {
+        Some(inner) => (inner, false),
+        None => (inner, true),
+    };
+    let digits = inner.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let (before, count) = inner.split_at_checked(inner.len() - digits)?;
+    let before = before.strip_suffix(b"{")?;
+    if count.is_empty() {
+        return None;
+    }
+    let len = count.iter().fold(0u64, |n, digit| n.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+    let literal8 = before.ends_with(b"~");
+    let width = line.len() - before.len() + usize::from(literal8);
+    Some(Marker { width, len, sync, literal8 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Limits = Limits { line: 200, inline_literal: 10, max_literal: 1000, messages_literals: 4 };
+
+    /// What came out, one entry a frame; chunks of one literal joined, so that splits do not show.
+    fn run(side: Side, input: &[u8], cuts: &[usize]) -> Vec<String> {
+        let mut framer = Framer::new(side, SMALL);
+        let mut out: Vec<String> = Vec::new();
+        let mut literal = Vec::new();
+        let mut at = 0;
+        for end in cuts.iter().copied().chain([input.len()]) {
+            framer.buffer().extend_from_slice(&input[at..end.max(at)]);
+            at = end.max(at);
+            loop {
+                match framer.next() {
+                    Ok(Some(Frame::LiteralChunk(chunk))) => {
+                        assert!(!chunk.is_empty());
+                        literal.extend_from_slice(&chunk);
+                    }
+                    Ok(Some(Frame::LiteralEnd)) => {
+                        out.push(format!("end {}", std::mem::take(&mut literal).escape_ascii()))
+                    }
+                    Ok(Some(Frame::Message(text))) => out.push(format!("message {}", text.escape_ascii())),
+                    Ok(Some(Frame::NeedContinue { head, len })) => {
+                        out.push(format!("need {} {len}", head.escape_ascii()))
+                    }
+                    Ok(Some(Frame::LiteralStart { head, len, sync, literal8 })) => {
+                        out.push(format!("start {} {len} {sync} {literal8}", head.escape_ascii()));
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        out.push(format!("{error:?}"));
+                        if framer.is_broken() {
+                            out.push("broken".into());
+                            return out;
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    fn server(input: &str) -> Vec<String> {
+        run(Side::Client, input.as_bytes(), &[])
+    }
+
+    fn client(input: &str) -> Vec<String> {
+        run(Side::Server, input.as_bytes(), &[])
+    }
+
+    #[test]
+    fn words_of_a_server_hold_no_literal() {
+        let table = [
+            "* OK still here {40}",
+            "* no such box: x {99}",
+            "* BYE {1}",
+            "* PREAUTH {1}",
+            "* BAD {1}",
+            "a1 NO Mailbox doesn't exist: x {99}",
+            "a1 OK {3}",
+            "+ go on {5}",
+            "+",
+            "* 3 EXISTS",
+            "",
+        ];
+        for line in table {
+            let want = format!("message {}", line.as_bytes().escape_ascii());
+            assert_eq!(server(&format!("{line}\r\n* 1 EXISTS\r\n")), [want.as_str(), "message * 1 EXISTS"], "{line}");
+            assert_eq!(server(&format!("{line}\n* 1 EXISTS\n")), [want.as_str(), "message * 1 EXISTS"], "{line}");
+        }
+    }
+
+    #[test]
+    fn literals_of_a_server() {
+        assert_eq!(
+            server("* 1 FETCH (UID 5 BODY[TEXT] {3}\r\na\r\n X ~{2}\r\n\0\n)\r\n"),
+            ["message * 1 FETCH (UID 5 BODY[TEXT] {3}\\r\\na\\r\\n X ~{2}\\r\\n\\x00\\n)"]
+        );
+        assert_eq!(
+            server("* 1 FETCH (BODY[] {12}\r\n{5}\r\n1234567 UID 7)\r\n* OKAY {2}\nab\r\n"),
+            [
+                "start * 1 FETCH (BODY[]  12 true false",
+                "end {5}\\r\\n1234567",
+                "message * 1 FETCH (BODY[] {0}\\r\\n UID 7)",
+                "message * OKAY {2}\\nab",
+            ]
+        );
+        assert_eq!(
+            server("* 1 FETCH (BINARY[1] ~{11}\r\n01234567890)\r\n"),
+            ["start * 1 FETCH (BINARY[1]  11 true true", "end 01234567890", "message * 1 FETCH (BINARY[1] ~{0}\\r\\n)"]
+        );
+        assert_eq!(
+            server("* 1 FETCH (X {99999999999999999999999}\r\n"),
+            [&format!("LiteralTooLong {{ tag: None, len: {}, sync: true }}", u64::MAX), "broken"]
+        );
+        assert_eq!(server("* LIST () NIL {}\r\n"), ["message * LIST () NIL {}"]);
+    }
+
+    #[test]
+    fn inline_literals_beyond_a_message_are_streamed() {
+        let mut input = String::from("* 1 FETCH (");
+        for _ in 0..2 {
+            input.push_str(&"x".repeat(80));
+            input.push_str(" {10}\r\n0123456789 ");
+        }
+        let frames = server(&(input + ")\r\n"));
+        assert!(frames[0].starts_with("start * 1 FETCH (x"), "{frames:?}");
+        assert_eq!(frames[1], "end 0123456789");
+        assert!(frames[2].ends_with(" {0}\\r\\n )"), "{frames:?}");
+    }
+
+    #[test]
+    fn commands_of_a_client() {
+        assert_eq!(
+            client("a LOGIN {3}\r\nann {2+}\r\npw\r\nb NOOP\r\n\r\n"),
+            ["need a LOGIN  3", "message a LOGIN {3}\\r\\nann {2+}\\r\\npw", "message b NOOP", "message "]
+        );
+        assert_eq!(
+            client("a append in (\\Seen) {3}\r\nx\0y (\\Flagged) {2+}\r\nzz\r\nb NOOP\r\n"),
+            [
+                "start a append in (\\\\Seen)  3 true false",
+                "end x\\x00y",
+                "start a append in (\\\\Seen) {0}\\r\\n (\\\\Flagged)  2 false false",
+                "end zz",
+                "message a append in (\\\\Seen) {0}\\r\\n (\\\\Flagged) {0}\\r\\n",
+                "message b NOOP",
+            ]
+        );
+        assert_eq!(
+            client("a APPEND {5+}\r\nINBOX ~{0}\r\n\r\n"),
+            ["start a APPEND {5+}\\r\\nINBOX  0 true true", "end ", "message a APPEND {5+}\\r\\nINBOX ~{0}\\r\\n"]
+        );
+    }
+
+    #[test]
+    fn errors_of_a_client() {
+        assert_eq!(client("a NOOP\nb NOOP\r\n"), ["BareLf { tag: Some(\"a\") }", "broken"]);
+        assert_eq!(client("a NO\0OP\r\nb NOOP\r\n"), ["Nul { tag: Some(\"a\") }", "message b NOOP"]);
+        assert_eq!(client("a \0 {3+}\r\nx\r\n\r\nb NOOP\r\n"), ["Nul { tag: Some(\"a\") }", "message b NOOP"]);
+        assert_eq!(
+            client("a APPEND x {1001}\r\nb NOOP\r\n"),
+            ["LiteralTooLong { tag: Some(\"a\"), len: 1001, sync: true }", "message b NOOP"]
+        );
+        let many = format!("a APPEND x {{1001+}}\r\n{}\r\nb NOOP\r\n", "y".repeat(1001));
+        assert_eq!(client(&many), ["LiteralTooLong { tag: Some(\"a\"), len: 1001, sync: false }", "message b NOOP"]);
+        assert_eq!(
+            client("a X {999999999999999999999+}\r\n"),
+            [&format!("LiteralTooLong {{ tag: Some(\"a\"), len: {}, sync: false }}", u64::MAX), "broken"]
+        );
+        assert_eq!(
+            client("a X {1+}\r\n1{1+}\r\n2{1+}\r\n3{1+}\r\n4 {1+}\r\n5 {3}\r\nb NOOP\r\n"),
+            ["TooManyLiterals { tag: Some(\"a\") }", "message b NOOP"]
+        );
+        assert_eq!(client(&"a".repeat(201)), ["LineTooLong { tag: None }", "broken"]);
+        let line = format!("tag {}\r\n", "a".repeat(200));
+        assert_eq!(client(&line), ["LineTooLong { tag: Some(\"tag\") }", "broken"]);
+    }
+
+    #[test]
+    fn a_refused_literal_drops_its_command() {
+        let mut framer = Framer::new(Side::Server, SMALL);
+        framer.buffer().extend_from_slice(b"a LOGIN {3}\r\n");
+        assert!(matches!(framer.next(), Ok(Some(Frame::NeedContinue { len: 3, .. }))));
+        framer.refuse_literal();
+        framer.buffer().extend_from_slice(b"b APPEND x {30}\r\n");
+        assert!(matches!(framer.next(), Ok(Some(Frame::LiteralStart { len: 30, sync: true, .. }))));
+        framer.refuse_literal();
+        assert!(!framer.has_buffered());
+        framer
+            .buffer()
+            .extend_from_slice(b"c APPEND x {5+}\r\n12345 {3}\r\nd APPEND x {2+}\r\n12 {1+}\r\n1\r\ne NOOP\r\n");
+        assert!(matches!(framer.next(), Ok(Some(Frame::LiteralStart { len: 5, sync: false, .. }))));
+        framer.refuse_literal();
+        assert!(matches!(framer.next(), Ok(Some(Frame::LiteralStart { len: 2, sync: false, .. }))));
+        framer.refuse_literal();
+        assert_eq!(framer.next(), Ok(Some(Frame::Message(Bytes::from_static(b"e NOOP")))));
+        assert_eq!(framer.next(), Ok(None));
+    }
+
+    #[test]
+    fn what_came_before_a_handshake_is_forgotten() {
+        let mut framer = Framer::new(Side::Server, SMALL);
+        framer.buffer().extend_from_slice(b"a STARTTLS\r\nb LOGIN {2+}\r\nx");
+        assert_eq!(framer.next(), Ok(Some(Frame::Message(Bytes::from_static(b"a STARTTLS")))));
+        assert_eq!(framer.next(), Ok(None));
+        assert!(framer.has_buffered());
+        framer.clear_buffered();
+        assert!(!framer.has_buffered());
+        framer.buffer().extend_from_slice(b"c NOOP\r\n");
+        assert_eq!(framer.next(), Ok(Some(Frame::Message(Bytes::from_static(b"c NOOP")))));
+    }
+
+    #[test]
+    fn any_split_gives_the_same_frames() {
+        let pieces: [&[u8]; 16] = [
+            b"a NOOP\r\n",
+            b"* OK hi {3}\r\n",
+            b"* 1 FETCH (BODY[] {12}\r\n0123456789\r\n UID 3)\r\n",
+            b"a APPEND x {3+}\r\nabc\r\n",
+            b"a LOGIN {2}\r\nxy {3+}\r\n\r\n\r\r\n",
+            b"b \0 {1+}\r\n",
+            b"{4}\r\n",
+            b"~{20+}\r\n",
+            b"\n",
+            b"\r",
+            b"* 2 FETCH (X {0}\r\n Y \"",
+            b"01234567890123456789",
+            b"{1002}\r\n",
+            b"a FETCH 1 BODY[]\r\n",
+            b"+ idling\r\n",
+            b"\r\n",
+        ];
+        for seed in 1..=400u64 {
+            let mut state = seed;
+            let mut random = move |below: usize| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as usize % below
+            };
+            let input: Vec<u8> = (0..random(24)).flat_map(|_| pieces[random(pieces.len())].iter().copied()).collect();
+            for side in [Side::Client, Side::Server] {
+                let whole = run(side, &input, &[]);
+                let each: Vec<usize> = (0..input.len()).collect();
+                assert_eq!(run(side, &input, &each), whole, "seed {seed} byte by byte: {}", input.escape_ascii());
+                let mut cuts: Vec<usize> = (0..random(9)).map(|_| random(input.len() + 1)).collect();
+                cuts.sort_unstable();
+                assert_eq!(run(side, &input, &cuts), whole, "seed {seed} at {cuts:?}: {}", input.escape_ascii());
+            }
+        }
+    }
+}
