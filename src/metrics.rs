@@ -204,7 +204,7 @@ impl Metrics {
 
     /// The handles of an account, by the name it has in the configuration.
     pub fn account(&self, account: &str) -> AccountMetrics {
-        let account = account.to_owned();
+        let account = escaped(account);
         let all = &self.all;
         let by = || ByAccount { account: account.clone() };
         let budget = |family: &Family<ByDirection, Gauge>| {
@@ -223,7 +223,7 @@ impl Metrics {
 
     /// Forgets an account that has left the configuration.
     pub fn remove_account(&self, account: &str) {
-        let account = account.to_owned();
+        let account = escaped(account);
         let by = ByAccount { account: account.clone() };
         self.all.upstream_connections.remove(&by);
         self.all.upstream_received_bytes.remove(&by);
@@ -360,6 +360,11 @@ fn gauge<L: Clone + std::hash::Hash + Eq>(family: &Family<L, Gauge>, labels: L) 
 
 fn counter<L: Clone + std::hash::Hash + Eq>(family: &Family<L, Counter>, labels: L) -> Counter {
     family.get_or_create(&labels).clone()
+}
+
+/// A label's value as the text format wants it; the library writes it as it is.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn signed(number: u64) -> i64 {

@@ -16,3 +16,5 @@
 pub mod backend;
 mod engine_backend;
 pub mod imap;
+#[cfg(test)]
+pub(crate) mod testing;

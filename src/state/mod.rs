@@ -1,1 +1,177 @@
-//! state
+//! The durable state: what cannot be fetched again. SQLite, and only this module names it (Law 3).
+//!
+//! Small and few: the byte ledger, keywords a provider cannot keep, writes not yet settled upstream, the markers that
+//! tell a shortened cache, and named values. Every change is committed with `synchronous=FULL` before the call returns,
+//! so what is acknowledged after it survives a power cut. `sqlite3` can read the file; with the daemon stopped a
+//! backup is a copy of it.
+//!
+//! All calls block: the engine makes them through the store's pool (Law 4). One connection writes; reads have their
+//! own and never wait for it (WAL). Unlike the cache nothing is ever thrown away here on a fault: it is reported, and
+//! a person decides.
+
+mod connection;
+mod journal;
+mod keywords;
+mod schema;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use crate::budget::{Direction, Entry};
+use connection::Connections;
+pub use journal::JournalEntry;
+
+/// What goes wrong in the durable state.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite or the file system; the text is for the log.
+    #[error("state: {0}")]
+    Failed(String),
+    /// Written by a newer version of this program, which has to be used again.
+    #[error("state: written by a newer version (format {found}, this one knows {known})")]
+    Newer { found: i64, known: i64 },
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// The durable state of all accounts. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct State {
+    connections: Arc<Connections>,
+}
+
+impl State {
+    /// Opens the file, making it (mode 0600) and bringing its format up to date if need be.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if it cannot be opened or does not check out, [`Error::Newer`] if it is not for us.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { connections: Arc::new(Connections::open(path)?) })
+    }
+
+    /// The bytes counted for an account, oldest first.
+    pub fn load_ledger(&self, account: &str, direction: Direction) -> Result<Vec<Entry>, Error> {
+        self.connections.read(|db| {
+            let sql = "SELECT bucket, bytes FROM ledger WHERE account = ? AND direction = ? ORDER BY bucket";
+            let mut rows = db.prepare_cached(sql)?;
+            let entry =
+                |row: &rusqlite::Row<'_>| Ok(Entry { begin: unsigned(row.get(0)?), bytes: unsigned(row.get(1)?) });
+            rows.query_map(params![account, direction.as_str()], entry)?.collect()
+        })
+    }
+
+    /// Replaces the bytes counted for an account.
+    pub fn save_ledger(&self, account: &str, direction: Direction, entries: &[Entry]) -> Result<(), Error> {
+        self.connections.write(|db| {
+            db.prepare_cached("DELETE FROM ledger WHERE account = ? AND direction = ?")?
+                .execute(params![account, direction.as_str()])?;
+            let sql = "INSERT INTO ledger (account, direction, bucket, bytes) VALUES (?, ?, ?, ?)
+                       ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes";
+            let mut insert = db.prepare_cached(sql)?;
+            for entry in entries {
+                insert.execute(params![account, direction.as_str(), signed(entry.begin), signed(entry.bytes)])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The number last given to [`State::set_marker`], 0 for none: how far the account's cache was known to be.
+    pub fn marker(&self, account: &str) -> Result<u64, Error> {
+        self.connections.read(|db| {
+            let mut rows = db.prepare_cached("SELECT seq FROM marker WHERE account = ?")?;
+            let seq = rows.query_row([account], |row| row.get(0)).optional()?;
+            Ok(seq.map_or(0, unsigned))
+        })
+    }
+
+    /// Written after the cache has the same number, flushed.
+    pub fn set_marker(&self, account: &str, seq: u64) -> Result<(), Error> {
+        self.connections.write(|db| {
+            let sql = "INSERT INTO marker (account, seq) VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq";
+            db.prepare_cached(sql)?.execute(params![account, signed(seq)])?;
+            Ok(())
+        })
+    }
+
+    /// A named value.
+    pub fn value(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.connections.read(|db| {
+            let mut rows = db.prepare_cached("SELECT value FROM kv WHERE key = ?")?;
+            rows.query_row([key], |row| row.get(0)).optional()
+        })
+    }
+
+    /// Sets a named value; `None` removes it.
+    pub fn set_value(&self, key: &str, value: Option<&[u8]>) -> Result<(), Error> {
+        self.connections.write(|db| {
+            match value {
+                Some(value) => {
+                    let sql = "INSERT INTO kv (key, value) VALUES (?, ?)
+                               ON CONFLICT DO UPDATE SET value = excluded.value";
+                    db.prepare_cached(sql)?.execute(params![key, value])?;
+                }
+                None => drop(db.prepare_cached("DELETE FROM kv WHERE key = ?")?.execute([key])?),
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets everything of an account (`mailweir account remove`), unfinished writes too.
+    pub fn remove_account(&self, account: &str) -> Result<(), Error> {
+        self.connections.write(|db| {
+            for table in ["ledger", "local_keywords", "journal", "marker"] {
+                db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// SQLite's integers have a sign; none of our numbers comes near the bound.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ledger_marker_and_values_survive() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let entries = [Entry { begin: 600, bytes: 7 }, Entry { begin: 1200, bytes: 1 << 40 }];
+        {
+            let state = State::open(&path).unwrap();
+            state.save_ledger("ann", Direction::Download, &[Entry { begin: 0, bytes: 1 }]).unwrap();
+            state.save_ledger("ann", Direction::Download, &entries).unwrap();
+            state.save_ledger("ann", Direction::Upload, &entries[..1]).unwrap();
+            state.set_marker("ann", 4).unwrap();
+            state.set_marker("ann", 5).unwrap();
+            state.set_value("token", Some(b"\0secret")).unwrap();
+            state.set_value("other", Some(b"x")).unwrap();
+            state.set_value("other", None).unwrap();
+        }
+        let state = State::open(&path).unwrap();
+        assert_eq!(state.load_ledger("ann", Direction::Download).unwrap(), entries);
+        assert_eq!(state.load_ledger("ann", Direction::Upload).unwrap(), entries[..1]);
+        assert_eq!(state.load_ledger("bob", Direction::Upload).unwrap(), []);
+        assert_eq!((state.marker("ann").unwrap(), state.marker("bob").unwrap()), (5, 0));
+        assert_eq!(state.value("token").unwrap().as_deref(), Some(&b"\0secret"[..]));
+        assert_eq!(state.value("other").unwrap(), None);
+        state.remove_account("ann").unwrap();
+        assert_eq!(state.load_ledger("ann", Direction::Download).unwrap(), []);
+        assert_eq!(state.marker("ann").unwrap(), 0);
+        assert!(state.value("token").unwrap().is_some(), "values belong to nobody");
+    }
+}

@@ -39,6 +39,11 @@ pub(super) const NEXT_MAILBOX: &str = "next-mailbox";
 /// A database of 100,000 messages opens in about a second when cold; ten times that on a slow disk, and some more.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
+/// How long a database that was just closed may still be held: its threads end within milliseconds.
+const CLOSING: Duration = Duration::from_secs(2);
+
+const CLOSING_STEP: Duration = Duration::from_millis(5);
+
 /// Written out this often in the background: what a crash of the machine may lose, and fetches again.
 const FLUSH_MS: u64 = 500;
 
@@ -187,6 +192,9 @@ fn lean(dir: &Path, found: (Trees, Index), options: &Options) -> Result<(Trees, 
 /// Opens in a thread with a watchdog. A thread that hangs is left behind: it holds the lock, so nothing else can be
 /// done with the database in this process.
 fn guarded(path: &Path, page_cache: u64) -> Result<(Trees, Index), Fault> {
+    // One of ours that was just closed lets go of its lock a moment later, when sled's own threads have ended.
+    closed(path);
+
     let (tell, told) = sync_channel(1);
     let owned: PathBuf = path.to_path_buf();
     let work = move || {
@@ -206,6 +214,16 @@ fn guarded(path: &Path, page_cache: u64) -> Result<(Trees, Index), Fault> {
         Err(RecvTimeoutError::Timeout) => {
             Err(Fault::Outside(format!("the database does not open within {} s", WATCHDOG.as_secs())))
         }
+    }
+}
+
+/// Waits until nobody holds the database, or for [`CLOSING`]: then opening says who does.
+pub(super) fn closed(path: &Path) {
+    let Ok(log) = fs::File::open(path.join("db")) else { return };
+    let mut waited = Duration::ZERO;
+    while waited < CLOSING && fs4::fs_std::FileExt::try_lock_exclusive(&log).is_ok_and(|locked| !locked) {
+        std::thread::sleep(CLOSING_STEP);
+        waited += CLOSING_STEP;
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use super::disk;
-use super::open::{DB, LOGICAL, Trees};
+use super::open::{self, DB, LOGICAL, Trees};
 use super::value;
 
 /// The copy being written.
@@ -54,6 +54,8 @@ pub(super) fn copy(dir: &Path, trees: &Trees, page_cache: u64) -> sled::Result<(
 
 /// Puts the finished copy in place. Both databases are closed.
 pub(super) fn swap(dir: &Path) -> io::Result<()> {
+    open::closed(&dir.join(DB));
+    open::closed(&dir.join(NEW));
     fs::rename(dir.join(DB), dir.join(OLD))?;
     finish(dir)
 }

@@ -102,7 +102,10 @@ pub(super) enum Data {
     Exists(u32),
     Recent,
     Expunge(u32),
-    Vanished { earlier: bool, uids: UidSet },
+    Vanished {
+        earlier: bool,
+        uids: UidSet,
+    },
     Fetch(Fetch),
     /// Prefix and delimiter of the first personal namespace.
     Namespace(Option<(String, Option<char>)>),
@@ -148,11 +151,16 @@ impl Answer {
             Response::Tagged { tag, status: how, code, text } => {
                 return Self::Tagged(tag.to_owned(), status(kind(how), code, text));
             }
-            Response::Status { status: wire::Status::Bye, code, text } => return Self::Bye(status(Kind::No, code, text)),
-            Response::Status { status: wire::Status::Preauth, code, text } => Data::Preauth(status(Kind::Ok, code, text)),
+            Response::Status { status: wire::Status::Bye, code, text } => {
+                return Self::Bye(status(Kind::No, code, text));
+            }
+            Response::Status { status: wire::Status::Preauth, code, text } => {
+                Data::Preauth(status(Kind::Ok, code, text))
+            }
             Response::Status { status: how, code, text } => {
                 let told = status(kind(how), code, text);
-                let overflow = told.code.as_ref().is_some_and(|code| code.whole().eq_ignore_ascii_case("NOTIFICATIONOVERFLOW"));
+                let overflow =
+                    told.code.as_ref().is_some_and(|code| code.whole().eq_ignore_ascii_case("NOTIFICATIONOVERFLOW"));
                 if overflow { Data::NotificationOverflow } else { Data::Told(told) }
             }
             Response::Capability(words) => Data::Capability(owned(&words)),
@@ -278,9 +286,9 @@ mod tests {
 
     #[test]
     fn a_fetch_is_usable_whatever_is_odd_in_it() {
-        let Answer::Data(Data::Fetch(fetch)) =
-            read("* 3 FETCH (X-ODD (a (b)) UID 7 MODSEQ (0) BODY[HEADER] {5}\r\na\r\nbc FLAGS (\\Seen \\Odd x) BODY[2] NIL BODY[1] \"q\\\"\")")
-        else {
+        let Answer::Data(Data::Fetch(fetch)) = read(
+            "* 3 FETCH (X-ODD (a (b)) UID 7 MODSEQ (0) BODY[HEADER] {5}\r\na\r\nbc FLAGS (\\Seen \\Odd x) BODY[2] NIL BODY[1] \"q\\\"\")",
+        ) else {
             panic!("not a FETCH")
         };
         assert_eq!((fetch.meta.seq, fetch.meta.uid, fetch.meta.modseq), (3, Some(Uid(7)), None));

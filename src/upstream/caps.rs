@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn names_are_found_in_any_case() {
-        let caps = Caps::new("IMAP4rev1 auth=plain Literal- APPENDLIMIT=35651584 QRESYNC  ".split(' '), &["Qresync".into()]);
+        let caps =
+            Caps::new("IMAP4rev1 auth=plain Literal- APPENDLIMIT=35651584 QRESYNC  ".split(' '), &["Qresync".into()]);
         assert!(caps.has("IMAP4REV1") && caps.auth("PLAIN") && !caps.auth("LOGIN"));
         assert!(!caps.has("QRESYNC") && !caps.condstore());
         assert_eq!(caps.value("APPENDLIMIT"), Some("35651584"));
@@ -65,7 +66,9 @@ mod tests {
 
     #[test]
     fn literal_modes() {
-        for (words, len, want) in [("", 1, false), ("LITERAL+", 1 << 20, true), ("LITERAL-", 4097, false), ("LITERAL-", 0, true)] {
+        for (words, len, want) in
+            [("", 1, false), ("LITERAL+", 1 << 20, true), ("LITERAL-", 4097, false), ("LITERAL-", 0, true)]
+        {
             assert_eq!(Caps::new(words.split(' '), &[]).may_send_without_asking(len), want, "{words} {len}");
         }
     }

@@ -60,7 +60,10 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("label", &self.label).field("connections", &self.connections).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("label", &self.label)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -245,9 +248,8 @@ mod tests {
 
     #[tokio::test]
     async fn closures_give_tokens_and_nothing_shows_them() {
-        let tokens = |refused: bool| async move {
-            if refused { Ok(Secret::new(*b"new")) } else { Ok(Secret::new(*b"old")) }
-        };
+        let tokens =
+            |refused: bool| async move { if refused { Ok(Secret::new(*b"new")) } else { Ok(Secret::new(*b"old")) } };
         let credentials = Credentials::OAuth(Arc::new(tokens));
         assert_eq!(format!("{credentials:?}"), "OAuth");
         let Credentials::OAuth(tokens) = credentials else { panic!("just made") };

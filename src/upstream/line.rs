@@ -126,8 +126,8 @@ mod tests {
 
     fn shown(line: &Line) -> String {
         let part = |part: &Part| match part {
-            Part::Text(text) => text.escape_ascii().to_string(),
-            Part::Literal(bytes) => format!("<{}>", bytes.escape_ascii()),
+            Part::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Part::Literal(bytes) => format!("<{}>", String::from_utf8_lossy(bytes)),
         };
         line.parts().iter().map(part).collect()
     }
@@ -136,24 +136,22 @@ mod tests {
     fn strings_are_quoted_or_literals() {
         let long = "x".repeat(MAX_QUOTED + 1);
         let table = [
-            ("INBOX", "SELECT \"INBOX\""),
-            ("", "SELECT \"\""),
-            ("a \"b\\c", "SELECT \"a \\\"b\\\\\\\\c\""),
-            ("a\r\nB LOGOUT", "SELECT <a\\r\\nB LOGOUT>"),
-            ("é", "SELECT <\\xc3\\xa9>"),
-            (&long, &format!("SELECT <{long}>")),
+            ("INBOX", r#"X "INBOX""#),
+            ("", r#"X """#),
+            (r#"a "b\c"#, r#"X "a \"b\\c""#),
+            ("a\r\nB LOGOUT", "X <a\r\nB LOGOUT>"),
+            ("é", "X <é>"),
+            (&long, &format!("X <{long}>")),
         ];
-        for (name, want) in table {
-            let want = want.replace("\\\"", "\\\\\"").replace("\"INBOX\"", "\"INBOX\"");
-            let got = shown(&Line::new("SELECT ").string(name.as_bytes()));
-            assert_eq!(got.replace("\\\\", "\\").replace("\\\"", "\""), want.replace("\\\\", "\\").replace("\\\"", "\""), "{name}");
+        for (string, want) in table {
+            assert_eq!(shown(&Line::new("X ").string(string.as_bytes())), want);
         }
     }
 
     #[test]
     fn programs_keep_their_literals() {
         let got = Line::new("UID SEARCH ").program(b"TEXT {3}\r\na\r\n NOT BODY {1+}\r\nx SEEN").unwrap();
-        assert_eq!(shown(&got), "UID SEARCH TEXT <a\\r\\n> NOT BODY <x> SEEN");
+        assert_eq!(shown(&got), "UID SEARCH TEXT <a\r\n> NOT BODY <x> SEEN");
         assert_eq!(got.name(), "UID SEARCH");
         for bad in ["A\r\nB", "TEXT {9}\r\nabc", "TEXT {x}\r\nabc", "a\nb", "a\0b", "TEXT {1}\r\nab\r\nx"] {
             assert_eq!(Line::new("").program(bad.as_bytes()), None, "{bad:?}");

@@ -120,7 +120,9 @@ impl Session {
         self.plain_run(Line::new("STARTTLS")).await?.map_err(|_| {
             OpenFault::ordinary("the server refuses STARTTLS, and a password is not sent without encryption")
         })?;
-        let Some(link) = self.take_link() else { return Err(OpenFault::ordinary("the connection was lost at STARTTLS")) };
+        let Some(link) = self.take_link() else {
+            return Err(OpenFault::ordinary("the connection was lost at STARTTLS"));
+        };
         let upgraded = timeout(CONNECT_TIMEOUT, config.dial.upgrade(link)).await;
         let link = upgraded.map_err(|_| OpenFault::ordinary("the TLS handshake takes too long"))?;
         self.set_link(link.map_err(|error| OpenFault::ordinary(error.to_string()))?);
@@ -304,7 +306,11 @@ impl Session {
         let mut lines = Vec::new();
         if self.caps().has("ID") {
             // Never empty, which Exchange refuses; some (163.com) let nobody in who does not say who they are.
-            lines.push(Line::new(concat!("ID (\"name\" \"mailweir\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")")));
+            lines.push(Line::new(concat!(
+                "ID (\"name\" \"mailweir\" \"version\" \"",
+                env!("CARGO_PKG_VERSION"),
+                "\")"
+            )));
         }
         // Never IMAP4rev2 (broken where offered) and never UTF8=ACCEPT (names stay modified UTF-7).
         if self.caps().has("ENABLE") {

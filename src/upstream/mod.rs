@@ -29,7 +29,8 @@ mod tests;
 
 pub use caps::Caps;
 pub use config::{
-    CONNECT_TIMEOUT, Config, Credentials, DEFAULT_LINE_LIMIT, Dial, Meter, Outcome, Pacing, Permit, Permits, Quirks, Tokens,
+    CONNECT_TIMEOUT, Config, Credentials, DEFAULT_LINE_LIMIT, Dial, Meter, Outcome, Pacing, Permit, Permits, Quirks,
+    Tokens,
 };
 pub use error::{Error, Retry};
 pub use exchange::POLL_INTERVAL;

@@ -120,7 +120,7 @@ mod tests {
             (3, 0, 0, &[], &[Sync], &[], 1, &[]),
             (3, 1, 0, &[], &[Sync], &[101], 0, &[]),
             (3, 0, 1, &[], &[Sync], &[], 0, &[]),
-            (3, 2, 0, &[], &[Prefetch, Sync, Interactive], &[103, 102], 0, &[]),
+            (3, 2, 0, &[], &[Prefetch, Sync, Interactive], &[103, 102], 1, &[]),
             (3, 1, 0, &[], &[Sync, Interactive, Watch], &[102], 2, &[]),
             // The reserve: two background leases of three are the most.
             (3, 1, 0, &[Sync, Prefetch], &[Sync], &[], 0, &[2]),

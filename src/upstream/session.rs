@@ -382,7 +382,11 @@ impl Session {
     }
 
     /// Several commands, pipelined, and the outcome of each. Fails as a whole only when the session is lost.
-    pub(super) async fn run_all(&mut self, lines: Vec<Line>, take: Take<'_>) -> Result<Vec<Result<Done, Error>>, Error> {
+    pub(super) async fn run_all(
+        &mut self,
+        lines: Vec<Line>,
+        take: Take<'_>,
+    ) -> Result<Vec<Result<Done, Error>>, Error> {
         let mark = self.begin().await?;
         match self.converse(lines, take).await {
             Ok(results) => {

@@ -41,7 +41,10 @@ impl Provider {
     pub(super) async fn done(&self) {
         let played = std::mem::take(&mut *self.played.lock().unwrap());
         for script in played {
-            tokio::time::timeout(Duration::from_secs(3600), script).await.expect("script not played to its end").unwrap();
+            tokio::time::timeout(Duration::from_secs(3600), script)
+                .await
+                .expect("script not played to its end")
+                .unwrap();
         }
         assert!(self.scripts.lock().unwrap().is_empty(), "scripts left over");
     }
@@ -93,7 +96,10 @@ async fn play(stream: Stream, script: String, kept: Arc<Mutex<Vec<BufReader<Stre
             "C:" => {
                 let mut line = Vec::new();
                 peer.read_until(b'\n', &mut line).await.unwrap();
-                assert_eq!(line.escape_ascii().to_string(), [&unescape(text)[..], b"\r\n"].concat().escape_ascii().to_string());
+                assert_eq!(
+                    line.escape_ascii().to_string(),
+                    [&unescape(text)[..], b"\r\n"].concat().escape_ascii().to_string()
+                );
             }
             "X" => {
                 // A socket closes in both directions; what was sent before is still read by the other side.

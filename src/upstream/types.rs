@@ -100,12 +100,19 @@ pub struct ListLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyEvent {
     /// `len` octets follow as chunks.
-    Start { uid: Uid, what: BodyPart, len: u64 },
+    Start {
+        uid: Uid,
+        what: BodyPart,
+        len: u64,
+    },
     Chunk(Bytes),
     /// All `len` octets are there. When the session is lost in the middle, no `End` comes.
     End,
     /// The FETCH line of this message ended; raw BODYSTRUCTURE if asked. Without `Start` before it, upstream sent NIL or no body.
-    Done { meta: FetchMeta, body_structure: Option<Bytes> },
+    Done {
+        meta: FetchMeta,
+        body_structure: Option<Bytes>,
+    },
 }
 
 /// What of a message is fetched, always by PEEK.

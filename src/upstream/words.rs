@@ -57,8 +57,14 @@ const TOO_MANY: [&str; 11] = [
     "mail_max_userip_connections",
 ];
 
-const WEB_LOGIN: [&str; 6] =
-    ["web login required", "log in via your web browser", "login via your web browser", "log in with your browser", "webalert", "verify your account"];
+const WEB_LOGIN: [&str; 6] = [
+    "web login required",
+    "log in via your web browser",
+    "login via your web browser",
+    "log in with your browser",
+    "webalert",
+    "verify your account",
+];
 
 const APP_PASSWORD: [&str; 6] = [
     "application-specific password",
@@ -167,9 +173,13 @@ impl Meaning {
         match self {
             Self::Credentials => "Check the user name and password (or sign in again with `mailweir account login`).",
             Self::AppPassword => "This provider wants an app password or OAuth instead of the account's password.",
-            Self::WebLogin => "Log in to the provider's web mail once with a browser, answer what it asks, then try again.",
+            Self::WebLogin => {
+                "Log in to the provider's web mail once with a browser, answer what it asks, then try again."
+            }
             Self::Forbidden => "Check in the provider's settings that IMAP is allowed for this account.",
-            Self::TooMany => "Other mail programs hold connections to this account; fewer of them, or a lower `connections`, helps.",
+            Self::TooMany => {
+                "Other mail programs hold connections to this account; fewer of them, or a lower `connections`, helps."
+            }
             Self::Bandwidth => "The provider's limit for the day is spent; it ends by itself, at most after 24 hours.",
             Self::Throttled(_) | Self::Ordinary => "",
         }
@@ -192,8 +202,18 @@ mod tests {
         let ms = |n| Throttled(Some(Duration::from_millis(n)));
         let table = [
             (Login, "ALERT", "Too many simultaneous connections. (Failure)", TooMany),
-            (Login, "UNAVAILABLE", "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=10)", TooMany),
-            (Login, "LIMIT", "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=15)", TooMany),
+            (
+                Login,
+                "UNAVAILABLE",
+                "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=10)",
+                TooMany,
+            ),
+            (
+                Login,
+                "LIMIT",
+                "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=15)",
+                TooMany,
+            ),
             (Login, "LIMIT", "", TooMany),
             (Login, "INUSE", "Another session", TooMany),
             (Login, "", "Too many concurrent connections", TooMany),
@@ -207,12 +227,22 @@ mod tests {
             (Command, "THROTTLED", "", Throttled(None)),
             (Login, "THROTTLED", "later", Throttled(None)),
             (Command, "", "Request is throttled. Suggested Backoff Time: 299961 milliseconds", ms(299_961)),
-            (Bye, "", "Request is throttled. Suggested Backoff Time: 100 seconds", Throttled(Some(Duration::from_secs(100)))),
+            (
+                Bye,
+                "",
+                "Request is throttled. Suggested Backoff Time: 100 seconds",
+                Throttled(Some(Duration::from_secs(100))),
+            ),
             (Command, "", "Suggested Backoff Time: 999999999999 milliseconds", Throttled(Some(LONGEST_TOLD))),
             (Command, "", "Suggested Backoff Time: soon", Throttled(None)),
             (Command, "LIMIT", "UID FETCH Rate limit hit.", Throttled(None)),
             (Command, "LIMIT", "APPEND Command exceeds the maximum allowed size", Ordinary),
-            (Login, "ALERT", "Application-specific password required: https://support.google.com/accounts/answer/185833 (Failure)", AppPassword),
+            (
+                Login,
+                "ALERT",
+                "Application-specific password required: https://support.google.com/accounts/answer/185833 (Failure)",
+                AppPassword,
+            ),
             (
                 Login,
                 "AUTHENTICATIONFAILED",

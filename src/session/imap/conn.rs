@@ -197,7 +197,7 @@ impl<L: Login> Session<L> {
             Err(Failure::Stop(stop)) => return Err(stop),
         };
         if reply.status != Status::Bad {
-            self.catch_up(telling, None).await?;
+            self.catch_up(telling, None)?;
         }
         reply.render(tag, &mut self.io.out);
         self.server.observer.command(name, reply.outcome(), started.elapsed());

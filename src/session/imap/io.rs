@@ -235,7 +235,7 @@ impl Io {
         self.wait_saying(work, None).await
     }
 
-    async fn wait_saying<T>(&mut self, work: impl Future<Output = T>, words: Option<&str>) -> Result<T, Stop> {
+    async fn wait_saying<T>(&mut self, work: impl Future<Output = T>, words: Option<&'static str>) -> Result<T, Stop> {
         let mut work = pin!(work);
         if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
             return Ok(done);

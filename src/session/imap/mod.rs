@@ -11,8 +11,8 @@ mod io;
 mod render;
 mod reply;
 mod state;
-
-
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::net::IpAddr;

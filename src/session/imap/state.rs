@@ -136,8 +136,8 @@ impl<L: Login> Session<L> {
         Ok((io, selected))
     }
 
-    /// Tells the client what has happened in its mailbox.
-    pub(crate) async fn catch_up(&mut self, telling: Telling, stored: Option<&Stored<'_>>) -> Result<(), Stop> {
+    /// Tells the client what has happened in its mailbox. Not async: what is told is decided and written in one step.
+    pub(crate) fn catch_up(&mut self, telling: Telling, stored: Option<&Stored<'_>>) -> Result<(), Stop> {
         let Some(selected) = self.selected.as_deref_mut() else { return Ok(()) };
         let snapshot = Arc::clone(&selected.watch.borrow_and_update());
         if snapshot.dead {
@@ -163,7 +163,7 @@ impl<L: Login> Session<L> {
             uids: telling.uid || self.condstore || self.qresync,
         };
         render::news(&mut self.io.out, &news, &selected.view, &snapshot, selected.read_only, manner);
-        self.io.flush_if_full().await
+        Ok(())
     }
 
     /// A command shows that the client knows mod-sequences. In a selected mailbox it is told where it stands

@@ -235,8 +235,11 @@ impl Assembler {
 
     fn message(&mut self, message: Bytes) -> Result<(Vec<BodyEvent>, Option<Bytes>), Fault> {
         let (streamed, held) = (self.streamed.take(), self.held.take());
-        let Answer::Data(Data::Fetch(fetch)) = Answer::read(message.clone()) else { return Ok((Vec::new(), Some(message))) };
-        let Some(body) = fetch.bodies.iter().find(|(section, _)| self.is_asked(section)).map(|(_, body)| body.clone()) else {
+        let Answer::Data(Data::Fetch(fetch)) = Answer::read(message.clone()) else {
+            return Ok((Vec::new(), Some(message)));
+        };
+        let Some(body) = fetch.bodies.iter().find(|(section, _)| self.is_asked(section)).map(|(_, body)| body.clone())
+        else {
             // Flags another client changed, or an answer without the body: a hint at most.
             return Ok((Vec::new(), Some(message)));
         };

@@ -24,7 +24,8 @@ impl Session {
         } else {
             self.pieces(uids, to.len())
         };
-        let lines = pieces.iter().map(|piece| Line::new(command).text(format!("{piece} ")).string(to.as_bytes())).collect();
+        let lines =
+            pieces.iter().map(|piece| Line::new(command).text(format!("{piece} ")).string(to.as_bytes())).collect();
         // MOVE tells COPYUID in an untagged OK (RFC 6851 §4.3), COPY in the tagged one.
         let mut told: Option<CopyUid> = None;
         let mut note = |copied: CopyUid| match &mut told {

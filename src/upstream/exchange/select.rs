@@ -45,7 +45,8 @@ impl Session {
             return Err(Error::Protocol("the provider sent more changes than a mailbox can have".into()));
         }
         answer.read_only = done.code.as_ref().is_some_and(|code| code.read() == Code::ReadOnly);
-        self.selected = Some((mailbox.into(), Selected { vanished: UidSet::new(), changed: Vec::new(), ..answer.clone() }));
+        self.selected =
+            Some((mailbox.into(), Selected { vanished: UidSet::new(), changed: Vec::new(), ..answer.clone() }));
         Ok(answer)
     }
 

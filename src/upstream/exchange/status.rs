@@ -13,7 +13,9 @@ impl Session {
         let mut found: Option<StatusLine> = None;
         self.run(line, &mut |data| match data {
             // The name may come back in another spelling (INBOX, Inbox); with NOTIFY others come between. The exact one wins.
-            Data::Status(line) if line.mailbox == mailbox || (found.is_none() && line.mailbox.eq_ignore_ascii_case(mailbox)) => {
+            Data::Status(line)
+                if line.mailbox == mailbox || (found.is_none() && line.mailbox.eq_ignore_ascii_case(mailbox)) =>
+            {
                 found = Some(line);
                 None
             }

@@ -6,7 +6,12 @@ use super::*;
 use crate::model::{Uid, UidSet};
 
 /// Fetches and gives, per message: UID, octets, structure; `None` octets for a message without `Start`.
-async fn fetch(lease: &mut Lease, uids: &str, part: BodyPart, structure: bool) -> (Vec<(u32, Option<Vec<u8>>, Option<String>)>, Result<(), Error>) {
+async fn fetch(
+    lease: &mut Lease,
+    uids: &str,
+    part: BodyPart,
+    structure: bool,
+) -> (Vec<(u32, Option<Vec<u8>>, Option<String>)>, Result<(), Error>) {
     let (out, mut events) = mpsc::channel(4);
     let uids = UidSet::parse(uids).unwrap();
     let collect = async {
@@ -137,11 +142,8 @@ async fn parts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_cut_short_has_no_end() {
-    let (provider, mut lease) = lease(
-        "",
-        "C: w2 UID FETCH 1 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 1 BODY[] {100000}\nS- abc\nX",
-    )
-    .await;
+    let (provider, mut lease) =
+        lease("", "C: w2 UID FETCH 1 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 1 BODY[] {100000}\nS- abc\nX").await;
     let (out, mut events) = mpsc::channel(16);
     let outcome = lease.fetch_bodies(&UidSet::parse("1").unwrap(), BodyPart::Whole, false, &out).await;
     assert!(matches!(outcome, Err(Error::Lost { sent: true, .. })));
@@ -188,7 +190,10 @@ async fn a_small_rest_nobody_wants_is_dropped_and_a_large_one_ends_the_session()
 async fn the_receiver_pushes_back() {
     let (provider, mut lease) = lease(
         "",
-        &format!("C: w2 UID FETCH 1 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 1 BODY[] {{900000}}\nS- {}\nS: )\nS: w2 OK", "y".repeat(900_000)),
+        &format!(
+            "C: w2 UID FETCH 1 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 1 BODY[] {{900000}}\nS- {}\nS: )\nS: w2 OK",
+            "y".repeat(900_000)
+        ),
     )
     .await;
     let (out, mut events) = mpsc::channel(1);

@@ -176,7 +176,8 @@ async fn store_copy_move_expunge() {
            S: w10 OK"#,
     )
     .await;
-    let (told, modified) = lease.store(&set("1:3"), FlagOp::Add, &Flags::parse(["\\Seen", "x"]), Some(5)).await.unwrap();
+    let (told, modified) =
+        lease.store(&set("1:3"), FlagOp::Add, &Flags::parse(["\\Seen", "x"]), Some(5)).await.unwrap();
     assert_eq!((told.len(), told[0].modseq, modified), (1, Some(9), set("3")));
     let (_, modified) = lease.store(&set("8"), FlagOp::Remove, &Flags::parse(["\\Seen"]), Some(5)).await.unwrap();
     assert_eq!(modified, set("8"));
@@ -237,11 +238,8 @@ async fn append_waits_or_not_and_a_refused_literal_is_not_sent() {
     lease.noop().await.unwrap();
     provider.done().await;
 
-    let (provider, mut lease) = super::lease(
-        "LITERAL+",
-        "C: w2 APPEND \"Sent\" {11+}\nC: a: b\nC: \nC: c\nC: \nS: w2 OK done",
-    )
-    .await;
+    let (provider, mut lease) =
+        super::lease("LITERAL+", "C: w2 APPEND \"Sent\" {11+}\nC: a: b\nC: \nC: c\nC: \nS: w2 OK done").await;
     assert_eq!(lease.append("Sent", &Flags::default(), None, &body).await.unwrap(), None);
     provider.done().await;
 }
@@ -320,7 +318,8 @@ async fn mailboxes_and_special_use() {
            S: w8 OK
            C: w9 DELETE {6}
            S: + 
-           C: a\r\nbcd
+           C: a
+           C: bcd
            S: w9 OK
            C: w10 LIST "" ""
            S: * LIST (\Noselect) "/" ""

@@ -57,7 +57,9 @@ async fn silence_ends_after_the_read_timeout_begun_anew_by_every_byte() {
 #[tokio::test(start_paused = true)]
 async fn lost_within_a_literal() {
     let body = Bytes::from(vec![b'x'; 500_000]);
-    for script in ["C: w2 APPEND \"a\" {500000}\nX", "C: w2 APPEND \"a\" {500000}\nS: + \nX", "C: w2 APPEND \"a\" {500000}\nH"] {
+    for script in
+        ["C: w2 APPEND \"a\" {500000}\nX", "C: w2 APPEND \"a\" {500000}\nS: + \nX", "C: w2 APPEND \"a\" {500000}\nH"]
+    {
         let (provider, mut lease) = lease("", script).await;
         let error = lease.append("a", &Flags::default(), None, &body).await.unwrap_err();
         assert_eq!(lost(&error), Some(true), "{script}");
@@ -117,7 +119,10 @@ async fn words_about_the_account_stop_every_session() {
     .await;
     for _ in 0..2 {
         let error = lease.noop().await.unwrap_err();
-        assert!(matches!(error, Error::Unavailable { retry_after, .. } if retry_after == Duration::from_secs(90)), "{error}");
+        assert!(
+            matches!(error, Error::Unavailable { retry_after, .. } if retry_after == Duration::from_secs(90)),
+            "{error}"
+        );
     }
     tokio::time::sleep(Duration::from_secs(90)).await;
     lease.noop().await.unwrap();

@@ -66,13 +66,22 @@ async fn odd_names_and_passwords_are_literals() {
 async fn refusals_are_told_in_words_and_never_with_the_password() {
     let plain = "S: * OK [CAPABILITY SASL-IR AUTH=PLAIN] hi\nC: w1 AUTHENTICATE PLAIN AGFubgBwdw==\n";
     let table = [
-        ("S: w1 NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)\nE", "upstream login failed: the provider says: Invalid credentials"),
+        (
+            "S: w1 NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)\nE",
+            "upstream login failed: the provider says: Invalid credentials",
+        ),
         (
             "S: * NO [WEBALERT https://a.example/] Web login required.\nS: w1 NO [ALERT] Invalid credentials (Failure)\nE",
             "Web login required",
         ),
-        ("S: w1 NO [UNAVAILABLE] Temporary authentication failure.\nE", "upstream unavailable: the provider says: Temporary"),
-        ("S: w1 NO [ALERT] Too many simultaneous connections. (Failure)\nE", "upstream unavailable: the provider says: Too many"),
+        (
+            "S: w1 NO [UNAVAILABLE] Temporary authentication failure.\nE",
+            "upstream unavailable: the provider says: Temporary",
+        ),
+        (
+            "S: w1 NO [ALERT] Too many simultaneous connections. (Failure)\nE",
+            "upstream unavailable: the provider says: Too many",
+        ),
         ("S: w1 NO\nE", "upstream login failed: the provider refused without a reason"),
         ("S: * BYE [OVERQUOTA] limits\nE", "upstream unavailable"),
         ("X", "the provider closed the connection"),
@@ -144,7 +153,8 @@ async fn tokens_are_renewed_once() {
          C: \nS: w1 NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)\nC: w2 AUTHENTICATE XOAUTH2 {new}\n"
     );
     assert_eq!(outcome(&format!("{first}S: w2 OK [CAPABILITY A]"), oauth).await, "ok A");
-    let refused = outcome(&format!("{first}S: w2 NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)\nE"), oauth).await;
+    let refused =
+        outcome(&format!("{first}S: w2 NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)\nE"), oauth).await;
     assert!(refused.starts_with("upstream login failed"), "{refused}");
     // n,a=ann,^Ahost=imap.example.org^Aport=993^Aauth=Bearer old^A^A
     let bearer = "S: * OK [CAPABILITY SASL-IR AUTH=OAUTHBEARER] hi\n\

@@ -18,7 +18,8 @@ async fn sessions_are_kept_and_preferred_by_mailbox() {
     let provider = Provider::new([select("a"), select("b")]);
     let pool = pool_of(&provider, 3);
     assert!(pool.caps().is_none());
-    let (mut a, mut b) = (pool.lease(Class::Interactive, None).await.unwrap(), pool.lease(Class::Interactive, None).await.unwrap());
+    let (mut a, mut b) =
+        (pool.lease(Class::Interactive, None).await.unwrap(), pool.lease(Class::Interactive, None).await.unwrap());
     a.select("a", None).await.unwrap();
     b.select("b", None).await.unwrap();
     drop((a, b));
@@ -38,9 +39,13 @@ async fn the_turn_is_by_class_then_arrival() {
     let first = pool.lease(Class::Interactive, None).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
-    for (name, class) in
-        [("p", Class::Prefetch), ("s1", Class::Sync), ("w", Class::Watch), ("s2", Class::Sync), ("i", Class::Interactive)]
-    {
+    for (name, class) in [
+        ("p", Class::Prefetch),
+        ("s1", Class::Sync),
+        ("w", Class::Watch),
+        ("s2", Class::Sync),
+        ("i", Class::Interactive),
+    ] {
         let (pool, order) = (pool.clone(), Arc::clone(&order));
         tasks.push(tokio::spawn(async move {
             let _lease = pool.lease(class, None).await.unwrap();
@@ -134,7 +139,11 @@ async fn a_refused_login_is_not_tried_again_soon() {
 
 #[tokio::test(start_paused = true)]
 async fn fewer_connections_than_configured_will_do() {
-    let provider = Provider::new([session("", ""), refusing("[ALERT] Too many simultaneous connections. (Failure)"), session("", "")]);
+    let provider = Provider::new([
+        session("", ""),
+        refusing("[ALERT] Too many simultaneous connections. (Failure)"),
+        session("", ""),
+    ]);
     let pool = pool_of(&provider, 3);
     let lease = pool.lease(Class::Interactive, None).await.unwrap();
     let waiting = tokio::spawn({
@@ -155,7 +164,8 @@ async fn fewer_connections_than_configured_will_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_refused_after_login_is_closed_and_waited_for() {
-    let provider = Provider::new([session("", "C: w2 SELECT \"a\"\nS: w2 BAD User is authenticated but not connected.\nE")]);
+    let provider =
+        Provider::new([session("", "C: w2 SELECT \"a\"\nS: w2 BAD User is authenticated but not connected.\nE")]);
     let pool = pool_of(&provider, 3);
     let mut lease = pool.lease(Class::Interactive, None).await.unwrap();
     assert!(matches!(lease.select("a", None).await, Err(Error::Lost { sent: true, .. })));
@@ -207,7 +217,8 @@ async fn a_provider_that_drops_fresh_sessions_is_not_hammered() {
 async fn shutting_down_logs_out_and_refuses() {
     let provider = Provider::new([session("", "C: w2 LOGOUT\nS: * BYE\nS: w2 OK\nE"), session("", "C: w2 LOGOUT\nH")]);
     let pool = pool_of(&provider, 2);
-    let (one, two) = (pool.lease(Class::Sync, None).await.unwrap(), pool.lease(Class::Interactive, None).await.unwrap());
+    let (one, two) =
+        (pool.lease(Class::Sync, None).await.unwrap(), pool.lease(Class::Interactive, None).await.unwrap());
     drop(one);
     let start = Instant::now();
     pool.shutdown().await;
@@ -248,7 +259,8 @@ async fn every_octet_is_counted() {
     let pool = Pool::new(Config { meter: Arc::clone(&counts) as Arc<dyn Meter>, ..config(&provider, 1) });
     let mut lease = pool.lease(Class::Sync, None).await.unwrap();
     lease.noop().await.unwrap();
-    let greeting = "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n".len() + "w1 OK [CAPABILITY IMAP4rev1 ] in\r\nw2 OK\r\n".len();
+    let greeting = "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n".len()
+        + "w1 OK [CAPABILITY IMAP4rev1 ] in\r\nw2 OK\r\n".len();
     let said = "w1 AUTHENTICATE PLAIN AGFubgBwdw==\r\nw2 NOOP\r\n".len();
     assert_eq!(counts.received.load(Ordering::Relaxed), greeting as u64);
     assert_eq!(counts.sent.load(Ordering::Relaxed), said as u64);

@@ -43,7 +43,7 @@ impl<L: Login> Session<L> {
             // Before the EXPUNGEs, so that a client can match them (RFC 6851 §4.3).
             untagged(&mut self.io.out, "OK", Some(&code), "Moved UIDs");
         }
-        self.catch_up(Telling { expunge: true, uid: numbers.uid }, None).await?;
+        self.catch_up(Telling { expunge: true, uid: numbers.uid }, None)?;
         let reply = Reply::ok("Move completed");
         let (qresync, (_, selected)) = (self.qresync, self.selected()?);
         Ok(if qresync { reply.with(highest_modseq(&selected.view)) } else { reply })

@@ -68,7 +68,7 @@ impl<L: Login> Session<L> {
             if let Err(error) = io.wait(mailbox.store(&outcome.unseen, FlagOp::Add, &seen, None)).await? {
                 tracing::debug!(%error, "could not mark messages as seen");
             }
-            self.catch_up(Telling { expunge: numbers.uid, uid: numbers.uid }, None).await?;
+            self.catch_up(Telling { expunge: numbers.uid, uid: numbers.uid }, None)?;
         }
         Ok(match outcome.failed {
             None => Reply::ok("Fetch completed"),
@@ -219,35 +219,34 @@ impl Job {
         let mut reads = self.plan.body.then(|| mailbox.read(targets.iter().map(|(_, uid)| *uid).collect()));
         let want = self.plan.want;
         let summarised = want != Want::default();
-        // Owned through and through: a stream of borrowing futures cannot be shown to be `Send` where sessions are spawned.
-        let batches: Vec<Vec<(u32, Uid)>> = targets.chunks(SUMMARY_BATCH).map(<[_]>::to_vec).collect();
-        let mut batches = stream::iter(batches)
-            .map(|batch| {
-                let mailbox = mailbox.clone();
-                async move {
-                    let uids: Vec<Uid> = batch.iter().map(|(_, uid)| *uid).collect();
-                    let summaries = if summarised { mailbox.summaries(&uids, want).await } else { Vec::new() };
-                    (batch, summaries)
-                }
-            })
-            .buffered(BATCHES_AHEAD);
+        let owned: Vec<Vec<(u32, Uid)>> = targets.chunks(SUMMARY_BATCH).map(<[_]>::to_vec).collect();
+        drop(targets);
+        let ask = |batch: Vec<(u32, Uid)>| {
+            let mailbox = mailbox.clone();
+            async move {
+                let uids: Vec<Uid> = batch.iter().map(|(_, uid)| *uid).collect();
+                let summaries = if summarised { mailbox.summaries(&uids, want).await } else { Vec::new() };
+                (batch, summaries)
+            }
+        };
+        let mut batches = stream::iter(owned).map(ask).buffered(BATCHES_AHEAD);
         while let Some((batch, summaries)) = io.wait(batches.next()).await? {
             let mut summaries = summaries.into_iter();
-            for (index, uid) in &batch {
+            for (index, uid) in batch {
                 let summary = if summarised { Some(summaries.next()) } else { None };
                 let body = match &mut reads {
                     Some(reads) => Some(io.wait(reads.next()).await?),
                     None => None,
                 };
-                let contents = match self.gather(io, *uid, summary, body).await? {
+                let contents = match self.gather(io, uid, summary, body).await? {
                     Ok(contents) => contents,
                     Err(error) => {
                         outcome.fail(error);
                         continue;
                     }
                 };
-                let Some(meta) = self.messages.at(*index) else { continue };
-                self.one(io, *index, meta, contents).await?;
+                let Some(meta) = self.messages.at(index) else { continue };
+                self.one(io, index, meta, contents).await?;
                 if !meta.flags.has(SystemFlags::SEEN) {
                     outcome.unseen.insert(uid.0);
                 }

@@ -30,7 +30,7 @@ impl<L: Login> Session<L> {
         let telling = Telling { expunge: true, uid: false };
         let mut next_word = Instant::now() + KEEP_ALIVE;
         loop {
-            self.catch_up(telling, None).await?;
+            self.catch_up(telling, None)?;
             match self.io.buffered_frame() {
                 Ok(None) => {}
                 Ok(Some(Frame::Message(line))) if line.eq_ignore_ascii_case(b"DONE") => {

@@ -93,7 +93,7 @@ impl<L: Login> Session<L> {
             return Ok(reply);
         }
         io.wait(mailbox.expunge(uids.as_ref())).await??;
-        self.catch_up(Telling { expunge: true, uid }, None).await?;
+        self.catch_up(Telling { expunge: true, uid }, None)?;
         let (_, selected) = self.selected()?;
         Ok(if condstore { reply.with(highest_modseq(&selected.view)) } else { reply })
     }

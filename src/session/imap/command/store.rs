@@ -31,7 +31,7 @@ impl<L: Login> Session<L> {
         let failed = failed.intersect(&there);
         let stored = Stored { uids: &there, op, flags: &flags, silent, failed: &failed };
         let modified = if numbers.uid { failed.clone() } else { selected.view.uids_to_numbers(&failed) };
-        self.catch_up(Telling { expunge: numbers.uid, uid: numbers.uid }, Some(&stored)).await?;
+        self.catch_up(Telling { expunge: numbers.uid, uid: numbers.uid }, Some(&stored))?;
         if some_gone && !numbers.uid && !silent {
             return Ok(Reply::no("Some of the messages no longer exist").with("EXPUNGEISSUED"));
         }

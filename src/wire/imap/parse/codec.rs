@@ -13,11 +13,10 @@ use crate::secret::Secret;
 use crate::wire::imap::command::Command;
 
 /// The command, or nothing where the codec fails or the command is not one read here: then our own readers decide.
-/// The codec wants the line end back and no space before it.
+/// The codec wants the line end back and no space before it. Where the spaces were a literal's last bytes it fails.
 pub(super) fn command(message: &[u8]) -> Option<Command> {
-    let text = message.trim_ascii_end();
-    // A literal's last bytes may be spaces; the readers of our own take those.
-    let text = if text.len() + 1 < message.len() { message } else { text };
+    let spaces = message.iter().rev().take_while(|b| **b == b' ').count();
+    let (text, _) = message.split_at_checked(message.len() - spaces)?;
     let line = zeroize::Zeroizing::new([text, b"\r\n"].concat());
     let (rest, command) = CommandCodec::default().decode(&line).ok()?;
     if !rest.is_empty() {

@@ -170,9 +170,9 @@ impl<'a> Cursor<'a> {
         self.expect(b'{')?;
         let length = self.number64()?;
         self.eat(b'+');
-        self.expect(b'}')?;
-        self.expect(b'\r')?;
-        self.expect(b'\n')?;
+        if !(self.eat(b'}') && self.eat(b'\r') && self.eat(b'\n')) {
+            return fault("malformed literal");
+        }
         let taken = usize::try_from(length).ok().and_then(|length| self.take(length));
         taken.map_or_else(|| fault("literal cut short"), |bytes| Ok(Cow::Borrowed(bytes)))
     }

@@ -72,7 +72,7 @@ fn plain_commands() {
         ("ID NIL", "Id(None)"),
         ("ID (\"name\" \"x\" \"v\" NIL)", "Id(Some([(\"name\", Some(\"x\")), (\"v\", None)]))"),
         ("ID ( \"name\"  \"x\" )", "Id(Some([(\"name\", Some(\"x\"))]))"),
-        ("AUTHENTICATE plain", "Authenticate { mechanism: \"PLAIN\", initial: None }"),
+        ("AUTHENTICATE plain  ", "Authenticate { mechanism: \"PLAIN\", initial: None }"),
         ("AUTHENTICATE XOAUTH2 eHg=", "Authenticate { mechanism: \"XOAUTH2\", initial: Some([secret]) }"),
         ("AUTHENTICATE PLAIN =", "Authenticate { mechanism: \"PLAIN\", initial: Some([secret]) }"),
         (
@@ -390,6 +390,7 @@ fn refusals_say_the_tag_and_never_the_text() {
         b"a LOGIN {90}\r\nsecretword",
         b"a AUTHENTICATE PLAIN ###",
         b"a SELECT",
+        b"a SELECT {1}x",
         b"a SELECT a b",
         b"a SELECT x (FOO)",
         b"a SELECT x (QRESYNC (1 2 (1:2 3)))",

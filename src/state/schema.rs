@@ -1,0 +1,80 @@
+//! The tables, as a list of steps from one format to the next.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::Error;
+
+/// Step n brings format n to format n + 1. A step that was released is never changed, only followed by another.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE ledger (
+        account   TEXT NOT NULL,
+        direction TEXT NOT NULL,            -- 'download' or 'upload'
+        bucket    INTEGER NOT NULL,         -- its beginning, seconds since the epoch
+        bytes     INTEGER NOT NULL,
+        PRIMARY KEY (account, direction, bucket)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE local_keywords (           -- keywords the provider cannot keep
+        account     TEXT NOT NULL,
+        mailbox     TEXT NOT NULL,
+        uidvalidity INTEGER NOT NULL,
+        uid         INTEGER NOT NULL,
+        keyword     TEXT NOT NULL COLLATE NOCASE,
+        PRIMARY KEY (account, mailbox, uidvalidity, uid, keyword)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE journal (                  -- writes accepted and not yet settled upstream
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        kind    TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        created INTEGER NOT NULL            -- seconds since the epoch
+    ) STRICT;
+    CREATE INDEX journal_account ON journal (account, id);
+
+    CREATE TABLE marker (                   -- how far the cache was known to be
+        account TEXT PRIMARY KEY,
+        seq     INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE kv (
+        key   TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Brings the file to the newest format, one step a transaction: a crash leaves a format, never half of one.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), Error> {
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    db.execute_batch("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL) STRICT")?;
+    loop {
+        let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: i64 =
+            step.query_row("SELECT coalesce(max(version), 0) FROM schema_version", [], |row| row.get(0))?;
+        if found > known {
+            return Err(Error::Newer { found, known });
+        }
+        let Some(sql) = usize::try_from(found).ok().and_then(|at| STEPS.get(at)) else { return Ok(()) };
+        step.execute_batch(sql)?;
+        step.execute("DELETE FROM schema_version", [])?;
+        step.execute("INSERT INTO schema_version (version) VALUES (?)", [found + 1])?;
+        step.commit()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_run_once_and_newer_files_are_left_alone() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db).unwrap();
+        db.execute("INSERT INTO kv (key, value) VALUES ('a', x'01')", []).unwrap();
+        migrate(&mut db).unwrap();
+        let kept: i64 = db.query_row("SELECT count(*) FROM kv", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, 1);
+        db.execute("UPDATE schema_version SET version = 99", []).unwrap();
+        assert!(matches!(migrate(&mut db), Err(Error::Newer { found: 99, known: 1 })));
+    }
+}
