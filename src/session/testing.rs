@@ -92,6 +92,7 @@ impl FakeAccount {
         let mut inner = self.inner();
         inner.next_validity += 1;
         let snapshot = Snapshot {
+            counts: std::sync::OnceLock::new(),
             name: name.into(),
             uid_validity: UidValidity(inner.next_validity),
             uid_next: Uid(1),

@@ -178,6 +178,6 @@ fn futures_are_send(pool: &Pool, lease: &mut Lease) {
     fn send<T: Send>(_: T) {}
     send(pool.lease(Class::Sync, None));
     send(lease.list());
-    send(lease.select("x", None));
+    send(lease.select("x"));
     send(lease.idle(Duration::ZERO));
 }

@@ -41,7 +41,7 @@ async fn select_says_all_and_costs_nothing_again() {
            S: w7 OK"#,
     )
     .await;
-    let selected = lease.select("INBOX", None).await.unwrap();
+    let selected = lease.select("INBOX").await.unwrap();
     assert_eq!((selected.exists, selected.uid_validity, selected.uid_next), (3, UidValidity(7), Uid(11)));
     assert_eq!((selected.highest_modseq, selected.read_only), (99, false));
     assert_eq!(selected.flags, ["\\Seen", "x"]);
@@ -49,11 +49,11 @@ async fn select_says_all_and_costs_nothing_again() {
     lease.noop().await.unwrap();
     let other = StatusLine { mailbox: "other".into(), messages: Some(3), ..StatusLine::default() };
     assert_eq!(lease.take_events(), [Event::Exists(4), Event::Expunge(1), Event::Status(other)]);
-    assert_eq!(lease.select("INBOX", None).await.unwrap().exists, 3);
-    let refused = lease.select("gone", None).await.unwrap_err();
+    assert_eq!(lease.select("INBOX").await.unwrap().exists, 3);
+    let refused = lease.select("gone").await.unwrap_err();
     assert!(matches!(refused, Error::No { code: Some(code), bad: false, .. } if code == "NONEXISTENT"));
     assert!(lease.selected().is_none());
-    let old = lease.select("old", None).await.unwrap();
+    let old = lease.select("old").await.unwrap();
     assert_eq!((old.exists, old.read_only, old.permanent_flags, old.highest_modseq), (1, true, None, 0));
     // Without mod-sequences none is asked for.
     lease.fetch_meta("1:*", false, None, &mut |_| {}).await.unwrap();
@@ -79,7 +79,7 @@ async fn qresync_tells_what_changed() {
            S: w4 OK"#,
     )
     .await;
-    let selected = lease.select("INBOX", Some((UidValidity(7), 90))).await.unwrap();
+    let selected = lease.reselect("INBOX", Some((UidValidity(7), 90))).await.unwrap();
     assert_eq!(selected.vanished, set("2,4:5"));
     assert_eq!((selected.changed[0].uid, selected.changed[0].modseq), (Some(Uid(1)), Some(95)));
     let mut seen = Vec::new();
@@ -334,7 +334,7 @@ async fn mailboxes_and_special_use() {
     .await;
     assert_eq!(lease.list().await.unwrap()[0].attributes, ["\\Sent"]);
     lease.create("Bin", Some(Role::Trash)).await.unwrap();
-    lease.select("Bin", None).await.unwrap();
+    lease.select("Bin").await.unwrap();
     lease.rename("Bin", "Bin2").await.unwrap();
     lease.subscribe("Bin2", false).await.unwrap();
     lease.delete("a\r\nbcd").await.unwrap();
@@ -358,7 +358,7 @@ async fn leaving_without_unselect_expunges_nothing() {
            S: w4 OK"#,
     )
     .await;
-    lease.select("a", None).await.unwrap();
+    lease.select("a").await.unwrap();
     lease.close_mailbox().await.unwrap();
     lease.close_mailbox().await.unwrap();
     assert!(lease.take_events().is_empty() && lease.selected().is_none());

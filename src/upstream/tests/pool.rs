@@ -20,8 +20,8 @@ async fn sessions_are_kept_and_preferred_by_mailbox() {
     assert!(pool.caps().is_none());
     let (mut a, mut b) =
         (pool.lease(Class::Interactive, None).await.unwrap(), pool.lease(Class::Interactive, None).await.unwrap());
-    a.select("a", None).await.unwrap();
-    b.select("b", None).await.unwrap();
+    a.select("a").await.unwrap();
+    b.select("b").await.unwrap();
     drop((a, b));
     for (wish, want) in [("b", "b"), ("a", "a"), ("b", "b"), ("c", "a")] {
         let lease = pool.lease(Class::Interactive, Some(wish)).await.unwrap();
@@ -168,7 +168,7 @@ async fn a_session_that_is_refused_after_login_is_closed_and_waited_for() {
         Provider::new([session("", "C: w2 SELECT \"a\"\nS: w2 BAD User is authenticated but not connected.\nE")]);
     let pool = pool_of(&provider, 3);
     let mut lease = pool.lease(Class::Interactive, None).await.unwrap();
-    assert!(matches!(lease.select("a", None).await, Err(Error::Lost { sent: true, .. })));
+    assert!(matches!(lease.select("a").await, Err(Error::Lost { sent: true, .. })));
     drop(lease);
     let error = pool.lease(Class::Interactive, None).await.err().unwrap();
     assert!(matches!(error, Error::Unavailable { retry_after, .. } if retry_after >= 30 * SECOND), "{error}");
