@@ -7,8 +7,6 @@
 
 pub mod request;
 
-use std::fmt::Write as _;
-
 use bytes::{BufMut, BytesMut};
 
 use super::command::{ListKind, StatusItem};
@@ -66,8 +64,7 @@ impl Fetch {
     pub fn internal_date(&mut self, out: &mut BytesMut, date: &InternalDate) {
         self.name(out, "INTERNALDATE");
         out.put_u8(b'"');
-        // Writing to a BytesMut fails only where memory ends.
-        let _ = write!(out, "{date}");
+        out.put_slice(&date.text());
         out.put_u8(b'"');
     }
 
