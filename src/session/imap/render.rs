@@ -69,10 +69,16 @@ pub(crate) fn flags(out: &mut BytesMut, flags: &Flags) {
     text(out, ")");
 }
 
-/// `INTERNALDATE "…"`.
+/// `INTERNALDATE "…"`. The grammar allows a day of one digit to be padded with a blank or with 0; the 0 is what Dovecot and
+/// most others write, and a client that compares texts finds no difference.
 pub(crate) fn internal_date(out: &mut BytesMut, meta: &MessageMeta) {
+    text(out, "INTERNALDATE \"");
+    let at = out.len();
     // Writing to a BytesMut cannot fail.
-    let _ = write!(out, "INTERNALDATE \"{}\"", meta.internal_date);
+    let _ = write!(out, "{}\"", meta.internal_date);
+    if let Some(first) = out.get_mut(at).filter(|first| **first == b' ') {
+        *first = b'0';
+    }
 }
 
 /// `* FLAGS (…)` and `* OK [PERMANENTFLAGS (…)]` of a mailbox.

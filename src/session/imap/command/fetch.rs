@@ -364,7 +364,8 @@ impl Job {
                     render::literal_head(&mut io.out, bytes.len() as u64);
                     io.body(&bytes).await?;
                 }
-                None => render::text(&mut io.out, "NIL"),
+                // A part that is not there is empty, as in Dovecot; some clients read NIL as an error.
+                None => render::text(&mut io.out, "\"\""),
             }
         }
         render::text(&mut io.out, ")\r\n");

@@ -72,7 +72,11 @@ fn lines(list: &List, folders: &Folders) -> Vec<Line> {
         .patterns
         .iter()
         .filter(|pattern| !pattern.is_empty())
-        .map(|pattern| format!("{}{pattern}", list.reference))
+        // A pattern from the root stands for itself, whatever the reference (RFC 3501 §6.3.8: "/usr/doc/foo").
+        .map(|pattern| match delimiter {
+            Some(delimiter) if pattern.starts_with(delimiter) => pattern.clone(),
+            _ => format!("{}{pattern}", list.reference),
+        })
         .collect();
     let matches = |name: &str| patterns.iter().any(|pattern| pattern_matches(pattern, name, delimiter));
     let only_subscribed = list.kind == ListKind::Lsub || list.select.subscribed;
@@ -362,7 +366,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        let table: [(&str, &[&str]); 14] = [
+        let table: [(&str, &[&str]); 15] = [
             ("LIST \"\" \"\"", &["* LIST (\\Noselect) \"/\" \"\""]),
             ("LIST a/b \"\"", &["* LIST (\\Noselect) \"/\" \"a/\""]),
             (
@@ -378,6 +382,7 @@ mod tests {
                 "LIST \"\" G/*",
                 &["* LIST (\\HasNoChildren \\All) \"/\" \"G/All\"", "* LIST (\\HasNoChildren \\Junk) \"/\" \"G/Spam\""],
             ),
+            ("LIST G /All", &[]),
             ("LIST G/ %l", &["* LIST (\\HasNoChildren \\All) \"/\" \"G/All\""]),
             ("LIST (SPECIAL-USE) \"\" *", &["* LIST (\\All) \"/\" \"G/All\"", "* LIST (\\Junk) \"/\" \"G/Spam\""]),
             (

@@ -99,7 +99,7 @@ async fn fetch_items() {
             S: <p>two</p> BODY[2.MIME] {27}
             S: Content-Type: text/html
             S: 
-            S:  BODY[7] NIL)
+            S:  BODY[7] "")
             S: g OK Fetch completed
             C: h FETCH 2 (UID RFC822.PEEK)
             S: * 2 FETCH (UID 2 RFC822 {55}
