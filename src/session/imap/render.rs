@@ -37,6 +37,16 @@ pub(crate) fn string(out: &mut BytesMut, bytes: &[u8]) {
     text(out, "\"");
 }
 
+/// A mailbox name: an atom where it can be one, as Dovecot and most others write it.
+pub(crate) fn mailbox(out: &mut BytesMut, name: &str) {
+    let atom = name.bytes().all(|b| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b));
+    if atom && !name.is_empty() && !name.eq_ignore_ascii_case("NIL") {
+        text(out, name);
+    } else {
+        string(out, name.as_bytes());
+    }
+}
+
 pub(crate) fn literal(out: &mut BytesMut, bytes: &[u8]) {
     literal_head(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -204,6 +214,13 @@ mod tests {
         for (input, want) in table {
             let mut out = BytesMut::new();
             string(&mut out, input);
+            assert_eq!(String::from_utf8_lossy(&out), want);
+        }
+        for (name, want) in
+            [("Work/2024", "Work/2024"), ("&AOk-", "&AOk-"), ("nil", "\"nil\""), ("a b", "\"a b\""), ("", "\"\"")]
+        {
+            let mut out = BytesMut::new();
+            mailbox(&mut out, name);
             assert_eq!(String::from_utf8_lossy(&out), want);
         }
         let mut out = BytesMut::new();

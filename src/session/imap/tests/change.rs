@@ -107,7 +107,7 @@ async fn expunge() {
             C: h UNSELECT
             S: h BAD No mailbox selected
             C: i STATUS INBOX (MESSAGES)
-            S: * STATUS "INBOX" (MESSAGES 1)
+            S: * STATUS INBOX (MESSAGES 1)
             S: i OK Status completed
             "#,
             |_| {},
