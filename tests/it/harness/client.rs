@@ -39,6 +39,7 @@ pub struct Client {
     /// All bytes received, before decryption is not counted: plaintext.
     pub received: u64,
     quick_ack: bool,
+    chunk: Vec<u8>,
 }
 
 impl Client {
@@ -74,6 +75,7 @@ impl Client {
             greeting: String::new(),
             received: 0,
             quick_ack: false,
+            chunk: vec![0; 64 * 1024],
         }
     }
 
@@ -405,21 +407,26 @@ impl Client {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 64 * 1024];
+        // Kept from read to read: clearing 64 KiB each time would be measured along.
+        let mut chunk = std::mem::take(&mut self.chunk);
         if self.quick_ack {
             // The kernel falls back to delayed acknowledgements by itself, so it is told each time.
             socket2::SockRef::from(self.tcp()).set_tcp_quickack(true)?;
         }
-        let n = match &mut self.stream {
-            Stream::Plain(tcp) => tcp.read(&mut chunk)?,
-            Stream::Tls(tls) => tls.read(&mut chunk)?,
+        let read = match &mut self.stream {
+            Stream::Plain(tcp) => tcp.read(&mut chunk),
+            Stream::Tls(tls) => tls.read(&mut chunk),
             Stream::None => panic!("no stream"),
         };
+        if let Ok(n) = read {
+            self.input.extend_from_slice(&chunk[..n]);
+        }
+        self.chunk = chunk;
+        let n = read?;
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.received += n as u64;
-        self.input.extend_from_slice(&chunk[..n]);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ fn fill(c: &mut Client) {
     c.append(
         "INBOX",
         "\\Flagged $Work",
-        "Subject: =?utf-8?B?0J/RgNC40LLQtdGC?=\r\nFrom: x@example.org\r\nX-Note: yes\r\n\r\nword \"quoted\" end\r\n"
+        "Subject: =?utf-8?B?0J/RgNC40LLQtdGC?=\r\nFrom: x@example.org\r\nDate: 4 Mar 2025 10:00:00 +0000\r\nX-Note: yes\r\n\r\nword \"quoted\" end\r\n"
             .as_bytes(),
     );
 }
