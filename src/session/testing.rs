@@ -12,8 +12,8 @@ use super::imap::{Login, LoginError};
 use crate::engine::{Append, Appended, Copied, CopyMode, Error, Snapshot, StatusData, Summary, Want};
 use crate::message;
 use crate::model::{
-    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, Pages, PagesDelta, Role, SystemFlags, Uid,
-    UidSet, UidValidity,
+    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, PagesDelta, Role, SystemFlags,
+    Uid, UidSet, UidValidity,
 };
 use crate::secret::Secret;
 
@@ -91,18 +91,8 @@ impl FakeAccount {
     fn make(&self, name: &str) -> FakeMailbox {
         let mut inner = self.inner();
         inner.next_validity += 1;
-        let snapshot = Snapshot {
-            counts: std::sync::OnceLock::new(),
-            name: name.into(),
-            uid_validity: UidValidity(inner.next_validity),
-            uid_next: Uid(1),
-            highest_modseq: ModSeq(1),
-            messages: Pages::default(),
-            keywords: Arc::default(),
-            permanent: None,
-            read_only: false,
-            dead: false,
-        };
+        let mut snapshot = Snapshot::empty(name.into());
+        snapshot.uid_validity = UidValidity(inner.next_validity);
         let mailbox = FakeMailbox(Arc::new(Shared {
             account: self.clone(),
             watch: watch::Sender::new(Arc::new(snapshot)),
@@ -153,7 +143,8 @@ impl backend::Account for FakeAccount {
 
     async fn status(&self, name: &str) -> Result<StatusData, Error> {
         let snapshot = self.find(name)?.now();
-        let count = |flag, has| snapshot.messages.iter().filter(|message| message.flags.has(flag) == has).count() as u32;
+        let count =
+            |flag, has| snapshot.messages.iter().filter(|message| message.flags.has(flag) == has).count() as u32;
         Ok(StatusData {
             messages: snapshot.messages.len(),
             uid_next: snapshot.uid_next,
@@ -196,7 +187,11 @@ impl backend::Account for FakeAccount {
 
     async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
         let mut inner = self.inner();
-        if on { inner.subscribed.insert(name.to_owned()) } else { inner.subscribed.remove(name) };
+        if on {
+            inner.subscribed.insert(name.to_owned())
+        } else {
+            inner.subscribed.remove(name)
+        };
         Ok(())
     }
 
@@ -437,9 +432,7 @@ impl backend::Mailbox for FakeMailbox {
     async fn search_text(&self, within: &UidSet, needle: &[u8], body_only: bool) -> Result<UidSet, Error> {
         self.stored().text_searches.push(within.clone());
         let needle = String::from_utf8_lossy(needle);
-        let found = |uid: &u32| {
-            self.body(Uid(*uid)).is_ok_and(|raw| message::text_contains(&raw, &needle, body_only))
-        };
+        let found = |uid: &u32| self.body(Uid(*uid)).is_ok_and(|raw| message::text_contains(&raw, &needle, body_only));
         Ok(within.iter().filter(found).collect())
     }
 

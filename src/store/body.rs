@@ -28,13 +28,13 @@ const EVICT_BATCH: usize = 256;
 impl Store {
     /// Which of the keys have a body. (That it can be read as well shows when it is read.)
     pub fn has_bodies(&self, keys: &[BodyKey]) -> Result<Vec<bool>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         keys.iter().map(|key| self.inner.sled(self.inner.trees.body.contains_key(Key::body(*key)))).collect()
     }
 
     /// The verified body (BLAKE3), or nothing: a mismatch is a miss and the record is dropped.
     pub fn body(&self, key: BodyKey) -> Result<Option<Bytes>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let key = Key::body(key);
         let Some(record) = self.inner.body_record(&key)? else { return Ok(None) };
         match self.inner.body_bytes(&key, &record)? {
@@ -52,7 +52,7 @@ impl Store {
     /// The body piece by piece, each verified before it is handed out: the first bytes of a large message without
     /// reading the last.
     pub fn open_body(&self, key: BodyKey) -> Result<Option<BodyReader>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let short = Key::body(key);
         let Some(record) = self.inner.body_record(&short)? else { return Ok(None) };
         let source = match record.place {
@@ -76,7 +76,7 @@ impl Store {
 
     /// Keeps a body, replacing what was there.
     pub fn put_body(&self, key: BodyKey, body: &[u8]) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let len = body.len() as u64;
         if len > LONGEST {
             return Err(Error::Failed(format!("a body of {len} bytes")));
@@ -100,7 +100,7 @@ impl Store {
 
     /// Forgets bodies; a file goes with the last key that refers to it.
     pub fn remove_bodies(&self, keys: &[BodyKey]) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         for key in keys {
             self.inner.remove_body(&Key::body(*key))?;
         }
@@ -110,7 +110,7 @@ impl Store {
     /// Makes the second key of each pair stand for the same message as the first, without copying a file: after COPY
     /// or MOVE, or when a UIDVALIDITY changed and the messages are recognised. What the second has already stays.
     pub fn alias(&self, pairs: &[(BodyKey, BodyKey)]) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         for (from, to) in pairs.iter().filter(|(from, to)| from != to) {
             let (source, target) = (Key::body(*from), Key::body(*to));
             if let Some(summary) = self.inner.summary(&source, SummaryWant::ALL)? {
@@ -124,7 +124,7 @@ impl Store {
     /// Evicts least recently read bodies until body files take at most `target` bytes on disk; returns bytes freed.
     /// Small bodies inside the database go in their turn, though the database gives their room back only to itself.
     pub fn evict(&self, target: u64) -> Result<u64, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.apply_touches()?;
         let before = self.inner.files.bytes();
         while self.inner.files.bytes() > target {

@@ -26,7 +26,7 @@ impl Findings {
         }
     }
 
-    fn expect(&mut self, holds: bool, finding: impl FnOnce() -> String) {
+    fn ensure(&mut self, holds: bool, finding: impl FnOnce() -> String) {
         if !holds {
             self.tell(finding);
         }
@@ -37,7 +37,7 @@ impl Store {
     /// Compares everything with everything; the findings in words (empty: sound). Reads and verifies every body, so
     /// it takes its time; writes made meanwhile may show as findings.
     pub fn check(&self) -> Result<Vec<String>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.apply_touches()?;
         let mut findings = Findings::default();
         self.inner.check_mailboxes(&mut findings)?;
@@ -73,21 +73,21 @@ impl Inner {
             };
             known.insert(id);
             let count = counts.get(&id).copied().unwrap_or(0);
-            findings.expect(count == record.exists, || {
+            findings.ensure(count == record.exists, || {
                 format!("mailbox {} ({:?}): {count} of {} messages", id.0, record.name, record.exists)
             });
-            findings.expect(names.insert(record.name.clone()), || format!("two mailboxes named {:?}", record.name));
+            findings.ensure(names.insert(record.name.clone()), || format!("two mailboxes named {:?}", record.name));
         }
         for id in counts.keys().filter(|id| !known.contains(id)) {
             findings.tell(|| format!("messages of mailbox {}, which has no record", id.0));
         }
         for row in &self.trees.gone {
             let (key, value) = self.sled(row)?;
-            findings.expect(value::vanished_set(&value).is_some(), || format!("expunge log {key:02x?}: damaged"));
+            findings.ensure(value::vanished_set(&value).is_some(), || format!("expunge log {key:02x?}: damaged"));
         }
         for row in &self.trees.mark {
             let (key, value) = self.sled(row)?;
-            findings.expect(value::number(&value).is_some(), || format!("begin of log {key:02x?}: damaged"));
+            findings.ensure(value::number(&value).is_some(), || format!("begin of log {key:02x?}: damaged"));
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Inner {
             for row in tree {
                 let (key, value) = self.sled(row)?;
                 let name = || if what == "blob" { format!("{key:?}") } else { name_of(&key) };
-                findings.expect(self.long_read(&value)?.is_some(), || format!("{what} of {}: unreadable", name()));
+                findings.ensure(self.long_read(&value)?.is_some(), || format!("{what} of {}: unreadable", name()));
                 if let Some(Long::File { hash, .. }) = Long::read(&value) {
                     let owner = match what {
                         "envelope" => Owner::Envelope(&key),
@@ -106,7 +106,7 @@ impl Inner {
                         _ => Owner::Blob(&key),
                     };
                     let referred = self.sled(self.trees.file.contains_key(owner.reference(&hash)))?;
-                    findings.expect(referred, || format!("{what} of {}: its file is not referred to", name()));
+                    findings.ensure(referred, || format!("{what} of {}: its file is not referred to", name()));
                 }
             }
         }
@@ -121,20 +121,20 @@ impl Inner {
                 findings.tell(|| format!("body of {}: record damaged", name()));
                 continue;
             };
-            findings.expect(self.body_bytes(&key, &record)?.is_some(), || format!("body of {}: unreadable", name()));
+            findings.ensure(self.body_bytes(&key, &record)?.is_some(), || format!("body of {}: unreadable", name()));
             let listed = self.sled(self.trees.lru.contains_key(Key::lru(record.hour, &key)))?;
-            findings.expect(listed, || format!("body of {}: not in the LRU", name()));
+            findings.ensure(listed, || format!("body of {}: not in the LRU", name()));
             let small = self.sled(self.trees.small.contains_key(&key))?;
-            findings.expect(small == (record.place == Place::Inline), || format!("body of {}: in two places", name()));
+            findings.ensure(small == (record.place == Place::Inline), || format!("body of {}: in two places", name()));
             if record.place == Place::File {
                 let referred = self.sled(self.trees.file.contains_key(Owner::Body(&key).reference(&record.hash)))?;
-                findings.expect(referred, || format!("body of {}: its file is not referred to", name()));
+                findings.ensure(referred, || format!("body of {}: its file is not referred to", name()));
             }
         }
         for row in self.trees.small.iter().keys() {
             let key = self.sled(row)?;
             let known = self.sled(self.trees.body.contains_key(&key))?;
-            findings.expect(known, || format!("small body of {}: no record", name_of(&key)));
+            findings.ensure(known, || format!("small body of {}: no record", name_of(&key)));
         }
         for row in self.trees.lru.iter().keys() {
             let row = self.sled(row)?;
@@ -143,7 +143,7 @@ impl Inner {
                 continue;
             };
             let right = self.body_record(key)?.is_some_and(|record| record.hour == hour);
-            findings.expect(right, || format!("LRU entry of {}: leads nowhere", name_of(key)));
+            findings.ensure(right, || format!("LRU entry of {}: leads nowhere", name_of(key)));
         }
         Ok(())
     }
@@ -165,10 +165,10 @@ impl Inner {
             referred.insert(hash);
             let name = || blake3::Hash::from_bytes(hash).to_hex();
             findings
-                .expect(self.refers(owner, &hash)?, || format!("file {}: {owner:02x?} does not refer to it", name()));
+                .ensure(self.refers(owner, &hash)?, || format!("file {}: {owner:02x?} does not refer to it", name()));
             match present.get(&hash) {
                 None => findings.tell(|| format!("file {}: absent", name())),
-                Some(len) => findings.expect(value::number(&value) == Some(*len), || {
+                Some(len) => findings.ensure(value::number(&value) == Some(*len), || {
                     format!("file {}: {len} bytes, {:?} in the reference", name(), value::number(&value))
                 }),
             }
@@ -178,7 +178,7 @@ impl Inner {
         }
         let sum: u64 = present.values().map(|len| on_disk(*len)).sum();
         let counted = self.files.bytes();
-        findings.expect(sum == counted, || format!("body files take {sum} bytes, {counted} were counted"));
+        findings.ensure(sum == counted, || format!("body files take {sum} bytes, {counted} were counted"));
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 //! The owner is the key this file was first written for: with it the bodies of a provider that has message ids can
 //! be found again when the database is lost.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// BLAKE3 of the raw bytes.
 pub(super) type Hash = [u8; 32];
@@ -226,16 +228,22 @@ pub(super) fn on_disk(len: u64) -> u64 {
     len.next_multiple_of(BLOCK)
 }
 
+thread_local! {
+    // Setting zstd up takes ten times as long as a header takes to expand, so each thread keeps its own.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(LEVEL).ok());
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
+}
+
 /// Compressed, or nothing if that does not make it a sixteenth smaller.
 pub(super) fn squeeze(raw: &[u8]) -> Option<Vec<u8>> {
     // An error here is out of memory inside zstd; the bytes are then kept as they are.
-    let squeezed = zstd::bulk::compress(raw, LEVEL).ok()?;
+    let squeezed = COMPRESSOR.with_borrow_mut(|zstd| zstd.as_mut()?.compress(raw).ok())?;
     (squeezed.len() < raw.len() - raw.len() / 16).then_some(squeezed)
 }
 
 /// Undoes [`squeeze`]; `None` unless it gives exactly `len` bytes.
 pub(super) fn expand(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
-    let raw = zstd::bulk::decompress(bytes, len).ok()?;
+    let raw = DECOMPRESSOR.with_borrow_mut(|zstd| zstd.as_mut()?.decompress(bytes, len).ok())?;
     (raw.len() == len).then_some(raw)
 }
 

@@ -55,7 +55,7 @@ impl Index {
 impl Store {
     /// Every mailbox known.
     pub fn mailboxes(&self) -> Result<Vec<(MailboxId, MailboxRecord)>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let mut all = Vec::new();
         for row in &self.inner.trees.mbox {
             let (key, value) = self.inner.sled(row)?;
@@ -66,7 +66,7 @@ impl Store {
 
     /// Finds a mailbox by name or makes an id (and an empty record) for it.
     pub fn mailbox_id(&self, name: &str) -> Result<MailboxId, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let mut index = lock(&self.inner.index);
         if let Some(id) = index.names.get(name) {
             return Ok(*id);
@@ -86,7 +86,7 @@ impl Store {
     /// # Errors
     /// [`Error::Failed`] if another mailbox has that name: rename that one first.
     pub fn put_mailbox(&self, id: MailboxId, record: &MailboxRecord) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.disk.room(0)?;
         let mut index = lock(&self.inner.index);
         self.inner.write_record(&mut index, id, record)
@@ -94,7 +94,7 @@ impl Store {
 
     /// Forgets a mailbox, its messages, its log, and the summaries and bodies that only it refers to.
     pub fn remove_mailbox(&self, id: MailboxId) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let mut index = lock(&self.inner.index);
         // The record last: if this is cut short, the mailbox is still there and counts too few messages.
         self.inner.clear_messages(&mut index, id)?;
@@ -107,7 +107,7 @@ impl Store {
 
     /// All messages of a mailbox, ascending. Records with a bad checksum are left out (`exists` then disagrees).
     pub fn load(&self, id: MailboxId) -> Result<Vec<MessageMeta>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let mut messages = Vec::new();
         let mut reader = Messages::default();
         for row in self.inner.trees.idx.scan_prefix(Key::mailbox(id)) {
@@ -129,7 +129,7 @@ impl Store {
         vanished: &UidSet,
         record: &MailboxRecord,
     ) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.disk.room(0)?;
         let mut index = lock(&self.inner.index);
         self.inner.check_name(&index, id, record)?;
@@ -151,7 +151,7 @@ impl Store {
     /// Forgets all messages and the log of a mailbox (UIDVALIDITY changed), and the summaries and bodies kept under
     /// the UIDVALIDITY of its record. What is kept by provider id stays; see [`Store::alias`] for the rest.
     pub fn clear(&self, id: MailboxId) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let mut index = lock(&self.inner.index);
         self.inner.clear_messages(&mut index, id)?;
         self.inner.sled(self.inner.trees.mark.remove(Key::mailbox(id)))?;
@@ -166,7 +166,7 @@ impl Store {
     /// The expunge log, ascending, and the mod-sequence from which on it is complete: whoever knew the mailbox at
     /// that mod-sequence or later finds here all that has vanished since. Bounded: the oldest is dropped.
     pub fn vanished(&self, id: MailboxId) -> Result<(Vec<(ModSeq, UidSet)>, ModSeq), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         // Under the lock, so that the log is not cut between reading it and reading where it begins.
         let _index = lock(&self.inner.index);
         let mut floor = self.inner.floor(id)?.unwrap_or(NEVER);
@@ -248,7 +248,7 @@ impl Inner {
         for key in rows.keys() {
             batch.remove(self.sled(key)?);
             removed += 1;
-            if removed as usize % BATCH == 0 {
+            if (removed as usize).is_multiple_of(BATCH) {
                 self.sled(tree.apply_batch(std::mem::take(&mut batch)))?;
             }
         }

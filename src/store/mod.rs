@@ -33,6 +33,7 @@ mod tests;
 mod value;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -139,6 +140,12 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.inner.dir).finish()
+    }
+}
+
 /// Locks for the bodies of a key; see [`Files::lock`] for those of a file. A key's lock is taken before a file's.
 const STRIPES: usize = 64;
 
@@ -221,7 +228,7 @@ impl Store {
     /// The folder list and such, as opaque versioned bytes (the engine serialises), for an offline start. `name` is
     /// at most 200 bytes.
     pub fn put_blob(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.disk.room(bytes.len() as u64)?;
         if name.len() > 200 {
             return Err(Error::Failed(format!("name of {} bytes", name.len())));
@@ -235,7 +242,7 @@ impl Store {
 
     /// What was put under this name; nothing if it is not there or damaged.
     pub fn blob(&self, name: &str) -> Result<Option<Bytes>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         match self.inner.sled(self.inner.trees.blob.get(name))? {
             Some(value) => self.inner.long_read(&value),
             None => Ok(None),
@@ -254,7 +261,7 @@ impl Store {
 
     /// Writes out what is pending and waits until it is on the disk.
     pub fn flush(&self) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.apply_touches()?;
         self.inner.sled(self.inner.trees.db.flush())?;
         // sled's flush only starts the writing; this is the barrier (0.2 ms).
@@ -265,11 +272,11 @@ impl Store {
 }
 
 impl Inner {
-    /// Refuses after a fault.
-    fn sound(&self) -> Result<(), Error> {
+    /// Refuses after a fault. What it returns is held during a call, and sees a panic pass.
+    fn sound(&self) -> Result<Watch<'_>, Error> {
         match self.failed.get() {
             Some(why) => Err(Error::Failed(why.clone())),
-            None => Ok(()),
+            None => Ok(Watch { inner: self }),
         }
     }
 
@@ -278,7 +285,7 @@ impl Inner {
         result.map_err(|error| {
             let why = self.failed.get_or_init(|| {
                 if open::is_damage(&error) {
-                    open::mark_damaged(&self.dir);
+                    open::mark(&self.dir, open::DAMAGED);
                 }
                 tracing::error!(dir = %self.dir.display(), %error, "the cache's database failed");
                 error.to_string()
@@ -299,6 +306,23 @@ impl Inner {
         // Spread by the low bytes: neighbours in a mailbox differ there.
         let sum = key.iter().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         self.bodies.get(sum % STRIPES).map(lock)
+    }
+}
+
+/// sled panics on some kinds of damage. A call that panics ends the store, and the next open reads all of the database
+/// before it believes it.
+struct Watch<'a> {
+    inner: &'a Inner,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.inner.failed.get_or_init(|| {
+                open::mark(&self.inner.dir, open::SUSPECT);
+                "a call panicked".into()
+            });
+        }
     }
 }
 

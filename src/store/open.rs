@@ -22,7 +22,10 @@ use super::{Error, Inner, Opened, Options, STRIPES, disk};
 pub(super) const DB: &str = "db";
 
 /// A file that says: the database was found corrupt while it ran, the next open sets it aside.
-const DAMAGED: &str = "damaged";
+pub(super) const DAMAGED: &str = "damaged";
+
+/// A file that says: a call panicked, the next open reads the whole database to see whether it is to blame.
+pub(super) const SUSPECT: &str = "suspect";
 
 /// Row of the default tree: the store was closed in order.
 pub(super) const CLEAN: &str = "clean";
@@ -65,7 +68,7 @@ pub(super) struct Trees {
 
 impl Trees {
     /// Opens the trees and reads the mailboxes, which is where damage shows early.
-    pub(super) fn open(path: &Path, page_cache: u64) -> sled::Result<(Self, Index)> {
+    pub(super) fn open(path: &Path, page_cache: u64, suspect: bool) -> sled::Result<(Self, Index)> {
         // Compression and segment size stay what they are for good: another value refuses to open.
         let config = sled::Config::new()
             .path(path)
@@ -88,6 +91,11 @@ impl Trees {
             db,
         };
         let index = Index::read(&trees)?;
+        if suspect {
+            for tree in trees.all() {
+                tree.iter().try_for_each(|row| row.map(|_| ()))?;
+            }
+        }
         Ok((trees, index))
     }
 
@@ -122,9 +130,9 @@ pub(super) fn is_damage(error: &sled::Error) -> bool {
 }
 
 /// Leaves word for the next open.
-pub(super) fn mark_damaged(dir: &Path) {
-    if let Err(error) = fs::write(dir.join(DAMAGED), b"") {
-        tracing::warn!(%error, "cannot mark the damaged database: it will be opened once more");
+pub(super) fn mark(dir: &Path, word: &str) {
+    if let Err(error) = fs::write(dir.join(word), b"") {
+        tracing::warn!(%error, word, "cannot mark the database: it will be opened as if nothing had happened");
     }
 }
 
@@ -134,24 +142,28 @@ pub(super) fn open(dir: &Path, options: &Options, hour: fn() -> u32) -> Result<I
     let db = dir.join(DB);
     super::rewrite::finish(dir).map_err(|error| failed("cannot put in place the copy in", error))?;
     let mut opened = if db.exists() { Opened::Known } else { Opened::New };
-    let marked = dir.join(DAMAGED);
+    let (marked, suspect) = (dir.join(DAMAGED), dir.join(SUSPECT));
     if marked.exists() {
         set_aside(dir).map_err(|error| failed("cannot set aside", error))?;
         fs::remove_file(&marked).map_err(|error| failed("cannot clean up", error))?;
         opened = Opened::Reset;
     }
-    let (trees, index) = match guarded(&db, options.page_cache).and_then(|found| lean(dir, found, options)) {
-        Ok(found) => found,
-        Err(Fault::Outside(why)) => return Err(Error::Failed(why)),
-        Err(Fault::Damage(why)) => {
-            tracing::warn!(dir = %dir.display(), why, "the cache's database is damaged and starts afresh");
-            set_aside(dir).map_err(|error| failed("cannot set aside", error))?;
-            opened = Opened::Reset;
-            guarded(&db, options.page_cache).map_err(|fault| match fault {
-                Fault::Damage(why) | Fault::Outside(why) => Error::Failed(why),
-            })?
-        }
-    };
+    let (trees, index) =
+        match guarded(&db, options.page_cache, suspect.exists()).and_then(|found| lean(dir, found, options)) {
+            Ok(found) => found,
+            Err(Fault::Outside(why)) => return Err(Error::Failed(why)),
+            Err(Fault::Damage(why)) => {
+                tracing::warn!(dir = %dir.display(), why, "the cache's database is damaged and starts afresh");
+                set_aside(dir).map_err(|error| failed("cannot set aside", error))?;
+                opened = Opened::Reset;
+                guarded(&db, options.page_cache, false).map_err(|fault| match fault {
+                    Fault::Damage(why) | Fault::Outside(why) => Error::Failed(why),
+                })?
+            }
+        };
+    if suspect.exists() {
+        fs::remove_file(&suspect).map_err(|error| failed("cannot clean up", error))?;
+    }
     let files = Files::open(dir).map_err(|error| failed("cannot make", error))?;
     let inner = Inner {
         dir: dir.to_path_buf(),
@@ -186,19 +198,19 @@ fn lean(dir: &Path, found: (Trees, Index), options: &Options) -> Result<(Trees, 
     drop(found);
     super::rewrite::swap(dir).map_err(|error| outside(&error))?;
     tracing::info!(dir = %dir.display(), "the cache's database was copied fresh");
-    guarded(&dir.join(DB), options.page_cache)
+    guarded(&dir.join(DB), options.page_cache, false)
 }
 
 /// Opens in a thread with a watchdog. A thread that hangs is left behind: it holds the lock, so nothing else can be
 /// done with the database in this process.
-fn guarded(path: &Path, page_cache: u64) -> Result<(Trees, Index), Fault> {
+fn guarded(path: &Path, page_cache: u64, suspect: bool) -> Result<(Trees, Index), Fault> {
     // One of ours that was just closed lets go of its lock a moment later, when sled's own threads have ended.
     closed(path);
 
     let (tell, told) = sync_channel(1);
     let owned: PathBuf = path.to_path_buf();
     let work = move || {
-        let result = catch_unwind(AssertUnwindSafe(|| Trees::open(&owned, page_cache)));
+        let result = catch_unwind(AssertUnwindSafe(|| Trees::open(&owned, page_cache, suspect)));
         // Nobody listens any more only when the watchdog has ended; then the trees close here.
         let _ = tell.send(result);
     };

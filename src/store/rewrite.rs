@@ -36,7 +36,7 @@ pub(super) fn is_due(dir: &Path, trees: &Trees) -> sled::Result<bool> {
 
 /// Copies everything into a new database beside this one.
 pub(super) fn copy(dir: &Path, trees: &Trees, page_cache: u64) -> sled::Result<()> {
-    let (fresh, _) = Trees::open(&dir.join(NEW), page_cache)?;
+    let (fresh, _) = Trees::open(&dir.join(NEW), page_cache, false)?;
     for (from, to) in trees.all().into_iter().zip(fresh.all()) {
         let mut batch = sled::Batch::default();
         for (at, row) in from.iter().enumerate() {

@@ -16,13 +16,13 @@ impl Store {
     /// The summaries kept for these keys, with the parts asked for (others are empty). `None`: nothing of what is
     /// asked for is known.
     pub fn summaries(&self, keys: &[BodyKey], want: SummaryWant) -> Result<Vec<Option<SummaryRecord>>, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         keys.iter().map(|key| self.inner.summary(&Key::body(*key), want)).collect()
     }
 
     /// Adds what is not known yet; what is stored already stays as it is (the first answer told is the one kept).
     pub fn put_summaries(&self, records: &[(BodyKey, SummaryRecord)]) -> Result<(), Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         let sum = |record: &SummaryRecord| {
             record.header.len() + record.envelope.len() + record.body_structure.len() + record.body.len()
         };

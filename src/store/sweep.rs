@@ -32,7 +32,7 @@ impl Store {
     /// with upstream; a mailbox that counts fewer messages than it should is left alone. Reads the whole database:
     /// about a second for 100,000 messages.
     pub fn sweep(&self) -> Result<Swept, Error> {
-        self.inner.sound()?;
+        let _watch = self.inner.sound()?;
         self.inner.apply_touches()?;
         let mut swept = Swept::default();
         self.inner.sweep_messages(&mut swept)?;

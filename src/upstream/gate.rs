@@ -270,7 +270,8 @@ mod tests {
     async fn each_meaning_has_its_wait() {
         use Meaning::*;
         let now = Instant::now();
-        let table: [(&[Meaning], Option<(u64, bool)>); 13] = [
+        type Case<'a> = (&'a [Meaning], Option<(u64, bool)>);
+        let table: [Case<'_>; 13] = [
             (&[Ordinary], Some((1, false))),
             (&[Ordinary, Ordinary, Ordinary], Some((4, false))),
             (&[TooMany], Some((30, false))),

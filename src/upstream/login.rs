@@ -8,10 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::answer::{Answer, Code, Data, Kind, Status};
 use super::caps::Caps;
@@ -24,6 +21,7 @@ use super::words::{Meaning, Place, meaning};
 use crate::net::dial::TlsMode;
 use crate::secret::Secret;
 use crate::wire::imap::response as wire;
+use crate::wire::sasl;
 
 /// How long the greeting may take: some servers look up our name first.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,7 +43,7 @@ impl OpenFault {
     /// A refusal in the provider's words, with our advice.
     fn said(place: Place, code: Option<&str>, text: &str) -> Self {
         let meaning = meaning(place, code, text);
-        let text = shorten(text);
+        let text = shorten(text.trim_end_matches('.'));
         let reason = match (text.is_empty(), meaning.advice()) {
             (true, advice) => format!("the provider refused without a reason. {advice}"),
             (false, "") => format!("the provider says: {text}"),
@@ -141,9 +139,8 @@ impl Session {
     async fn log_in_by_password(&mut self, config: &Config, password: &Secret) -> Result<(), OpenFault> {
         let may_login = !self.caps().has("LOGINDISABLED");
         if self.caps().auth("PLAIN") {
-            let user = config.username.as_bytes();
-            let response = [&b"\0"[..], user, b"\0", password.expose()].concat();
-            match self.authenticate(config, "PLAIN", &Zeroizing::new(response), b"").await? {
+            let response = sasl::plain(&config.username, password);
+            match self.authenticate(config, "PLAIN", &response, b"").await? {
                 Ok(()) => return Ok(()),
                 // BAD is no word on the password: some servers offer what they cannot read.
                 Err((true, _)) if may_login => {}
@@ -175,9 +172,17 @@ impl Session {
             let token = timeout(TOKEN_TIMEOUT, tokens.token(refused)).await;
             let token = token.map_err(|_| OpenFault::ordinary("getting an access token takes too long"))?;
             let token = token.map_err(|reason| OpenFault { meaning: Meaning::Credentials, reason })?;
-            let (mechanism, response) = sasl_token(config, bearer, &token);
+            let (mechanism, response) = if bearer {
+                let (host, port) = config.dial.host();
+                ("OAUTHBEARER", sasl::oauthbearer(&config.username, host, port, &token))
+            } else {
+                ("XOAUTH2", sasl::xoauth2(&config.username, &token))
+            };
             // To the error in the challenge the answer is nothing by XOAUTH2, and ^A by OAUTHBEARER (RFC 7628 §3.2.3).
-            match self.authenticate(config, mechanism, &response, if bearer { b"\x01" } else { b"" }).await? {
+            match self
+                .authenticate(config, mechanism, &response, if bearer { sasl::OAUTHBEARER_ABORT } else { b"" })
+                .await?
+            {
                 Ok(()) => return Ok(()),
                 // A token may have been withdrawn before its time; a fresh one is worth one try.
                 Err((_, fault)) if fault.meaning == Meaning::Credentials && !refused => refused = true,
@@ -192,16 +197,16 @@ impl Session {
         &mut self,
         config: &Config,
         mechanism: &str,
-        response: &[u8],
+        response: &Secret,
         last: &[u8],
     ) -> Result<Result<(), (bool, OpenFault)>, OpenFault> {
-        let encoded = Zeroizing::new(STANDARD.encode(response));
+        let encoded = sasl::encode(response.expose());
         let at_once = self.caps().has("SASL-IR");
         let tag = self.next_tag();
         self.queue(format!("{tag} AUTHENTICATE {mechanism}").as_bytes());
         if at_once {
             self.queue(b" ");
-            self.queue(encoded.as_bytes());
+            self.queue(encoded.expose());
         }
         self.queue(b"\r\n");
         let mut given = at_once;
@@ -212,11 +217,11 @@ impl Session {
             match answer {
                 Answer::Continue if !given => {
                     given = true;
-                    self.queue(encoded.as_bytes());
+                    self.queue(encoded.expose());
                     self.queue(b"\r\n");
                 }
                 Answer::Continue => {
-                    self.queue(STANDARD.encode(last).as_bytes());
+                    self.queue(sasl::encode(last).expose());
                     self.queue(b"\r\n");
                 }
                 Answer::Tagged(answered, status) if answered == tag => return Ok(self.logged_in(config, status, heard)),
@@ -374,18 +379,4 @@ impl Heard {
             _ => {}
         }
     }
-}
-
-/// The initial response of XOAUTH2 (developers.google.com/gmail/imap/xoauth2-protocol) or OAUTHBEARER (RFC 7628 §3.1).
-fn sasl_token(config: &Config, bearer: bool, token: &Secret) -> (&'static str, Zeroizing<Vec<u8>>) {
-    let user = &config.username;
-    let (mechanism, head) = if bearer {
-        // `,` and `=` of a name are written as in SCRAM (RFC 5801 §4 saslname).
-        let name = user.replace('=', "=3D").replace(',', "=2C");
-        let (host, port) = config.dial.host();
-        ("OAUTHBEARER", format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer "))
-    } else {
-        ("XOAUTH2", format!("user={user}\x01auth=Bearer "))
-    };
-    (mechanism, Zeroizing::new([head.as_bytes(), token.expose(), b"\x01\x01"].concat()))
 }

@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod exchange;
 mod gate;
+mod lease;
 mod line;
 mod login;
 mod pool;
@@ -35,7 +36,8 @@ pub use config::{
 pub use error::{Error, Retry};
 pub use exchange::POLL_INTERVAL;
 pub use gate::backoff;
-pub use pool::{Lease, Pool};
+pub use lease::Lease;
+pub use pool::Pool;
 pub use session::{READ_TIMEOUT, Session};
 pub use types::{BodyEvent, BodyPart, Class, CopyUid, Event, FetchMeta, ListLine, Selected, StatusLine};
 pub use words::{Meaning, Place, meaning};

@@ -6,7 +6,6 @@
 //!
 //! `lease` never hangs: it fails at once while nothing can come, and its wait is bounded by class (Law 8).
 
-use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,9 +18,10 @@ use super::caps::Caps;
 use super::config::Config;
 use super::error::Error;
 use super::gate::{Gate, jitter};
+use super::lease::Lease;
 use super::queue::{Holdings, Party, plan};
 use super::session::Session;
-use super::types::{Class, Event};
+use super::types::Class;
 use super::words::Meaning;
 
 /// Somebody looks at a screen: longer than this they have given up.
@@ -50,7 +50,7 @@ pub struct Pool {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     config: Arc<Config>,
     gate: Arc<Gate>,
     runtime: Handle,
@@ -224,7 +224,10 @@ impl Shared {
                 return true;
             }
         }
-        for _ in 0..plan.open {
+        // The first connection goes ahead alone: with a wrong password or no network, one attempt is enough to know.
+        let alone = state.parked.is_empty() && state.leased.is_empty();
+        let count = if alone { plan.open.min(1usize.saturating_sub(state.coming)) } else { plan.open };
+        for _ in 0..count {
             state.coming += 1;
             self.runtime.spawn(open(Coming { shared: Arc::clone(self) }));
         }
@@ -254,6 +257,14 @@ impl Shared {
             return false;
         }
         true
+    }
+
+    /// A lease was dropped.
+    pub(super) fn returned(self: &Arc<Self>, id: u64, session: Session) {
+        let mut state = self.lock();
+        state.leased.retain(|lease| lease.party.id != id);
+        self.give_back(&mut state, session);
+        self.pump(&mut state);
     }
 
     /// Takes a session back from a lease or a check.
@@ -412,69 +423,4 @@ async fn keep(pool: Weak<Shared>) {
 async fn log_out(mut session: Session) {
     // Bounded: the server may be gone, and the connection is closed in any case.
     let _ = timeout(LOGOUT_TIMEOUT, session.logout()).await;
-}
-
-/// An upstream session on loan; it does what [`Session`] does. Dropping gives it back; a broken one is closed, and a command cut
-/// short by a cancelled future breaks it (unless its tagged answer was seen, or it was IDLE).
-pub struct Lease {
-    session: Session,
-    id: u64,
-    wanted: watch::Receiver<bool>,
-    shared: Arc<Shared>,
-}
-
-impl Lease {
-    /// Resolves when somebody waits whom only this lease can help: the holder then ends what it does at the next good place and
-    /// gives back. A Watch lease is wanted by anybody who works, Prefetch by Sync and Interactive, Sync by Interactive.
-    pub async fn wanted(&mut self) {
-        heard(&mut self.wanted).await;
-    }
-
-    /// The same without waiting: whether somebody waits now.
-    pub fn is_wanted(&self) -> bool {
-        *self.wanted.borrow()
-    }
-
-    /// IDLE until something is heard (returned), `wanted` resolves, or `renew` is over; then empty. Where IDLE is not offered, NOOP
-    /// in short intervals. May be cancelled at any time: IDLE is then ended by the next command. A dead peer is noticed: DONE is
-    /// sent after `renew`, and its answer must come within the read time-out.
-    pub async fn idle(&mut self, renew: Duration) -> Result<Vec<Event>, Error> {
-        self.session.idle(renew, heard(&mut self.wanted)).await
-    }
-}
-
-async fn heard(wanted: &mut watch::Receiver<bool>) {
-    if wanted.wait_for(|wanted| *wanted).await.is_err() {
-        // The pool has forgotten this lease, which it does only when the lease is dropped: nobody will want it.
-        std::future::pending::<()>().await;
-    }
-}
-
-impl Deref for Lease {
-    type Target = Session;
-
-    fn deref(&self) -> &Session {
-        &self.session
-    }
-}
-
-impl DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut Session {
-        &mut self.session
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // Already taken back, by one who holds the lock.
-        if self.session.is_hollow() {
-            return;
-        }
-        let mut session = std::mem::replace(&mut self.session, Session::hollow());
-        session.end_of_loan();
-        let mut state = self.shared.lock();
-        state.leased.retain(|lease| lease.party.id != self.id);
-        self.shared.give_back(&mut state, session);
-        self.shared.pump(&mut state);
-    }
 }

@@ -150,4 +150,48 @@ mod tests {
             assert_eq!(got, want, "row {index}");
         }
     }
+
+    #[test]
+    fn no_plan_exceeds_what_there_is() {
+        for seed in 1..=3000u64 {
+            let mut state = seed;
+            let mut random = move |below: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % below
+            };
+            let all = [Interactive, Sync, Watch, Prefetch];
+            let mut some = |from: u64, most: u64| -> Vec<Party> {
+                let count = random(most + 1);
+                (0..count).map(|id| Party { id: from + id, class: all[random(4) as usize] }).collect()
+            };
+            let (leased, waiting) = (some(1, 4), some(101, 6));
+            let (parked, coming, maximum) = (random(3) as usize, random(3) as usize, 1 + random(5) as usize);
+            let got = plan(Holdings { parked, coming, leased: &leased, waiting: &waiting, maximum });
+            let open = parked + coming + leased.len();
+            assert!(got.grant.len() <= parked, "seed {seed}");
+            assert!(got.open == 0 || open + got.open <= maximum, "seed {seed}");
+            let class =
+                |parties: &[Party], id: &u64| parties.iter().find(|party| party.id == *id).map(|party| party.class);
+            // In order, from among those who wait; nobody is passed over by one of his own class.
+            let granted: Vec<Class> = got.grant.iter().map(|id| class(&waiting, id).unwrap()).collect();
+            assert!(granted.is_sorted(), "seed {seed}");
+            for id in &got.grant {
+                let same = waiting.iter().filter(|other| Some(other.class) == class(&waiting, id) && other.id < *id);
+                assert!(same.map(|other| other.id).all(|earlier| got.grant.contains(&earlier)), "seed {seed}");
+            }
+            // Nobody is wanted twice, people never, and no more than wait.
+            let mut wanted = got.wanted.clone();
+            wanted.sort_unstable();
+            wanted.dedup();
+            assert_eq!(wanted.len(), got.wanted.len(), "seed {seed}");
+            assert!(wanted.iter().all(|id| class(&leased, id).unwrap() != Interactive), "seed {seed}");
+            assert!(got.grant.len() + wanted.len() <= waiting.len(), "seed {seed}");
+            // A person who waits is served, will be, or somebody is asked to give way, if there is anybody.
+            let people = waiting.iter().filter(|party| party.class == Interactive).count();
+            let helped =
+                granted.iter().filter(|class| **class == Interactive).count() + coming + got.open + wanted.len();
+            let givers = leased.iter().filter(|party| party.class != Interactive).count();
+            assert!(helped >= people.min(parked + coming + givers), "seed {seed}");
+        }
+    }
 }

@@ -127,7 +127,7 @@ pub fn meaning(place: Place, code: Option<&str>, text: &str) -> Meaning {
         return Meaning::Bandwidth;
     }
     // Before the password texts: some servers say both that the login failed and that there are too many.
-    if says(&TOO_MANY) || (place == Place::Login && matches!(name.as_str(), "LIMIT" | "INUSE")) {
+    if says(&TOO_MANY) || (place != Place::Command && matches!(name.as_str(), "LIMIT" | "INUSE")) {
         return Meaning::TooMany;
     }
     if name == "WEBALERT" || says(&WEB_LOGIN) {
@@ -216,6 +216,7 @@ mod tests {
             ),
             (Login, "LIMIT", "", TooMany),
             (Login, "INUSE", "Another session", TooMany),
+            (Bye, "LIMIT", "go away", TooMany),
             (Login, "", "Too many concurrent connections", TooMany),
             (Command, "", "User is authenticated but not connected.", TooMany),
             (Login, "", "Account is temporarily unavailable", TooMany),

@@ -219,7 +219,8 @@ impl<L: Login> Session<L> {
 fn is_other_protocol(line: &[u8]) -> bool {
     let word = line.split(|b| *b == b' ').next().unwrap_or_default();
     let methods: [&[u8]; 12] = [
-        b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"TRACE", b"EHLO", b"HELO", b"USER",
+        b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"TRACE", b"EHLO", b"HELO",
+        b"USER",
     ];
     line.starts_with(b"\x16\x03") || methods.contains(&word) || line.windows(5).any(|part| part == b"HTTP/")
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Stream;
@@ -23,6 +23,8 @@ use crate::wire::imap::framer::{Frame, Framer, FramingError, Limits, Side};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Silence before login: enough for a person to answer a certificate warning, too short to collect idle strangers.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// All the time there is to log in, however busy a stranger keeps us.
+const LOGIN_TOTAL: Duration = Duration::from_secs(180);
 /// Autologout (RFC 9051 §5.4: at least 30 minutes).
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Silence in the middle of a literal, which no person is typing.
@@ -63,6 +65,7 @@ pub(crate) struct Io {
     /// In the middle of a streamed literal.
     in_literal: bool,
     logged_in: bool,
+    opened: Instant,
     shutdown: CancellationToken,
     /// Answers not yet sent.
     pub(crate) out: BytesMut,
@@ -76,6 +79,7 @@ impl Io {
             limits: Limits::BEFORE_LOGIN,
             in_literal: false,
             logged_in: false,
+            opened: Instant::now(),
             shutdown,
             out: BytesMut::new(),
         }
@@ -131,7 +135,7 @@ impl Io {
         } else if self.logged_in {
             (COMMAND_TIMEOUT, "Autologout, idle for too long")
         } else {
-            (LOGIN_TIMEOUT, "Login takes too long")
+            (LOGIN_TIMEOUT.min(LOGIN_TOTAL.saturating_sub(self.opened.elapsed())), "Login takes too long")
         };
         let shutdown = self.shutdown.clone();
         tokio::select! {
@@ -252,16 +256,16 @@ impl Io {
         }
     }
 
-    /// Becomes TLS after STARTTLS. Whatever came in the clear behind that command is an injection and ends the session
-    /// (RFC 9051 §6.2.1, §11.1): it is dropped with the connection, never run.
+    /// Becomes TLS after STARTTLS. What came in the clear behind that command is an injection (RFC 9051 §6.2.1, §11.1): it is
+    /// forgotten here with the framer that holds it, never run.
     pub(crate) async fn start_tls(
         self,
         config: std::sync::Arc<tokio_rustls::rustls::ServerConfig>,
     ) -> Result<Self, Stop> {
-        let Self { stream, limits, logged_in, shutdown, .. } = self;
+        let Self { stream, limits, logged_in, opened, shutdown, .. } = self;
         let stream = stream.start_tls_server(config).await.map_err(|_| Stop::Gone)?;
         let framer = Framer::new(Side::Server, limits);
-        Ok(Self { stream, framer, limits, in_literal: false, logged_in, shutdown, out: BytesMut::new() })
+        Ok(Self { stream, framer, limits, in_literal: false, logged_in, opened, shutdown, out: BytesMut::new() })
     }
 
     /// Says the last words, if any, and closes.

@@ -94,9 +94,7 @@ impl Telling {
         match command {
             Command::Fetch(fetch) => Self { expunge: fetch.numbers.uid, uid: fetch.numbers.uid },
             Command::Store(store) => Self { expunge: store.numbers.uid, uid: store.numbers.uid },
-            Command::Search(search) => {
-                Self { expunge: search.uid && !names_numbers(&search.key), uid: search.uid }
-            }
+            Command::Search(search) => Self { expunge: search.uid && !names_numbers(&search.key), uid: search.uid },
             Command::Copy { numbers, .. } | Command::Move { numbers, .. } => Self { expunge: true, uid: numbers.uid },
             Command::UidExpunge(_) => Self { expunge: true, uid: true },
             _ => Self { expunge: true, uid: false },

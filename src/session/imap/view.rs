@@ -11,9 +11,7 @@
 use std::sync::Arc;
 
 use crate::engine::Snapshot;
-use crate::model::{
-    Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, Uid, UidSet,
-};
+use crate::model::{Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, Uid, UidSet};
 use crate::wire::imap::command::Numbers;
 
 /// What the client knows of its mailbox.
@@ -221,5 +219,189 @@ impl Stored<'_> {
             return Some(false);
         }
         (mod_sequences && old.modseq != new.modseq).then_some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{InternalDate, PagesDelta};
+
+    fn snapshot() -> Snapshot {
+        Snapshot::empty("INBOX".into())
+    }
+
+    fn meta(uid: u32, modseq: ModSeq, flags: &str) -> MessageMeta {
+        let flags = Flags::parse(flags.split(' '));
+        MessageMeta { uid: Uid(uid), flags, modseq, internal_date: InternalDate::default(), size: 1, gm_msgid: 0 }
+    }
+
+    type Upserts<'a> = &'a [(u32, &'a str)];
+
+    fn step(old: &Snapshot, upserts: Upserts<'_>, vanished: &str) -> Snapshot {
+        let modseq = ModSeq(old.highest_modseq.0 + 1);
+        let upserts = upserts.iter().map(|(uid, flags)| meta(*uid, modseq, flags)).collect();
+        let vanished = UidSet::parse(vanished).unwrap_or_default();
+        Snapshot {
+            highest_modseq: modseq,
+            messages: old.messages.apply(PagesDelta { upserts, vanished }),
+            ..old.clone()
+        }
+    }
+
+    const ALL: Tell<'_> = Tell { expunge: true, mod_sequences: false, store: None };
+    const HELD: Tell<'_> = Tell { expunge: false, mod_sequences: false, store: None };
+
+    /// `-2 -1 =3 ~1` for EXPUNGEs as told, EXISTS, FETCH.
+    fn told(news: &News) -> String {
+        let expunged = news.expunged.iter().rev().map(|(seq, _)| format!("-{seq}"));
+        let exists = news.exists.iter().map(|exists| format!("={exists}"));
+        let changed = news
+            .changed
+            .iter()
+            .map(|changed| format!("{}{}", if changed.mod_sequence_only { "m" } else { "~" }, changed.seq));
+        expunged.chain(exists).chain(changed).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_is_told() {
+        let base = step(&snapshot(), &[(1, ""), (2, ""), (3, ""), (5, "")], "");
+        let table: [(Upserts<'_>, &str, &str, &str); 6] = [
+            (&[], "", "", ""),
+            (&[(6, ""), (7, "")], "", "=6", "=6"),
+            (&[(2, "\\Seen")], "1", "-1 ~1", "~2"),
+            (&[(9, ""), (5, "\\Seen")], "1:3", "-3 -2 -1 =2 ~1", "=5 ~4"),
+            (&[], "1:9", "-4 -3 -2 -1", ""),
+            (&[(4294967295, "")], "2", "-2 =4", "=5"),
+        ];
+        for (upserts, vanished, free, held) in table {
+            let new = step(&base, upserts, vanished);
+            let mut view = View::new(&base);
+            assert_eq!(told(&view.catch_up(&new, ALL).unwrap()), free, "{upserts:?} {vanished}");
+            assert_eq!(view.highest_modseq(), new.highest_modseq);
+            let mut view = View::new(&base);
+            assert_eq!(told(&view.catch_up(&new, HELD).unwrap()), held, "{upserts:?} {vanished} held back");
+            assert_eq!(view.highest_modseq() == new.highest_modseq, vanished.is_empty());
+            view.catch_up(&new, ALL).unwrap();
+            assert_eq!(view.messages(), &new.messages);
+            assert_eq!(view.highest_modseq(), new.highest_modseq);
+        }
+    }
+
+    #[test]
+    fn a_store_is_answered() {
+        let base = step(&snapshot(), &[(1, ""), (2, "\\Flagged"), (3, "")], "");
+        let uids = UidSet::parse("1:3").unwrap();
+        let flags = Flags::parse(["\\Seen"]);
+        let failed = UidSet::parse("2").unwrap();
+        let none = UidSet::new();
+        // 1 becomes \Seen, 2 was held back, 3 was changed by somebody else as well.
+        let new = step(&base, &[(1, "\\Seen"), (3, "\\Seen \\Draft")], "");
+        for (silent, mod_sequences, failed, want) in [
+            (false, false, &none, "~1 ~2 ~3"),
+            (true, false, &none, "~2 ~3"),
+            (true, false, &failed, "~2 ~3"),
+            (true, true, &failed, "m1 ~2 ~3"),
+        ] {
+            let stored = Stored { uids: &uids, op: FlagOp::Add, flags: &flags, silent, failed };
+            let mut view = View::new(&base);
+            let news = view.catch_up(&new, Tell { expunge: false, mod_sequences, store: Some(&stored) }).unwrap();
+            assert_eq!(told(&news), want, "{silent} {mod_sequences} {failed}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        let view = View::new(&step(&snapshot(), &[(3, ""), (5, ""), (9, "")], ""));
+        let empty = View::new(&snapshot());
+        let resolve = |view: &View, uid, set| {
+            let numbers = Numbers { set: SequenceSet::parse(set).unwrap(), uid };
+            view.resolve(&numbers, &UidSet::new()).map(|uids| uids.to_string())
+        };
+        assert_eq!(resolve(&view, false, "1:2,*"), Ok("3,5,9".into()));
+        assert_eq!(resolve(&view, false, "3:*"), Ok("9".into()));
+        assert_eq!(resolve(&view, false, "4"), Err(BadNumber));
+        assert_eq!(resolve(&view, false, "4:*"), Err(BadNumber));
+        assert_eq!(resolve(&view, true, "20:*"), Ok("9:20".into()));
+        assert_eq!(resolve(&view, true, "7"), Ok("7".into()));
+        assert_eq!(resolve(&empty, false, "1:*"), Err(BadNumber));
+        assert_eq!(resolve(&empty, true, "*"), Ok("".into()));
+        let saved = UidSet::parse("5,8").unwrap();
+        for uid in [true, false] {
+            assert_eq!(view.resolve(&Numbers { set: SequenceSet::saved(), uid }, &saved), Ok(saved.clone()));
+        }
+        assert_eq!(view.uids_to_numbers(&UidSet::parse("4:9").unwrap()).to_string(), "2:3");
+    }
+
+    #[test]
+    fn a_message_from_below_is_noticed() {
+        let base = step(&snapshot(), &[(3, ""), (5, "")], "");
+        for uid in [1, 4] {
+            let new = step(&base, &[(uid, "")], "");
+            assert_eq!(View::new(&base).catch_up(&new, ALL), Err(Renumbered));
+        }
+    }
+
+    #[test]
+    fn idle_views_share_the_mailbox() {
+        let base = step(&snapshot(), &[(1, "")], "");
+        let views: Vec<View> = (0..1000).map(|_| View::new(&base)).collect();
+        assert!(views.iter().all(|view| view.messages().same(&base.messages)));
+        assert!(size_of::<View>() <= 64, "{}", size_of::<View>());
+    }
+
+    /// A client that keeps a plain list and does what it is told, against random versions of the mailbox.
+    #[test]
+    fn a_naive_client_stays_right() {
+        for seed in 1..=40u64 {
+            let mut state = seed;
+            let mut random = move |below: u32| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                ((state >> 33) as u32) % below
+            };
+            let mut now = snapshot();
+            let mut next = 1;
+            let mut view = View::new(&now);
+            // What the client believes: UID and flags by number.
+            let mut list: Vec<(u32, String)> = Vec::new();
+            for turn in 0..200 {
+                let mut upserts = Vec::new();
+                for _ in 0..random(4) {
+                    upserts.push((next, ""));
+                    next += 1 + random(3);
+                }
+                for _ in 0..random(3) {
+                    let index = random(now.messages.len().max(1));
+                    if let Some(message) = now.messages.at(index) {
+                        upserts.push((message.uid.0, ["", "\\Seen", "\\Deleted"][random(3) as usize]));
+                    }
+                }
+                let from = 1 + random(next + 1);
+                let vanished = if random(3) == 0 { format!("{from}:{}", from + random(4)) } else { String::new() };
+                now = step(&now, &upserts, &vanished);
+                let expunge = random(3) == 0;
+                let news = view.catch_up(&now, Tell { expunge, mod_sequences: false, store: None }).unwrap();
+                assert!(expunge || news.expunged.is_empty(), "seed {seed} turn {turn}");
+                for (seq, uid) in news.expunged.iter().rev() {
+                    let gone = list.remove(seq.0 as usize - 1);
+                    assert_eq!(gone.0, uid.0, "seed {seed} turn {turn}");
+                }
+                if let Some(exists) = news.exists {
+                    for index in list.len() as u32..exists {
+                        let message = view.messages().at(index).unwrap();
+                        list.push((message.uid.0, message.flags.to_string()));
+                    }
+                }
+                for changed in &news.changed {
+                    let entry = &mut list[changed.seq.0 as usize - 1];
+                    entry.1 = view.messages().at(changed.seq.0 - 1).unwrap().flags.to_string();
+                }
+                let shown = view.messages().iter().map(|message| (message.uid.0, message.flags.to_string()));
+                assert!(shown.eq(list.iter().cloned()), "seed {seed} turn {turn}: the client believes something else");
+                if expunge {
+                    assert_eq!(view.messages(), &now.messages, "seed {seed} turn {turn}");
+                }
+            }
+        }
     }
 }

@@ -7,8 +7,11 @@ use super::*;
 
 const MESSAGES: u32 = 300;
 
+/// A kind of damage: its name, and what it does to the store in a directory.
+type Damage = (String, Box<dyn Fn(&Path)>);
+
 fn body_of(uid: u32) -> Vec<u8> {
-    noise(uid.into(), if uid % 5 == 0 { 20_000 } else { 900 })
+    noise(uid.into(), if uid.is_multiple_of(5) { 20_000 } else { 900 })
 }
 
 fn flags_of(uid: u32) -> &'static str {
@@ -72,19 +75,19 @@ fn a_damaged_body_file_is_a_miss() {
     let mut files: Vec<PathBuf> = Vec::new();
     store.inner.files.walk(|_, _, path| files.push(path.to_path_buf())).unwrap();
     assert_eq!(files.len(), MESSAGES as usize / 5);
-    let damage: [(&str, fn(&Path)); 5] = [
-        ("flipped", |path| {
+    let damage: [fn(&Path); 5] = [
+        |path| {
             let mut bytes = fs::read(path).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             fs::write(path, bytes).unwrap();
-        }),
-        ("cut", |path| fs::write(path, &fs::read(path).unwrap()[..5000]).unwrap()),
-        ("empty", |path| fs::write(path, b"").unwrap()),
-        ("absent", |path| fs::remove_file(path).unwrap()),
-        ("zeros", |path| fs::write(path, vec![0; 20_000]).unwrap()),
+        },
+        |path| fs::write(path, &fs::read(path).unwrap()[..5000]).unwrap(),
+        |path| fs::write(path, b"").unwrap(),
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, vec![0; 20_000]).unwrap(),
     ];
-    for ((_, damage), path) in damage.iter().zip(&files) {
+    for (damage, path) in damage.iter().zip(&files) {
         damage(path);
     }
     assert!(!read_all(&store, id, "body files").unwrap());
@@ -116,7 +119,7 @@ fn a_damaged_database_is_never_believed() {
     let origin = tempfile::tempdir().unwrap();
     let id = build(origin.path());
     let mut dice = Dice::new(42);
-    let mut kinds: Vec<(String, Box<dyn Fn(&Path)>)> = Vec::new();
+    let mut kinds: Vec<Damage> = Vec::new();
     for _ in 0..6 {
         let part = dice.below(1000) as usize;
         kinds.push((
@@ -211,4 +214,23 @@ fn the_marker_tells_a_shortened_database() {
     fs::remove_file(log_of(dir.path())).unwrap();
     let store = open(dir.path());
     assert!(store.was_reset() || store.marker().unwrap() < 5);
+}
+
+#[test]
+fn a_panic_ends_the_store_and_the_next_open_looks_closely() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = build(dir.path());
+    let store = open(dir.path());
+    let inner = Arc::clone(&store.inner);
+    let panicked = std::thread::spawn(move || {
+        let _watch = inner.sound().unwrap();
+        panic!("as sled does");
+    });
+    assert!(panicked.join().is_err());
+    assert!(store.load(id).is_err());
+    drop(store);
+    assert!(dir.path().join("suspect").exists());
+    let store = open(dir.path());
+    assert!(!store.was_reset() && !dir.path().join("suspect").exists());
+    assert!(read_all(&store, id, "not to blame").unwrap());
 }

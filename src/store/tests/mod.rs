@@ -275,6 +275,14 @@ fn a_bloated_database_is_copied_fresh() {
         assert!(!dir.path().join("db.old").exists() && !dir.path().join("db.new").exists());
         std::fs::create_dir(dir.path().join("db.new")).unwrap();
     }
+    // A log far larger than what the sweep has counted: the next open copies it, and nothing is missing.
+    std::fs::write(dir.path().join("db").join("ballast"), vec![1; 65 << 20]).unwrap();
+    let store = open(dir.path());
+    assert!(!dir.path().join("db").join("ballast").exists(), "a fresh directory");
+    assert!(!store.is_new() && !store.was_reset());
+    assert_eq!(store.load(id).unwrap(), all);
+    assert_eq!(store.body(key(id, 1, 1)).unwrap().as_deref(), Some(&*noise(1, 9000)));
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
 }
 
 /// Random numbers with a seed that is told when a test fails.

@@ -99,11 +99,14 @@ impl Session {
             let frame = self.frame(Some(READ_TIMEOUT)).await?;
             let (events, message) = assembler.frame(frame)?;
             for event in events {
-                // Nobody there: read on, within bounds.
-                if out.send(event).await.is_err() && assembler.nobody_listens() {
-                    self.close("nobody wanted the rest of a large message");
-                    return Err(Fault::Lost("nobody wanted the rest of a large message".into()));
+                if out.send(event).await.is_err() {
+                    assembler.nobody_listens();
                 }
+            }
+            if assembler.for_nobody > DRAIN {
+                let reason = "nobody wanted the rest of a large message";
+                self.close(reason);
+                return Err(Fault::Lost(reason.into()));
             }
             let Some(message) = message else { continue };
             match self.understood(message)? {
@@ -144,8 +147,10 @@ struct Assembler {
     again: UidSet,
     /// UIDs came late.
     late: bool,
-    /// Octets read for nobody.
-    drained: u64,
+    /// The receiver is gone: nothing more is handed on.
+    nobody: bool,
+    /// Octets read, or about to be read, for nobody.
+    for_nobody: u64,
 }
 
 impl Assembler {
@@ -159,21 +164,21 @@ impl Assembler {
             held: None,
             again: UidSet::new(),
             late: false,
-            drained: 0,
+            nobody: false,
+            for_nobody: 0,
         }
     }
 
-    /// Counts what is read for nobody, the rest of the literal under way included; true when it is too much.
-    fn nobody_listens(&mut self) -> bool {
-        let rest = match self.literal.take() {
-            Some((_, rest)) => {
-                self.literal = Some((Literal::Drop, rest));
-                rest
-            }
-            None => 0,
-        };
-        self.drained = self.drained.saturating_add(1);
-        rest > DRAIN || self.drained > DRAIN
+    /// The receiver is gone: what still comes is dropped, and counted from its announcement on.
+    fn nobody_listens(&mut self) {
+        if self.nobody {
+            return;
+        }
+        self.nobody = true;
+        if let Some((literal, rest)) = &mut self.literal {
+            *literal = Literal::Drop;
+            self.for_nobody = self.for_nobody.saturating_add(*rest);
+        }
     }
 
     /// The events of a frame, and the message if it was not one of the lines asked for.
@@ -191,6 +196,11 @@ impl Assembler {
     }
 
     fn start(&mut self, head: &[u8], len: u64, events: &mut Vec<BodyEvent>) {
+        if self.nobody {
+            self.for_nobody = self.for_nobody.saturating_add(len);
+            self.literal = Some((Literal::Drop, len));
+            return;
+        }
         let mut literal = Literal::Drop;
         if let Some(head) = fetch_head(head)
             && self.is_asked(&head.section)
@@ -244,6 +254,10 @@ impl Assembler {
             return Ok((Vec::new(), Some(message)));
         };
         let mut events = Vec::new();
+        if self.nobody {
+            self.for_nobody = self.for_nobody.saturating_add(message.len() as u64);
+            return Ok((events, None));
+        }
         let Some(uid) = self.uid_of(&fetch, streamed)? else { return Ok((events, None)) };
         if !self.uids.contains(uid.0) {
             return Ok((events, None));

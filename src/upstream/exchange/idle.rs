@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep_until};
 
 use crate::upstream::error::Error;
@@ -46,13 +47,13 @@ impl Session {
         let mark = self.begin().await?;
         // IDLE is the one command that may be left and ended later, so a cancelled future does not break the session.
         self.finish();
-        if self.has_events() {
+        let mut wanted = pin!(wanted);
+        if self.has_events() || wanted.as_mut().now_or_never().is_some() {
             return Ok(self.take_events());
         }
         let tag = self.next_tag();
         self.queue(format!("{tag} IDLE\r\n").as_bytes());
         *self.idling() = Some(Idling { tag, confirmed: false, done: false });
-        let mut wanted = pin!(wanted);
         while self.idling().is_some() && !self.has_events() {
             let heard = async {
                 self.flush().await?;

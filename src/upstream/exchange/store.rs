@@ -8,8 +8,8 @@ use crate::upstream::session::Session;
 use crate::upstream::types::FetchMeta;
 
 impl Session {
-    /// UID STORE; the FETCH lines it made (flags, modseq; those without UID are events), and which UIDs failed UNCHANGEDSINCE ([MODIFIED]).
-    /// Not `.SILENT`: upstream's own result is what is believed.
+    /// UID STORE; the FETCH lines it made (flags, modseq; those without UID are events), and which UIDs failed UNCHANGEDSINCE (`[MODIFIED]`).
+    /// Not `.SILENT`: upstream's own result is what is believed. Without CONDSTORE the condition is left out; the caller sees to it.
     pub async fn store(
         &mut self,
         uids: &UidSet,

@@ -216,3 +216,26 @@ async fn the_receiver_pushes_back() {
     assert_eq!(octets, 900_000);
     provider.done().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_small_rests_nobody_wants_end_the_session_too() {
+    let mut script = String::from("C: w2 UID FETCH 1:40 (UID BODY.PEEK[])\n");
+    for uid in 1..=40 {
+        script.push_str(&format!("S: * {uid} FETCH (UID {uid} BODY[] {{30000}}\nS- {}\nS: )\n", "z".repeat(30_000)));
+    }
+    let (_provider, mut lease) = lease("", &script).await;
+    let (out, mut events) = mpsc::channel(1);
+    events.close();
+    let outcome = lease.fetch_bodies(&UidSet::parse("1:40").unwrap(), BodyPart::Whole, false, &out).await;
+    // Nobody there from the start: not even asked.
+    outcome.unwrap();
+    let (out, mut events) = mpsc::channel(1);
+    let listen = async {
+        events.recv().await;
+        events.close();
+        while events.recv().await.is_some() {}
+    };
+    let uids = UidSet::parse("1:40").unwrap();
+    let (outcome, ()) = tokio::join!(lease.fetch_bodies(&uids, BodyPart::Whole, false, &out), listen);
+    assert!(matches!(outcome, Err(Error::Lost { .. })), "{outcome:?}");
+}

@@ -128,3 +128,35 @@ async fn words_about_the_account_stop_every_session() {
     lease.noop().await.unwrap();
     provider.done().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_body_fetch_closes_its_session_and_a_full_channel_does_not() {
+    let head = "C: w2 UID FETCH 1 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 1 BODY[] {70000}\nS- ";
+    let whole = format!("{head}{}\nS: )\nS: w2 OK", "x".repeat(70_000));
+    let provider = Provider::new([session("", &format!("{head}abc\nE")), session("", &whole)]);
+    let pool = pool_of(&provider, 1);
+    let uids = crate::model::UidSet::parse("1").unwrap();
+    let (out, mut events) = tokio::sync::mpsc::channel(64);
+    let mut lease = pool.lease(Class::Sync, None).await.unwrap();
+    let cut =
+        tokio::time::timeout(Duration::from_secs(1), lease.fetch_bodies(&uids, BodyPart::Whole, false, &out)).await;
+    assert!(cut.is_err() && !lease.is_usable());
+    drop(lease);
+    assert!(matches!(events.try_recv(), Ok(BodyEvent::Start { len: 70_000, .. })));
+    let mut lease = pool.lease(Class::Sync, None).await.unwrap();
+    lease.fetch_bodies(&uids, BodyPart::Whole, false, &out).await.unwrap();
+    assert!(lease.is_usable());
+    provider.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_idle_can_be_parked_and_taken_up() {
+    let provider = Provider::new([session("IDLE", "C: w2 IDLE\nS: + \nC: DONE\nS: w2 OK\nC: w3 NOOP\nS: w3 OK")]);
+    let pool = pool_of(&provider, 1);
+    let mut lease = pool.lease(Class::Watch, None).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(1), lease.idle(Duration::from_secs(600))).await.is_err());
+    drop(lease);
+    pool.lease(Class::Interactive, None).await.unwrap().noop().await.unwrap();
+    assert_eq!(provider.dialled(), 1);
+    provider.done().await;
+}

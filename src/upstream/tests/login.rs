@@ -165,3 +165,25 @@ async fn tokens_are_renewed_once() {
     let none = outcome("S: * OK [CAPABILITY AUTH=PLAIN] hi\nE", oauth).await;
     assert!(none.contains("does not offer OAuth"), "{none}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn qresync_is_used_only_when_believed_and_confirmed() {
+    let offer = "S: * PREAUTH [CAPABILITY IMAP4rev1 ENABLE CONDSTORE QRESYNC] in\n";
+    let select = |tag: &str, parameter: &str| format!("C: {tag} SELECT \"a\" ({parameter})\nS: {tag} OK");
+    let table = [
+        (vec![], "C: w1 ENABLE QRESYNC\nS: * ENABLED QRESYNC\nS: w1 OK\n", select("w2", "QRESYNC (7 90)")),
+        // Enabled without a word (iCloud), refused, or hidden by the preset.
+        (vec![], "C: w1 ENABLE QRESYNC\nS: w1 OK\n", select("w2", "CONDSTORE")),
+        (vec![], "C: w1 ENABLE QRESYNC\nS: w1 NO\n", select("w2", "CONDSTORE")),
+        (vec!["qresync".to_owned()], "C: w1 ENABLE CONDSTORE\nS: w1 OK\n", select("w2", "CONDSTORE")),
+        (vec!["ENABLE".to_owned(), "QRESYNC".to_owned()], "", select("w1", "CONDSTORE")),
+    ];
+    for (hidden_capabilities, enable, select) in table {
+        let provider = Provider::new([format!("{offer}{enable}{select}")]);
+        let quirks = Quirks { hidden_capabilities, ..Quirks::default() };
+        let pool = Pool::new(Config { quirks, ..config(&provider, 1) });
+        let mut lease = pool.lease(Class::Sync, None).await.unwrap();
+        lease.reselect("a", Some((crate::model::UidValidity(7), 90))).await.unwrap();
+        provider.done().await;
+    }
+}

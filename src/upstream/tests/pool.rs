@@ -138,6 +138,19 @@ async fn a_refused_login_is_not_tried_again_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wrong_password_is_tried_once_whoever_waits() {
+    let provider = Provider::new([refusing("[AUTHENTICATIONFAILED] Invalid credentials")]);
+    let pool = pool_of(&provider, 3);
+    let three = tokio::join!(
+        pool.lease(Class::Interactive, None),
+        pool.lease(Class::Sync, None),
+        pool.lease(Class::Interactive, None)
+    );
+    assert!(matches!(three, (Err(Error::Login(_)), Err(Error::Login(_)), Err(Error::Login(_)))));
+    provider.done().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn fewer_connections_than_configured_will_do() {
     let provider = Provider::new([
         session("", ""),

@@ -243,7 +243,7 @@ pub enum FetchItem {
     Rfc822Text,
     /// RFC822.PEEK, which old Outlook sends: like BODY.PEEK[], answered as `RFC822`.
     Rfc822Peek,
-    /// BODY[section]<partial> or BODY.PEEK[…].
+    /// `BODY[section]<partial>` or `BODY.PEEK[…]`.
     Section(BodySection),
 }
 

@@ -1,7 +1,7 @@
 //! IMAP on the wire, both sides: framing, client commands, upstream responses, and the writer of hot responses.
 //!
 //! [`framer`] cuts bytes into messages; [`parse`] turns a client's message into a [`command::Command`],
-//! [`response`] reads what a server sends; [`write`] writes what is sent by the thousand.
+//! [`response`] reads what a server sends; [`mod@write`] writes what is sent by the thousand.
 //! Nothing here waits, reads a clock or knows a session.
 
 pub mod command;

@@ -132,9 +132,9 @@ fn untagged(message: &[u8]) -> Option<Response<'_>> {
     upper.copy_from_slice(word);
     upper.make_ascii_uppercase();
     Some(match &*upper {
-        b"CAPABILITY" => Response::Capability(words(rest)),
-        b"ENABLED" => Response::Enabled(words(rest)),
-        b"FLAGS" => Response::Flags(scan::list_words(rest)),
+        b"CAPABILITY" => Response::Capability(words(rest).collect()),
+        b"ENABLED" => Response::Enabled(words(rest).collect()),
+        b"FLAGS" => Response::Flags(scan::list_words(rest).collect()),
         b"LIST" => Response::List(list::list(rest, ListKind::List)?),
         b"LSUB" => Response::List(list::list(rest, ListKind::Lsub)?),
         b"XLIST" => Response::List(list::list(rest, ListKind::Xlist)?),

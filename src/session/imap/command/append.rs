@@ -122,7 +122,7 @@ impl<L: Login> Session<L> {
             Err(error) => return Err(Reply::bad(error.text).into()),
         };
         let folders = self.io.wait(account.folders()).await??;
-        if !folders.find(&mailbox).is_some_and(|folder| !folder.noselect) {
+        if folders.find(&mailbox).is_none_or(|folder| folder.noselect) {
             return Err(Reply::no("Mailbox does not exist").with("TRYCREATE").into());
         }
         Ok(mailbox)

@@ -57,7 +57,7 @@ impl<L: Login> Session<L> {
         };
         let asked = present(selected.view.messages(), &asked);
         let folders = io.wait(account.folders()).await??;
-        if !folders.find(to).is_some_and(|folder| !folder.noselect) {
+        if folders.find(to).is_none_or(|folder| folder.noselect) {
             return Ok(Source::Answer(Reply::no("Mailbox does not exist").with("TRYCREATE")));
         }
         if asked.is_empty() {

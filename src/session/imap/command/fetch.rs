@@ -22,7 +22,7 @@ use crate::session::imap::{Login, render};
 use crate::wire::imap::command::{BodySection, Fetch, FetchItem};
 
 /// Batches of summaries asked for ahead of the one being written: enough to fill a slow line to the provider.
-const BATCHES_AHEAD: usize = 4;
+pub(super) const BATCHES_AHEAD: usize = 4;
 
 impl<L: Login> Session<L> {
     pub(crate) async fn fetch(&mut self, fetch: Fetch) -> Result<Reply, Failure> {
@@ -44,6 +44,8 @@ impl<L: Login> Session<L> {
         }
         let (io, selected) = self.selected()?;
         if vanished && let Some(since) = changed_since {
+            // Here `*` is no number of ours: what vanished may have stood behind the last message there is now.
+            let asked = if numbers.set.is_saved() { asked.clone() } else { numbers.set.resolve(u32::MAX) };
             let earlier = vanished_earlier(selected, &asked, since);
             render::vanished(&mut io.out, &earlier, true);
         }
@@ -346,7 +348,9 @@ impl Job {
                 }
             }
             render::text(&mut io.out, " ");
-            if section.is_whole() && let Content::Stream(body, first) = &mut contents.body {
+            if section.is_whole()
+                && let Content::Stream(body, first) = &mut contents.body
+            {
                 pass_on(io, body, first.take(), partial).await?;
                 continue;
             }

@@ -48,7 +48,7 @@ impl<L: Login> Session<L> {
                 Err(ReadError::Framing(_)) => return Ok(Reply::bad("Expected DONE")),
                 Err(ReadError::Stop(stop)) => return Err(stop.into()),
             }
-            if self.io.out.len() > 0 {
+            if !self.io.out.is_empty() {
                 next_word = Instant::now() + KEEP_ALIVE;
                 self.io.flush().await?;
             }

@@ -96,6 +96,10 @@ fn lines(list: &List, folders: &Folders) -> Vec<Line> {
     };
     if let (true, Some(delimiter)) = (implied, delimiter) {
         for (name, candidate) in candidates.iter().filter(|(_, candidate)| chosen(candidate)) {
+            if list.kind == ListKind::Lsub && matches(name) {
+                // RFC 3501 §6.3.9: parents stand in only for names that the pattern does not reach.
+                continue;
+            }
             for parent in parents(name, delimiter).filter(|parent| matches(parent)) {
                 let parent: Arc<str> = parent.into();
                 imply(list, folders, &candidates, &mut lines, key(&parent), candidate);
@@ -372,16 +376,10 @@ mod tests {
             ),
             (
                 "LIST \"\" G/*",
-                &[
-                    "* LIST (\\HasNoChildren \\All) \"/\" \"G/All\"",
-                    "* LIST (\\HasNoChildren \\Junk) \"/\" \"G/Spam\"",
-                ],
+                &["* LIST (\\HasNoChildren \\All) \"/\" \"G/All\"", "* LIST (\\HasNoChildren \\Junk) \"/\" \"G/Spam\""],
             ),
             ("LIST G/ %l", &["* LIST (\\HasNoChildren \\All) \"/\" \"G/All\""]),
-            (
-                "LIST (SPECIAL-USE) \"\" *",
-                &["* LIST (\\All) \"/\" \"G/All\"", "* LIST (\\Junk) \"/\" \"G/Spam\""],
-            ),
+            ("LIST (SPECIAL-USE) \"\" *", &["* LIST (\\All) \"/\" \"G/All\"", "* LIST (\\Junk) \"/\" \"G/Spam\""]),
             (
                 "LIST \"\" (INBOX x) RETURN (SUBSCRIBED CHILDREN)",
                 &["* LIST (\\HasNoChildren \\Subscribed) \"/\" \"INBOX\"", "* LIST (\\HasNoChildren) \"/\" \"x\""],

@@ -18,7 +18,8 @@ use crate::session::backend::Mailbox as _;
 use crate::wire::imap::command::Command;
 
 impl<L: Login> Session<L> {
-    /// Does what a command asks. The tagged line and what happened meanwhile are told by the caller.
+    /// Does what a command asks. The tagged line and what happened meanwhile are told by the caller. What takes room is boxed, so
+    /// that an IDLE, which may run for hours, holds no more than it needs.
     pub(crate) async fn run(&mut self, tag: &str, command: Command) -> Result<Reply, Failure> {
         match command {
             Command::Capability => {
@@ -39,17 +40,17 @@ impl<L: Login> Session<L> {
             }
             Command::Id(_) => Ok(self.id()),
             Command::Starttls => self.starttls(),
-            Command::Authenticate { mechanism, initial } => self.authenticate(&mechanism, initial).await,
-            Command::Login { user, password } => self.login(&user, &password).await,
+            Command::Authenticate { mechanism, initial } => Box::pin(self.authenticate(&mechanism, initial)).await,
+            Command::Login { user, password } => Box::pin(self.login(&user, &password)).await,
             Command::Enable(names) => self.enable(&names),
             Command::Namespace => self.namespace().await,
-            Command::Select(select) => self.select(select).await,
-            Command::Create { mailbox, role } => self.create(&mailbox, role).await,
+            Command::Select(select) => Box::pin(self.select(select)).await,
+            Command::Create { mailbox, role } => Box::pin(self.create(&mailbox, role)).await,
             Command::Delete(mailbox) => self.delete(&mailbox).await,
-            Command::Rename { from, to } => self.rename(&from, &to).await,
+            Command::Rename { from, to } => Box::pin(self.rename(&from, &to)).await,
             Command::Subscribe(mailbox) => self.subscribe(&mailbox, true).await,
             Command::Unsubscribe(mailbox) => self.subscribe(&mailbox, false).await,
-            Command::List(list) => self.list(list).await,
+            Command::List(list) => Box::pin(self.list(list)).await,
             Command::Status { mailbox, items } => self.status(&mailbox, &items).await,
             Command::Idle => self.idle().await,
             Command::Check => {
@@ -61,15 +62,15 @@ impl<L: Login> Session<L> {
                 }
                 Ok(Reply::ok("Check completed"))
             }
-            Command::Close => self.close().await,
+            Command::Close => Box::pin(self.close()).await,
             Command::Unselect => self.unselect(),
-            Command::Expunge => self.expunge(None).await,
-            Command::UidExpunge(set) => self.expunge(Some(set)).await,
-            Command::Fetch(fetch) => self.fetch(fetch).await,
-            Command::Store(store) => self.store(store).await,
-            Command::Copy { numbers, mailbox } => self.copy(&numbers, &mailbox).await,
-            Command::Move { numbers, mailbox } => self.move_messages(&numbers, &mailbox).await,
-            Command::Search(search) => self.search(tag, search).await,
+            Command::Expunge => Box::pin(self.expunge(None)).await,
+            Command::UidExpunge(set) => Box::pin(self.expunge(Some(set))).await,
+            Command::Fetch(fetch) => Box::pin(self.fetch(fetch)).await,
+            Command::Store(store) => Box::pin(self.store(store)).await,
+            Command::Copy { numbers, mailbox } => Box::pin(self.copy(&numbers, &mailbox)).await,
+            Command::Move { numbers, mailbox } => Box::pin(self.move_messages(&numbers, &mailbox)).await,
+            Command::Search(search) => Box::pin(self.search(tag, search)).await,
             Command::GetQuota(root) => self.quota(&root).await,
             Command::GetQuotaRoot(mailbox) => self.quota_root(&mailbox).await,
         }

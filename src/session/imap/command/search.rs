@@ -7,6 +7,9 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::{StreamExt as _, stream};
+
+use super::fetch::BATCHES_AHEAD;
 use super::select::present;
 use crate::engine::{Error, Want};
 use crate::message;
@@ -64,7 +67,8 @@ impl<L: Login> Session<L> {
         let view = selected.view.clone();
         name_by_uid(key, &view, &selected.saved);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let run = Run { messages: view.messages(), now: i64::try_from(now).unwrap_or(i64::MAX), mailbox: &selected.mailbox };
+        let run =
+            Run { messages: view.messages(), now: i64::try_from(now).unwrap_or(i64::MAX), mailbox: &selected.mailbox };
         let everything = run.messages.uids();
         run.find(io, key, everything).await
     }
@@ -110,9 +114,7 @@ fn decode(key: &mut SearchKey, charset: Option<&str>) -> Option<()> {
 fn recode(key: &mut SearchKey, encoding: &'static encoding_rs::Encoding) {
     match key {
         SearchKey::Header(_, text) | SearchKey::Body(text) | SearchKey::Text(text) => {
-            if !text.is_ascii() || !encoding.is_ascii_compatible() {
-                *text = encoding.decode_without_bom_handling(text).0.into_owned().into_bytes();
-            }
+            *text = encoding.decode_without_bom_handling(text).0.into_owned().into_bytes();
         }
         SearchKey::Not(key) => recode(key, encoding),
         SearchKey::Or(a, b) => {
@@ -134,7 +136,9 @@ enum Cost {
 
 fn cost(key: &SearchKey) -> Cost {
     match key {
-        SearchKey::Header(..) | SearchKey::SentBefore(_) | SearchKey::SentOn(_) | SearchKey::SentSince(_) => Cost::Header,
+        SearchKey::Header(..) | SearchKey::SentBefore(_) | SearchKey::SentOn(_) | SearchKey::SentSince(_) => {
+            Cost::Header
+        }
         // An empty string is in every message.
         SearchKey::Body(text) | SearchKey::Text(text) if text.is_empty() => Cost::Mirror,
         SearchKey::Body(_) | SearchKey::Text(_) => Cost::Text,
@@ -216,8 +220,16 @@ impl<M: Mailbox> Run<'_, M> {
         }
         let want = Want { header: true, ..Want::default() };
         let mut by_header = UidSet::new();
-        for batch in open.chunks(SUMMARY_BATCH) {
-            let summaries = io.wait(self.mailbox.summaries(batch, want)).await?;
+        let batches: Vec<Vec<Uid>> = open.chunks(SUMMARY_BATCH).map(<[_]>::to_vec).collect();
+        let ask = |batch: Vec<Uid>| {
+            let mailbox = self.mailbox.clone();
+            async move {
+                let summaries = mailbox.summaries(&batch, want).await;
+                (batch, summaries)
+            }
+        };
+        let mut batches = stream::iter(batches).map(ask).buffered(BATCHES_AHEAD);
+        while let Some((batch, summaries)) = io.wait(batches.next()).await? {
             for (uid, summary) in batch.iter().zip(summaries) {
                 let header = match summary {
                     Ok(summary) => summary,
@@ -242,8 +254,11 @@ impl<M: Mailbox> Run<'_, M> {
             SearchKey::All => true,
             // Numbered by UID before evaluation.
             SearchKey::Sequence(_) | SearchKey::Saved => false,
+            // Ascending and without `*` since they were named by UID.
             SearchKey::Uid(set) => {
-                set.0.iter().any(|(from, to)| (*from..=*to).contains(&Some(message.uid.0)))
+                let uid = Some(message.uid.0);
+                let range = set.0.get(set.0.partition_point(|(_, to)| *to < uid));
+                range.is_some_and(|(from, _)| *from <= uid)
             }
             SearchKey::Flag(flag) => {
                 message.flags.has(flag.system) && flag.keywords().iter().all(|k| message.flags.has_keyword(k))
@@ -267,13 +282,11 @@ impl<M: Mailbox> Run<'_, M> {
             SearchKey::SentOn(date) => message::sent_day(header?).is_some_and(|day| day == *date),
             SearchKey::SentSince(date) => message::sent_day(header?).is_some_and(|day| day >= *date),
             SearchKey::Not(key) => !self.matches(key, message, header)?,
-            SearchKey::Or(a, b) => {
-                match (self.matches(a, message, header), self.matches(b, message, header)) {
-                    (Some(true), _) | (_, Some(true)) => true,
-                    (Some(false), Some(false)) => false,
-                    _ => return None,
-                }
-            }
+            SearchKey::Or(a, b) => match (self.matches(a, message, header), self.matches(b, message, header)) {
+                (Some(true), _) | (_, Some(true)) => true,
+                (Some(false), Some(false)) => false,
+                _ => return None,
+            },
             SearchKey::And(keys) => {
                 let mut open = false;
                 for key in keys {

@@ -85,14 +85,17 @@ impl<L: Login> Session<L> {
         let mailbox = selected.mailbox.clone();
         let before = mailbox.snapshot();
         let deleted: UidSet = match &uids {
-            Some(uids) => before.messages.select(uids).filter(|(_, m)| m.flags.has(SystemFlags::DELETED)).collect_uids(),
+            Some(uids) => {
+                before.messages.select(uids).filter(|(_, m)| m.flags.has(SystemFlags::DELETED)).collect_uids()
+            }
             None => before.messages.iter().filter(|m| m.flags.has(SystemFlags::DELETED)).map(|m| m.uid.0).collect(),
         };
         let reply = Reply::ok("Expunge completed");
         if deleted.is_empty() {
             return Ok(reply);
         }
-        io.wait(mailbox.expunge(uids.as_ref())).await??;
+        // Of a set, only what can go is named: `1:*` may be all there is.
+        io.wait(mailbox.expunge(uids.is_some().then_some(&deleted))).await??;
         self.catch_up(Telling { expunge: true, uid }, None)?;
         let (_, selected) = self.selected()?;
         Ok(if condstore { reply.with(highest_modseq(&selected.view)) } else { reply })

@@ -1,5 +1,7 @@
 //! Greeting, login, TLS, limits before login, the end of a session.
 
+use tokio_rustls::rustls::{self, ClientConfig, ServerConfig};
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +97,10 @@ async fn no_login_in_the_clear() {
     let mut client = bench.connect();
     let greeting = client.line().await;
     assert!(greeting.contains(" LOGINDISABLED]") && !greeting.contains("AUTH="), "{greeting}");
-    assert_eq!(client.command("a", "LOGIN ann pw").await[0], "a NO [PRIVACYREQUIRED] Log in over TLS: use STARTTLS or the TLS port");
+    assert_eq!(
+        client.command("a", "LOGIN ann pw").await[0],
+        "a NO [PRIVACYREQUIRED] Log in over TLS: use STARTTLS or the TLS port"
+    );
     assert!(client.command("b", "AUTHENTICATE PLAIN AGFubgBwdw==").await[0].starts_with("b NO [PRIVACYREQUIRED]"));
     assert_eq!(client.command("c", "STARTTLS").await[0], "c BAD TLS is not offered here");
 }
@@ -185,4 +190,62 @@ async fn pipelined_commands_keep_their_order() {
         }
     }
     assert_eq!(tagged, ["a OK", "b OK", "c OK", "d OK"]);
+}
+
+fn certificate() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server), Arc::new(client))
+}
+
+#[tokio::test]
+async fn starttls_forgets_what_came_in_the_clear() {
+    let (server, trust) = certificate();
+    let mut bench = Bench::new();
+    let login = FakeLogin(bench.account.clone());
+    bench.server = Arc::new(Server::new(login, Some(server), Arc::new(Unobserved), "mailweir"));
+    bench.plaintext_login = false;
+    let mut client = bench.connect();
+    let greeting = client.line().await;
+    assert!(greeting.contains(" STARTTLS LOGINDISABLED]"), "{greeting}");
+    // The second command is an injection: it must not be answered inside TLS.
+    client.send("a STARTTLS\r\nb NOOP\r\n").await;
+    assert_eq!(client.line().await, "a OK Begin TLS negotiation now");
+    let plain = client.stream.into_inner();
+    let stream = plain.start_tls_client(trust, "localhost".try_into().unwrap()).await.unwrap();
+    let mut client = Client { stream: BufReader::new(stream) };
+    let lines = client.command("c", "CAPABILITY").await;
+    assert!(lines[0].ends_with(" AUTH=PLAIN AUTH=LOGIN") && !lines[0].contains("STARTTLS"), "{lines:?}");
+    assert_eq!(client.command("d", "STARTTLS").await, ["d BAD TLS is active already"]);
+    assert!(client.command("e", "LOGIN ann pw").await[0].starts_with("e OK"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_cannot_stay() {
+    let bench = Bench::new();
+    let mut client = bench.connect();
+    client.line().await;
+    for turn in 0..20 {
+        client.send(&format!("n{turn} NOOP\r\n")).await;
+        assert_eq!(client.line().await, format!("n{turn} OK NOOP completed"));
+        if let Ok(line) = tokio::time::timeout(Duration::from_secs(29), client.line()).await {
+            assert_eq!((turn, line.as_str()), (6, "* BYE Login takes too long"));
+            return;
+        }
+    }
+    panic!("still here");
 }

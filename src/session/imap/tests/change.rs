@@ -268,3 +268,20 @@ async fn qresync() {
         )
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_vanished_from_the_end_is_told() {
+    let bench = filled(3);
+    bench.account.mailbox("INBOX").vanish("2:3");
+    let mut client = bench.selected("").await;
+    client.command("e", "ENABLE QRESYNC").await;
+    client.command("s", "SELECT INBOX").await;
+    let lines = client.command("a", "UID FETCH 1:* (FLAGS) (CHANGEDSINCE 4 VANISHED)").await;
+    assert_eq!(lines, ["* VANISHED (EARLIER) 2:3", "a OK Fetch completed"]);
+    bench.account.mailbox("INBOX").vanish("1");
+    let lines = client.command("b", "UID FETCH 1:* (FLAGS) (CHANGEDSINCE 4 VANISHED)").await;
+    // What still has a number is told as gone from the numbering, once.
+    assert_eq!(lines, ["* VANISHED (EARLIER) 2:3", "* VANISHED 1", "b OK Fetch completed"]);
+    let lines = client.command("c", "UID FETCH 1:* (FLAGS) (CHANGEDSINCE 4 VANISHED)").await;
+    assert_eq!(lines, ["* VANISHED (EARLIER) 1:3", "c OK Fetch completed"]);
+}

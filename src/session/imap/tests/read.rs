@@ -69,7 +69,7 @@ async fn fetch_items() {
             "INBOX",
             r#"
             C: a FETCH 1 (FLAGS UID RFC822.SIZE INTERNALDATE)
-            S: * 1 FETCH (FLAGS (\Seen) UID 1 RFC822.SIZE 164 INTERNALDATE "17-Jul-2026 02:44:25 +0200")
+            S: * 1 FETCH (FLAGS (\Seen) UID 1 RFC822.SIZE 142 INTERNALDATE "17-Jul-2026 02:44:25 +0200")
             S: a OK Fetch completed
             C: b UID FETCH 2:* FLAGS
             S: * 2 FETCH (UID 2 FLAGS ())
@@ -102,7 +102,7 @@ async fn fetch_items() {
             S:  BODY[7] NIL)
             S: g OK Fetch completed
             C: h FETCH 2 (UID RFC822.PEEK)
-            S: * 2 FETCH (UID 2 RFC822 {54}
+            S: * 2 FETCH (UID 2 RFC822 {55}
             S: Subject: Second
             S: From: bob@example.org
             S: 
@@ -114,7 +114,7 @@ async fn fetch_items() {
             S: Subject: Second
             S: From: bob@example.org
             S: 
-            S:  RFC822.SIZE 54)
+            S:  RFC822.SIZE 55)
             S: i OK Fetch completed
             C: j FETCH 4 FLAGS
             S: j BAD Error in IMAP command FETCH: Invalid messageset
@@ -263,7 +263,7 @@ async fn search_keys() {
             S: e BAD …
             C: f SEARCH MODSEQ 6
             S: * SEARCH 2 (MODSEQ 6)
-            S: * OK [HIGHESTMODSEQ 7] Highest
+            S: * OK [HIGHESTMODSEQ 6] Highest
             S: f OK Search completed
             C: g SEARCH RETURN (MIN) MODSEQ 3
             S: * ESEARCH (TAG "g") MIN 1 MODSEQ 5
@@ -344,7 +344,7 @@ async fn folders() {
             C: j RENAME nowhere D
             S: j NO [NONEXISTENT] Mailbox does not exist
             C: k STATUS INBOX (MESSAGES RECENT UIDVALIDITY SIZE)
-            S: * STATUS "INBOX" (MESSAGES 3 RECENT 0 UIDVALIDITY 101 SIZE 358)
+            S: * STATUS "INBOX" (MESSAGES 3 RECENT 0 UIDVALIDITY 101 SIZE 343)
             S: k OK Status completed
             C: l DELETE INBOX
             S: l NO [CANNOT] INBOX cannot be deleted

@@ -527,6 +527,34 @@ fn nothing_the_codec_knows_is_refused() {
     }
 }
 
+/// Hazards measured in the codec, which must not come back through it.
+#[test]
+fn hazards_of_the_codec_stay_out() {
+    // A set is neither reordered nor merged, and the largest number is not `*`.
+    for text in ["500:4294967294", "4294967295", "9,1:3,2", "*:5", "*"] {
+        match read(format!("UID STORE {text} +FLAGS (\\Deleted)").as_bytes()) {
+            Command::Store(store) => assert_eq!(store.numbers.set, SequenceSet::parse(text).unwrap(), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // A name that came as a literal without consent is not answered in that form.
+    match read(b"STATUS {4+}\r\nabcd (MESSAGES)") {
+        Command::Status { mailbox, .. } => {
+            let mut out = bytes::BytesMut::new();
+            crate::wire::imap::write::status(&mut out, &mailbox, [(StatusItem::Messages, Some(1))]);
+            assert_eq!(&out[..], b"* STATUS abcd (MESSAGES 1)\r\n");
+        }
+        other => panic!("{other:?}"),
+    }
+    // A scattered set of the longest kind is read in the time of its length.
+    let set: Vec<String> = (1..SequenceSet::MAX_RANGES).map(|n| (n * 2).to_string()).collect();
+    assert!(matches!(read(format!("UID FETCH {} FLAGS", set.join(",")).as_bytes()), Command::Fetch(_)));
+    // Credentials show nothing, in this build as in any.
+    for message in ["LOGIN ann hushhush", "AUTHENTICATE PLAIN AGh1c2hodXNoAGh1c2hodXNo", "LOGIN ann \"hush\\\"hush\""] {
+        assert!(!debug(message).contains("hush"), "{message}");
+    }
+}
+
 /// Counts of the enum above keep the table of roles honest.
 #[test]
 fn every_role_can_be_created() {

@@ -117,9 +117,9 @@ impl<'a> Code<'a> {
         } else if is("HIGHESTMODSEQ") {
             number64(rest).map(Self::HighestModSeq)
         } else if is("PERMANENTFLAGS") {
-            Some(Self::PermanentFlags(list_words(rest)))
+            Some(Self::PermanentFlags(list_words(rest).collect()))
         } else if is("CAPABILITY") {
-            Some(Self::Capability(words(rest)))
+            Some(Self::Capability(words(rest).collect()))
         } else if is("MODIFIED") {
             set(rest).map(Self::Modified)
         } else if is("APPENDUID") {

@@ -74,34 +74,27 @@ pub struct FetchData<'a> {
 impl<'a> FetchData<'a> {
     fn take(&mut self, name: &'a [u8], value: &'a [u8]) {
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
-        if is(b"UID") {
-            self.uid = number32(value).filter(|uid| *uid != 0);
-        } else if is(b"FLAGS") {
+        // By length first: this runs for every item of every message.
+        match name.len() {
+            3 if is(b"UID") => self.uid = number32(value).filter(|uid| *uid != 0),
+            4 if is(b"BODY") => self.body = Some(value),
             // Flags without parentheses are no flags; better none told than all removed.
-            self.flags = value.starts_with(b"(").then(|| Flags::parse(list_words(value)));
-        } else if is(b"MODSEQ") {
-            self.modseq = inner(value).and_then(number64);
-        } else if is(b"INTERNALDATE") {
-            let text = scan::nstring(value);
-            self.internal_date = text.and_then(|text| InternalDate::parse(std::str::from_utf8(&text).ok()?));
-        } else if is(b"RFC822.SIZE") {
-            self.size = number64(value).map(|size| u32::try_from(size).unwrap_or(u32::MAX));
-        } else if is(b"X-GM-MSGID") {
-            self.gm_msgid = number64(value);
-        } else if is(b"X-GM-THRID") {
-            self.gm_thrid = number64(value);
-        } else if is(b"X-GM-LABELS") {
-            self.gm_labels = Some(value);
-        } else if is(b"EMAILID") {
-            self.email_id = inner(value);
-        } else if is(b"ENVELOPE") {
-            self.envelope = Some(value);
-        } else if is(b"BODYSTRUCTURE") {
-            self.body_structure = Some(value);
-        } else if is(b"BODY") {
-            self.body = Some(value);
-        } else {
-            self.others.push((name, value));
+            5 if is(b"FLAGS") => self.flags = value.starts_with(b"(").then(|| Flags::parse(list_words(value))),
+            6 if is(b"MODSEQ") => self.modseq = inner(value).and_then(number64),
+            7 if is(b"EMAILID") => self.email_id = inner(value),
+            8 if is(b"ENVELOPE") => self.envelope = Some(value),
+            10 if is(b"X-GM-MSGID") => self.gm_msgid = number64(value),
+            10 if is(b"X-GM-THRID") => self.gm_thrid = number64(value),
+            11 if is(b"RFC822.SIZE") => {
+                self.size = number64(value).map(|size| u32::try_from(size).unwrap_or(u32::MAX));
+            }
+            11 if is(b"X-GM-LABELS") => self.gm_labels = Some(value),
+            12 if is(b"INTERNALDATE") => {
+                let text = scan::nstring(value);
+                self.internal_date = text.and_then(|text| InternalDate::parse(std::str::from_utf8(&text).ok()?));
+            }
+            13 if is(b"BODYSTRUCTURE") => self.body_structure = Some(value),
+            _ => self.others.push((name, value)),
         }
     }
 

@@ -34,7 +34,7 @@ pub struct MailboxStatus<'a> {
 
 pub(super) fn list(rest: &[u8], kind: ListKind) -> Option<List<'_>> {
     let mut scan = Scan::new(rest);
-    let attributes = list_words(scan.value().filter(|value| value.starts_with(b"("))?);
+    let attributes = list_words(scan.value().filter(|value| value.starts_with(b"("))?).collect();
     let delimiter = nstring(scan.value()?).and_then(|text| std::str::from_utf8(&text).ok()?.chars().next());
     scan.skip_spaces();
     let name = match scan.rest().first()? {

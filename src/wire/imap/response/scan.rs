@@ -146,7 +146,7 @@ fn quoted_end(bytes: &[u8]) -> Option<usize> {
 }
 
 fn atom_end(bytes: &[u8]) -> usize {
-    bytes.iter().position(|b| b" ()".contains(b)).unwrap_or(bytes.len())
+    bytes.iter().position(|b| matches!(b, b' ' | b'(' | b')')).unwrap_or(bytes.len())
 }
 
 /// The length of a literal with its marker; nothing if there is none, or less of it than it says.
@@ -196,16 +196,12 @@ pub(crate) fn text(bytes: Cow<'_, [u8]>) -> Cow<'_, str> {
 }
 
 /// The words of a line; one that is not UTF-8 is left out.
-pub(crate) fn words(bytes: &[u8]) -> Vec<&str> {
-    bytes
-        .split(|b| *b == b' ')
-        .filter(|word| !word.is_empty())
-        .filter_map(|word| std::str::from_utf8(word).ok())
-        .collect()
+pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    bytes.split(|b| *b == b' ').filter(|word| !word.is_empty()).filter_map(|word| std::str::from_utf8(word).ok())
 }
 
 /// The words between the first pair of parentheses, as in FLAGS and LIST attributes.
-pub(crate) fn list_words(bytes: &[u8]) -> Vec<&str> {
+pub(crate) fn list_words(bytes: &[u8]) -> impl Iterator<Item = &str> {
     let inner = bytes.trim_ascii();
     let inner = inner.strip_prefix(b"(").unwrap_or(inner);
     words(inner.strip_suffix(b")").unwrap_or(inner))
