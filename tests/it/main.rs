@@ -9,6 +9,7 @@
 
 mod compare;
 mod config;
+mod demo;
 mod harness;
 mod imap;
 mod interop;
