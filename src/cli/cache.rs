@@ -45,7 +45,8 @@ fn check(config: &Config) -> Result<ExitCode, String> {
             println!("{}: no cache yet", account.address);
             continue;
         }
-        let store = Store::open(&dir, &Options::for_disk(&dir)).map_err(|error| format!("{}: {error}", account.address))?;
+        let store =
+            Store::open(&dir, &Options::for_disk(&dir)).map_err(|error| format!("{}: {error}", account.address))?;
         let findings = store.check().map_err(|error| format!("{}: {error}", account.address))?;
         if findings.is_empty() {
             println!("{}: sound", account.address);

@@ -45,7 +45,9 @@ fn announce(daemon: &Daemon) {
     let mut out = std::io::stdout().lock();
     let lines = daemon.listeners().iter().map(|(key, address)| format!("{key} {address}\n")).collect::<String>();
     // A closed standard output does not keep a daemon from serving.
-    if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.write_all(b"ready\n")).and_then(|()| out.flush()) {
+    if let Err(error) =
+        out.write_all(lines.as_bytes()).and_then(|()| out.write_all(b"ready\n")).and_then(|()| out.flush())
+    {
         warn!(%error, "the listeners could not be printed");
     }
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {

@@ -32,11 +32,15 @@ impl Status {
             Err(code) => return code,
         };
         let Some(address) = config.listen.http.first().copied() else {
-            return fail("listen.http is not set in the configuration, so there is nobody to ask; set it and restart the daemon");
+            return fail(
+                "listen.http is not set in the configuration, so there is nobody to ask; set it and restart the daemon",
+            );
         };
         let body = match timeout(TIMEOUT, fetch(address)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(error)) => return fail(&format!("the daemon does not answer at {address}: {error}. Is `mailweir run` running?")),
+            Ok(Err(error)) => {
+                return fail(&format!("the daemon does not answer at {address}: {error}. Is `mailweir run` running?"));
+            }
             Err(_) => return fail(&format!("the daemon does not answer at {address} in time")),
         };
         if self.json {

@@ -1,8 +1,8 @@
 //! The configured accounts, each with its cache, its upstream pool and its counts.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
@@ -188,7 +188,7 @@ impl Running {
             uploaded: self.counts.sent.load(Ordering::Relaxed),
             upload_allowed: self.limits.upload_per_day,
             seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
-            fault: None,
+            fault: self.account.upstream_fault(),
         }
     }
 

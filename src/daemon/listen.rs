@@ -14,7 +14,11 @@ use super::logins::Logins;
 use super::{Daemon, StartError};
 
 /// Binds `listen.imap` and `listen.imaps` and serves them; the addresses really bound.
-pub(super) fn imap(daemon: &Daemon, config: &Config, logins: Logins) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+pub(super) fn imap(
+    daemon: &Daemon,
+    config: &Config,
+    logins: Logins,
+) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
     let observer: Arc<dyn Observer> = Arc::new(Observed {
         metrics: daemon.shared.metrics.clone(),
         held: Mutex::default(),
@@ -39,15 +43,16 @@ pub(super) fn imap(daemon: &Daemon, config: &Config, logins: Logins) -> Result<V
         addresses.push((key, listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
         let (server, policy) = (Arc::clone(&server), config.listen.plaintext_login.clone());
         let (tasks, stop) = (daemon.tasks.clone(), daemon.stop.clone());
-        let serving = listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
-            let plaintext_login = lets(&policy, stream.peer_ip());
-            let accepted = Accepted { stream, implicit_tls, plaintext_login };
-            let session = serve(Arc::clone(&server), accepted, stop.child_token());
-            tasks.spawn(async move {
-                session.await;
-                drop(ticket);
+        let serving =
+            listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
+                let plaintext_login = lets(&policy, stream.peer_ip());
+                let accepted = Accepted { stream, implicit_tls, plaintext_login };
+                let session = serve(Arc::clone(&server), accepted, stop.child_token());
+                tasks.spawn(async move {
+                    session.await;
+                    drop(ticket);
+                });
             });
-        });
         daemon.tasks.spawn(serving);
     }
     Ok(addresses)

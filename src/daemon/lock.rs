@@ -14,13 +14,16 @@ impl DataDirLock {
     /// Makes the directory if need be and takes its lock; the error says what to do.
     pub(crate) fn take(dir: &Path) -> Result<Self, String> {
         let mend = "Set `data_dir` to a directory this user can write.";
-        make_private(dir).map_err(|error| format!("cannot make the data directory {}: {error}. {mend}", dir.display()))?;
+        make_private(dir)
+            .map_err(|error| format!("cannot make the data directory {}: {error}. {mend}", dir.display()))?;
         let path = dir.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|error| format!("cannot write {}: {error}. {mend}", path.display()))?;
         match file.try_lock_exclusive() {
             Ok(true) => Ok(Self { _file: file }),
-            Ok(false) => Err(format!("another mailweir is running with the data directory {}; stop it first", dir.display())),
+            Ok(false) => {
+                Err(format!("another mailweir is running with the data directory {}; stop it first", dir.display()))
+            }
             Err(error) => Err(format!("cannot lock {}: {error}", path.display())),
         }
     }

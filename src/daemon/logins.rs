@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::accounts::Running;
 use super::StartError;
+use super::accounts::Running;
 use crate::auth::{self, LocalLogins};
 use crate::config::Config;
 use crate::engine::Account;

@@ -67,7 +67,10 @@ mod tests {
         };
         assert_eq!(account(Some(5), None).not_ready(), None);
         assert_eq!(account(None, None).not_ready().as_deref(), Some("the provider has not answered yet"));
-        assert_eq!(account(Some(1200), None).not_ready().as_deref(), Some("the provider has not answered for 20 minutes"));
+        assert_eq!(
+            account(Some(1200), None).not_ready().as_deref(),
+            Some("the provider has not answered for 20 minutes")
+        );
         assert_eq!(account(None, Some("login refused")).not_ready().as_deref(), Some("login refused"));
     }
 

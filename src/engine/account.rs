@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) arrivals: Notify,
     /// When the last round trip to upstream succeeded.
     last_seen: Mutex<Option<Instant>>,
+    /// What kept us from upstream last, until it answers again.
+    fault: Mutex<Option<String>>,
 }
 
 impl Account {
@@ -96,6 +98,7 @@ impl Account {
             interest: watch::Sender::new(0),
             arrivals: Notify::new(),
             last_seen: Mutex::default(),
+            fault: Mutex::default(),
         });
         inner.spawn_keepers();
         Self { inner }
@@ -120,6 +123,11 @@ impl Account {
     /// Time since upstream last answered; `None` before the first time.
     pub fn upstream_seen(&self) -> Option<Duration> {
         self.inner.last_seen().map(|at| at.elapsed())
+    }
+
+    /// What keeps us from upstream now, in plain words.
+    pub fn upstream_fault(&self) -> Option<String> {
+        self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The mailboxes; waits for the first LIST after a first start, later only for a moment.
@@ -311,7 +319,9 @@ impl Inner {
         let store = self.store.clone();
         let done = self.store_pool.run(move || call(&store)).await.and_then(|done| done);
         match &done {
-            Err(store::Error::Full) => warn!(account = %self.label(), "the disk is nearly full: nothing more is cached"),
+            Err(store::Error::Full) => {
+                warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
+            }
             Err(failure) => error!(account = %self.label(), %failure, "the cache failed: going on without it"),
             Ok(_) => {}
         }
@@ -344,6 +354,14 @@ impl Inner {
 
     pub(crate) fn seen_upstream(&self) {
         *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Remembers what keeps us from upstream, for whoever asks.
+    pub(crate) fn missed_upstream(&self, error: &Error) {
+        if error.is_outage() {
+            *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        }
     }
 
     fn last_seen(&self) -> Option<Instant> {

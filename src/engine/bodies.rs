@@ -314,8 +314,10 @@ impl Inner {
             let recent = self.bodies.recent.lock().unwrap_or_else(PoisonError::into_inner);
             keys.iter().map(|key| recent.find(*key)).collect()
         };
-        let wanted: Vec<(usize, BodyKey)> =
-            (0..).zip(keys.iter().copied()).filter(|(index, _)| found.get(*index).is_some_and(Option::is_none)).collect();
+        let wanted: Vec<(usize, BodyKey)> = (0..)
+            .zip(keys.iter().copied())
+            .filter(|(index, _)| found.get(*index).is_some_and(Option::is_none))
+            .collect();
         if !wanted.is_empty() {
             let asked = wanted.clone();
             let read = self

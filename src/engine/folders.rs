@@ -70,7 +70,9 @@ impl Inner {
         }
         match list.find(name) {
             None => Err(Error::NoSuchMailbox(name.to_owned())),
-            Some(folder) if folder.noselect => Err(Error::Cannot(format!("{name} holds other mailboxes and no messages"))),
+            Some(folder) if folder.noselect => {
+                Err(Error::Cannot(format!("{name} holds other mailboxes and no messages")))
+            }
             Some(folder) => Ok(Arc::clone(&folder.name)),
         }
     }
@@ -139,7 +141,8 @@ impl Inner {
         let bytes = encode(list);
         // A failure is told by `disk`; the list is asked for again at the next start.
         let _ = self.disk(move |store| store.put_blob(BLOB, &bytes)).await;
-        let now: BTreeSet<&str> = list.list.iter().filter(|folder| !folder.noselect).map(|folder| &*folder.name).collect();
+        let now: BTreeSet<&str> =
+            list.list.iter().filter(|folder| !folder.noselect).map(|folder| &*folder.name).collect();
         for folder in old.iter().flat_map(|old| &old.list) {
             if now.contains(&*folder.name) || folder.noselect {
                 continue;
@@ -182,11 +185,10 @@ fn build(lines: Vec<ListLine>, prefix: Arc<str>, delimiter: Option<char>) -> Fol
             },
         );
     }
-    let dangling = subscribed.iter().filter(|name| !found.contains_key(*name)).map(|name| name.as_str().into()).collect();
-    let mut list: Vec<Folder> = found
-        .into_values()
-        .map(|folder| Folder { subscribed: subscribed.contains(&*folder.name), ..folder })
-        .collect();
+    let dangling =
+        subscribed.iter().filter(|name| !found.contains_key(*name)).map(|name| name.as_str().into()).collect();
+    let mut list: Vec<Folder> =
+        found.into_values().map(|folder| Folder { subscribed: subscribed.contains(&*folder.name), ..folder }).collect();
     list.sort_by(|a, b| (&*a.name != "INBOX", &a.name).cmp(&(&*b.name != "INBOX", &b.name)));
     let delimiter = delimiter.or_else(|| list.iter().find_map(|folder| folder.delimiter));
     Folders { list, delimiter, prefix, dangling }

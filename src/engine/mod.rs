@@ -32,4 +32,4 @@ pub use error::Error;
 pub use mailbox::Mailbox;
 pub use snapshot::{Snapshot, StatusData};
 pub use summaries::{Summary, Want};
-pub use writes::{Append, Appended, CopyMode, Copied};
+pub use writes::{Append, Appended, Copied, CopyMode};

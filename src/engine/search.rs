@@ -55,7 +55,8 @@ impl Inner {
             let hits = self
                 .disk(move |store| {
                     let bodies = keys.iter().map(|key| store.body(*key));
-                    let hits = bodies.map(|body| body.map(|body| body.map(|raw| message::text_contains(&raw, &needle, body_only))));
+                    let hits = bodies
+                        .map(|body| body.map(|body| body.map(|raw| message::text_contains(&raw, &needle, body_only))));
                     hits.collect::<Result<Vec<_>, _>>()
                 })
                 .await

@@ -109,7 +109,8 @@ impl Inner {
 
     async fn known_summaries(&self, keys: &[BodyKey], want: Want) -> Vec<SummaryRecord> {
         let asked = keys.to_vec();
-        let want = crate::store::SummaryWant { header: want.header, envelope: want.envelope, structure: want.structure };
+        let want =
+            crate::store::SummaryWant { header: want.header, envelope: want.envelope, structure: want.structure };
         let known = self.disk(move |store| store.summaries(&asked, want)).await;
         let mut known: Vec<SummaryRecord> =
             known.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect();

@@ -80,6 +80,7 @@ impl Inner {
                 Ok(()) => {}
                 Err(Error::Gone) => debug!(account = %self.label(), mailbox = %name, "watched mailbox was replaced"),
                 Err(error) => {
+                    self.missed_upstream(&error);
                     debug!(account = %self.label(), mailbox = %name, %error, "watching failed");
                     sleep(RETRY).await;
                 }
@@ -169,8 +170,12 @@ impl Inner {
             let started = Instant::now();
             match self.refresh_folders(started).await {
                 Ok(list) => {
-                    let names: Vec<Arc<str>> =
-                        list.list.iter().filter(|folder| !folder.noselect).map(|folder| Arc::clone(&folder.name)).collect();
+                    let names: Vec<Arc<str>> = list
+                        .list
+                        .iter()
+                        .filter(|folder| !folder.noselect)
+                        .map(|folder| Arc::clone(&folder.name))
+                        .collect();
                     let differ = self.told_by_list_status().await;
                     for name in names {
                         let Ok(state) = self.state(&name).await else { continue };
@@ -184,6 +189,7 @@ impl Inner {
                     sleep(LOOK_ALL).await;
                 }
                 Err(error) => {
+                    self.missed_upstream(&error);
                     debug!(account = %self.label(), %error, "the list of mailboxes cannot be had now");
                     sleep(RETRY * 5).await;
                 }
@@ -194,7 +200,9 @@ impl Inner {
     async fn look_quietly(self: &Arc<Self>, state: &Arc<State>) {
         match self.freshen(state, Instant::now(), Class::Sync).await {
             Ok(()) | Err(Error::Gone) => {}
-            Err(error) => debug!(account = %self.label(), mailbox = %state.name, %error, "cannot look at this mailbox now"),
+            Err(error) => {
+                debug!(account = %self.label(), mailbox = %state.name, %error, "cannot look at this mailbox now")
+            }
         }
     }
 

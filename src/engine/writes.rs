@@ -165,7 +165,8 @@ impl Inner {
         let mut lease = self.ready(state, Class::Interactive).await?;
         self.sync_on(&mut lease, state, turn).await?;
         let snapshot = state.snapshot();
-        let undone = snapshot.messages.select(todo).filter(|(_, message)| message.flags.apply(op, flags) != message.flags);
+        let undone =
+            snapshot.messages.select(todo).filter(|(_, message)| message.flags.apply(op, flags) != message.flags);
         let undone: UidSet = undone.map(|(_, message)| message.uid.0).collect();
         if undone.is_empty() {
             return Ok(());
@@ -502,7 +503,13 @@ impl Inner {
     }
 
     /// Gives copies the bodies of what they were copied from.
-    async fn carry_bodies(self: &Arc<Self>, source: &Arc<State>, before: &Snapshot, target: &Arc<State>, copied: &Copied) {
+    async fn carry_bodies(
+        self: &Arc<Self>,
+        source: &Arc<State>,
+        before: &Snapshot,
+        target: &Arc<State>,
+        copied: &Copied,
+    ) {
         let after = target.snapshot();
         if after.uid_validity != copied.uid_validity {
             return;

@@ -12,8 +12,8 @@ use super::imap::{Login, LoginError};
 use crate::engine::{Append, Appended, Copied, CopyMode, Error, Snapshot, StatusData, Summary, Want};
 use crate::message;
 use crate::model::{
-    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, PagesDelta, Role, SystemFlags,
-    Uid, UidSet, UidValidity,
+    FlagOp, Flags, Folder, Folders, InternalDate, Keyword, MessageMeta, ModSeq, PagesDelta, Role, SystemFlags, Uid,
+    UidSet, UidValidity,
 };
 use crate::secret::Secret;
 

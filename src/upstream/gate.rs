@@ -34,6 +34,8 @@ const REFUSED_WAIT: [Duration; 4] = hours([1, 2, 4, 8]);
 const LOWERED_FOR: Duration = Duration::from_secs(15 * 60);
 /// A session that lives this long has proven that connecting works.
 const YOUNG: Duration = Duration::from_secs(60);
+/// Sessions that logged in and were lost early, in a row, before the waits grow: a train ride, not a provider that throws us out.
+const BAD_LINE: u32 = 20;
 /// A kick ends a wait that the provider asked for, but no more often than this.
 const KICK_SPACING: Duration = Duration::from_secs(60);
 
@@ -153,9 +155,12 @@ impl GateState {
             return self.settled(age);
         }
         self.failures = self.failures.saturating_add(1);
-        // The first early loss is taken for chance.
+        // The first early loss is taken for chance. The login worked, so a bad line is likelier than an angry provider: the next ones
+        // wait a second or two, and only a line that goes on failing climbs the ladder.
         if self.failures > 1 {
-            let until = now + backoff(self.failures - 1, jitter);
+            let step =
+                if self.failures <= BAD_LINE { (self.failures - 1).min(2) } else { self.failures - BAD_LINE + 2 };
+            let until = now + backoff(step, jitter);
             self.connecting = Some(Wait { until, reason: reason.into(), refused: false, told: false });
         }
     }

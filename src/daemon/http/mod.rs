@@ -78,7 +78,14 @@ async fn exposition(State(source): State<Arc<dyn Source>>) -> impl IntoResponse 
 /// 200 when every account had an authenticated round trip lately, else 503 and why.
 async fn ready(State(source): State<Arc<dyn Source>>) -> (StatusCode, String) {
     let status = source.status();
-    let faults: Vec<String> =
-        status.accounts.iter().filter_map(|account| account.not_ready().map(|why| format!("{}: {why}\n", account.address))).collect();
-    if faults.is_empty() { (StatusCode::OK, "ready\n".into()) } else { (StatusCode::SERVICE_UNAVAILABLE, faults.concat()) }
+    let faults: Vec<String> = status
+        .accounts
+        .iter()
+        .filter_map(|account| account.not_ready().map(|why| format!("{}: {why}\n", account.address)))
+        .collect();
+    if faults.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, faults.concat())
+    }
 }

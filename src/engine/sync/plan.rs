@@ -128,13 +128,7 @@ mod tests {
             ("condstore ran backwards", known, selected(7, 100, 49), Condstore, changes(From(Uid(1)), None)),
             ("bare", known, selected(7, 100, 0), Bare, changes(From(Uid(40)), None)),
             ("bare, no uidnext", known, selected(7, 0, 0), Bare, changes(From(Uid(40)), Some(100))),
-            (
-                "bare, sweep",
-                Known { sweep_due: true, ..known },
-                selected(7, 100, 0),
-                Bare,
-                changes(From(Uid(1)), None),
-            ),
+            ("bare, sweep", Known { sweep_due: true, ..known }, selected(7, 100, 0), Bare, changes(From(Uid(1)), None)),
         ];
         for (name, known, selected, ladder, want) in table {
             assert_eq!(plan(known, &selected, ladder), want, "{name}");

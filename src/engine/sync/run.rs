@@ -42,12 +42,7 @@ impl Inner {
     }
 
     /// Brings a mailbox in step over a session of its own.
-    pub(crate) async fn sync(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        turn: &mut Turn,
-        class: Class,
-    ) -> Result<(), Error> {
+    pub(crate) async fn sync(self: &Arc<Self>, state: &Arc<State>, turn: &mut Turn, class: Class) -> Result<(), Error> {
         let mut lease = self.pool.lease(class, Some(&state.name)).await?;
         let done = self.sync_on(&mut lease, state, turn).await;
         match done {
@@ -112,6 +107,7 @@ impl Inner {
             }
         }
         state.set_checked(started);
+        self.seen_upstream();
         Ok(())
     }
 

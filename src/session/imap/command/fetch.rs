@@ -226,9 +226,14 @@ impl Job {
         let ask = |batch: Vec<(u32, Uid)>| {
             let mailbox = mailbox.clone();
             async move {
+                if !summarised {
+                    return (batch, Vec::new());
+                }
                 let uids: Vec<Uid> = batch.iter().map(|(_, uid)| *uid).collect();
-                let summaries = if summarised { mailbox.summaries(&uids, want).await } else { Vec::new() };
-                (batch, summaries)
+                // A task of its own: it goes on while this one writes to a client that may be slow, so whatever it holds
+                // below is let go in time. If it panics, its answers are missing, and that is told.
+                let ahead = tokio::spawn(async move { mailbox.summaries(&uids, want).await });
+                (batch, ahead.await.unwrap_or_default())
             }
         };
         let mut batches = stream::iter(owned).map(ask).buffered(BATCHES_AHEAD);
@@ -364,7 +369,8 @@ impl Job {
                     render::literal_head(&mut io.out, bytes.len() as u64);
                     io.body(&bytes).await?;
                 }
-                None => render::text(&mut io.out, "NIL"),
+                // A part that is not there is empty, as in Dovecot; some clients read NIL as an error.
+                None => render::text(&mut io.out, "\"\""),
             }
         }
         render::text(&mut io.out, ")\r\n");

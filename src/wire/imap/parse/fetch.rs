@@ -83,18 +83,23 @@ fn section(at: &mut Cursor<'_>, peek: bool) -> Result<FetchItem, Fault> {
     at.expect(b'[')?;
     at.skip_spaces();
     let mut section = Section::default();
+    let mut dotted = false;
     while at.peek().is_some_and(|b| b.is_ascii_digit()) {
         let part = at.number()?;
         if part == 0 || section.path.len() == MAX_PATH {
             return fault("bad part number");
         }
         section.path.push(part);
-        if !at.eat(b'.') {
+        dotted = at.eat(b'.');
+        if !dotted {
             break;
         }
     }
     // "1." is no section, and "1TEXT" neither: what follows numbers follows a dot.
-    let dotted = !section.path.is_empty() && at.peek() != Some(b']');
+    let named = !matches!(at.peek(), Some(b']' | b' '));
+    if !section.path.is_empty() && dotted != named {
+        return fault("unknown section");
+    }
     section.spelled = section.path.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
     if at.peek() != Some(b']') && at.peek() != Some(b' ') {
         let name = at.word()?.to_ascii_uppercase();
