@@ -29,11 +29,8 @@ pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
         }
     };
     announce(&daemon);
-    loop {
-        match signals.next().await {
-            signals::Told::Reload => daemon.reload(),
-            signals::Told::Stop => break,
-        }
+    while let signals::Told::Reload = signals.next().await {
+        daemon.reload();
     }
     info!("stopping");
     daemon.shutdown().await;
