@@ -367,7 +367,9 @@ impl Fleet {
                 self.fail(at, "after asking", &differs);
             }
             let known: Vec<_> = self.sessions[at].view.messages.iter().filter_map(|m| m.uid).collect();
-            assert_eq!(known.len(), truth.len(), "every UID asked for is told");
+            if known.len() != truth.len() {
+                self.fail(at, "after asking", &format!("{} UIDs told of {}", known.len(), truth.len()));
+            }
         }
         let bodies = upstream.cmd_ok("UID FETCH 1:* (BODY.PEEK[])").by_uid();
         for (uid, items) in bodies {
