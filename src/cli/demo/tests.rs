@@ -53,7 +53,19 @@ async fn what_one_program_does_the_provider_has() {
     let last = exists(&selected.untagged);
     assert!(client.command(&format!("STORE {last} +FLAGS (\\Flagged)")).await.unwrap().ok);
     assert!(client.command(&format!("COPY {last} Work")).await.unwrap().ok);
-    assert!(client.command(&format!("MOVE {last} [Gmail]/Trash")).await.unwrap().ok == false, "a name with a bracket needs quotes");
+    let mut direct = Client::connect(stage.provider.address()).await.unwrap();
+    assert!(direct.login(USER, PROVIDER_PASSWORD).await.unwrap().ok);
+    direct.command("EXAMINE INBOX").await.unwrap();
+    let labels = direct.command(&format!("FETCH {last} (FLAGS X-GM-LABELS)")).await.unwrap();
+    let labels = &labels.untagged[0].line;
+    assert!(labels.contains("\\Flagged") && labels.contains(r#"("Work" "\\Starred")"#), "{labels}");
+    let moved = client.command(&format!("MOVE {last} \"[Gmail]/Trash\"")).await.unwrap();
+    assert!(moved.ok && moved.untagged.iter().any(|answer| answer.line == format!("* {last} EXPUNGE")), "{moved:?}");
+    let status = direct.command("STATUS Work (MESSAGES)").await.unwrap();
+    assert!(status.untagged.iter().any(|answer| answer.line.ends_with("(MESSAGES 0)")), "{status:?}");
+    assert!(client.command("SELECT \"[Gmail]/Trash\"").await.unwrap().ok);
+    let found = client.command("UID SEARCH FLAGGED").await.unwrap();
+    assert!(found.untagged.iter().any(|answer| answer.line.starts_with("* SEARCH ")), "{found:?}");
     stage.strike().await;
 }
 

@@ -307,9 +307,6 @@ impl Inner {
             let uid = self.label(batch, msgid, label);
             first = first.or(uid);
         }
-        if self.messages.get(&msgid).is_some_and(|message| message.flags.has(SystemFlags::FLAGGED)) {
-            self.label(batch, msgid, &STARRED.into());
-        }
         first
     }
 
@@ -325,23 +322,27 @@ impl Inner {
 
     /// Puts a label on a message; its UID in that mailbox, also if it was there before.
     fn label(&mut self, batch: &mut Batch, msgid: u64, to: &Arc<str>) -> Option<Uid> {
-        let places: Vec<Arc<str>> = self.messages.get(&msgid)?.places.keys().cloned().collect();
-        let away = |name: &str| name == TRASH || name == SPAM;
+        let message = self.messages.get(&msgid)?;
+        let starred = message.flags.has(SystemFlags::FLAGGED);
+        let places: Vec<Arc<str>> = message.places.keys().cloned().collect();
         if away(to) {
+            // The flag outlasts the label Starred: the message has it again when it comes back.
             for place in places.iter().filter(|place| *place != to) {
-                self.take_label(batch, msgid, place);
+                self.unplace(batch, msgid, place);
             }
-        } else {
-            for place in places.iter().filter(|place| away(place)) {
-                self.take_label(batch, msgid, place);
-            }
-            if &**to != ALL_MAIL {
-                self.place(batch, msgid, &ALL_MAIL.into());
-            }
+            return self.place(batch, msgid, to);
+        }
+        for place in places.iter().filter(|place| away(place)) {
+            self.unplace(batch, msgid, place);
+        }
+        if &**to != ALL_MAIL {
+            self.place(batch, msgid, &ALL_MAIL.into());
         }
         let uid = self.place(batch, msgid, to);
         if &**to == STARRED {
             self.set_star(batch, msgid, true);
+        } else if starred {
+            self.place(batch, msgid, &STARRED.into());
         }
         uid
     }
@@ -370,13 +371,18 @@ impl Inner {
 
     /// Takes a label away; nothing else follows from it but the star.
     fn take_label(&mut self, batch: &mut Batch, msgid: u64, from: &Arc<str>) {
+        self.unplace(batch, msgid, from);
+        if &**from == STARRED {
+            self.set_star(batch, msgid, false);
+        }
+    }
+
+    /// The bare act: no entry in one mailbox any more.
+    fn unplace(&mut self, batch: &mut Batch, msgid: u64, from: &Arc<str>) {
         let Some(uid) = self.messages.get_mut(&msgid).and_then(|message| message.places.remove(from)) else { return };
         let delta = batch.at(from);
         delta.upserts.retain(|meta| meta.uid != uid);
         delta.vanished.insert(uid.0);
-        if &**from == STARRED {
-            self.set_star(batch, msgid, false);
-        }
     }
 
     /// What an expunge does: takes the label away; in All Mail the message goes to Trash, in Trash and Spam for good.
@@ -419,10 +425,11 @@ impl Inner {
             batch.at(&name).upserts.push(MessageMeta { flags, modseq: ModSeq(self.modseq + 1), ..old });
         }
         match starred {
-            (false, true) => {
-                self.label(batch, meta.gm_msgid, &STARRED.into());
+            // In Trash and Spam a message has no other label.
+            (false, true) if !away(mailbox) => {
+                self.place(batch, meta.gm_msgid, &STARRED.into());
             }
-            (true, false) => self.take_label(batch, meta.gm_msgid, &STARRED.into()),
+            (true, false) => self.unplace(batch, meta.gm_msgid, &STARRED.into()),
             _ => {}
         }
     }
@@ -481,6 +488,11 @@ impl Inner {
         let under = |other: &str| other.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.boxes.keys().filter(|other| under(other)).cloned().collect()
     }
+}
+
+/// What lies there is in no other mailbox.
+fn away(name: &str) -> bool {
+    name == TRASH || name == SPAM
 }
 
 fn built_in(name: &str) -> bool {
