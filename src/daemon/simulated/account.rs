@@ -371,18 +371,21 @@ impl Inner {
 
     /// Takes a label away; nothing else follows from it but the star.
     fn take_label(&mut self, batch: &mut Batch, msgid: u64, from: &Arc<str>) {
-        self.unplace(batch, msgid, from);
-        if &**from == STARRED {
+        // A message that Trash or Spam took from Starred keeps its flag.
+        if self.unplace(batch, msgid, from) && &**from == STARRED {
             self.set_star(batch, msgid, false);
         }
     }
 
-    /// The bare act: no entry in one mailbox any more.
-    fn unplace(&mut self, batch: &mut Batch, msgid: u64, from: &Arc<str>) {
-        let Some(uid) = self.messages.get_mut(&msgid).and_then(|message| message.places.remove(from)) else { return };
+    /// The bare act: no entry in one mailbox any more. Whether there was one.
+    fn unplace(&mut self, batch: &mut Batch, msgid: u64, from: &Arc<str>) -> bool {
+        let Some(uid) = self.messages.get_mut(&msgid).and_then(|message| message.places.remove(from)) else {
+            return false;
+        };
         let delta = batch.at(from);
         delta.upserts.retain(|meta| meta.uid != uid);
         delta.vanished.insert(uid.0);
+        true
     }
 
     /// What an expunge does: takes the label away; in All Mail the message goes to Trash, in Trash and Spam for good.
@@ -392,7 +395,7 @@ impl Inner {
                 self.label(batch, msgid, &TRASH.into());
             }
             TRASH | SPAM => {
-                self.take_label(batch, msgid, from);
+                self.unplace(batch, msgid, from);
                 if let Some(gone) = self.messages.remove(&msgid) {
                     self.octets = self.octets.saturating_sub(gone.raw.len() as u64);
                     self.by_id.retain(|_, known| *known != msgid);
@@ -429,7 +432,9 @@ impl Inner {
             (false, true) if !away(mailbox) => {
                 self.place(batch, meta.gm_msgid, &STARRED.into());
             }
-            (true, false) => self.unplace(batch, meta.gm_msgid, &STARRED.into()),
+            (true, false) => {
+                self.unplace(batch, meta.gm_msgid, &STARRED.into());
+            }
             _ => {}
         }
     }
