@@ -158,7 +158,9 @@ impl Demo {
 
 fn used((sessions, connections): (u64, usize)) -> String {
     let programs = if sessions == 1 { "connection" } else { "connections" };
-    format!("now       {sessions} {programs} from mail programs; the provider sees {connections} of {MAX_CONNECTIONS}\n")
+    format!(
+        "now       {sessions} {programs} from mail programs; the provider sees {connections} of {MAX_CONNECTIONS}\n"
+    )
 }
 
 fn arrival(from: &str, subject: &str) -> String {

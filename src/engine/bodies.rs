@@ -315,8 +315,10 @@ impl Inner {
             let recent = self.bodies.recent.lock().unwrap_or_else(PoisonError::into_inner);
             keys.iter().map(|key| recent.find(*key)).collect()
         };
-        let wanted: Vec<(usize, BodyKey)> =
-            (0..).zip(keys.iter().copied()).filter(|(index, _)| found.get(*index).is_some_and(Option::is_none)).collect();
+        let wanted: Vec<(usize, BodyKey)> = (0..)
+            .zip(keys.iter().copied())
+            .filter(|(index, _)| found.get(*index).is_some_and(Option::is_none))
+            .collect();
         if !wanted.is_empty() {
             let asked = wanted.clone();
             let read = self
@@ -351,7 +353,7 @@ impl Inner {
     ///
     /// The caller has looked in the cache before, and a download may have ended since. It leaves its body in memory before it takes
     /// its flight off the list, so whoever finds no flight here looks there once more: otherwise a body would be fetched twice
-    /// (Law 5 of the design: a body is fetched once).
+    /// (a body is fetched once).
     fn fly(self: &Arc<Self>, state: &Arc<State>, uids: &[Uid], class: Class) -> Vec<(Uid, Source)> {
         let snapshot = state.snapshot();
         let mut all = Vec::with_capacity(uids.len());

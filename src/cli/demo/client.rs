@@ -159,10 +159,8 @@ mod tests {
         });
         let mut client = Client::connect(address).await.unwrap();
         let done = client.command("NOOP").await.unwrap();
-        let fetch = Answer {
-            line: "* 1 FETCH (A {7} B {0})".into(),
-            literals: vec![b"c1 OK\r\n".to_vec(), Vec::new()],
-        };
+        let fetch =
+            Answer { line: "* 1 FETCH (A {7} B {0})".into(), literals: vec![b"c1 OK\r\n".to_vec(), Vec::new()] };
         assert_eq!(done, Done { ok: false, text: "NO [ALERT] no".into(), untagged: vec![fetch] });
         server.await.unwrap();
         assert_eq!(client.answer().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

@@ -155,7 +155,10 @@ fn message(answer: Answer) -> Option<(u32, Vec<u8>)> {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { direct, through } = self;
-        writeln!(f, "\n{CLIENTS} mail programs read the newest {MESSAGES} messages of one account at the same time.\n")?;
+        writeln!(
+            f,
+            "\n{CLIENTS} mail programs read the newest {MESSAGES} messages of one account at the same time.\n"
+        )?;
         writeln!(f, "  {:<36}{:>14}{:>20}", "", "directly", "through mailweir")?;
         let mut row = |name: &str, value: fn(&Outcome) -> String| {
             writeln!(f, "  {name:<36}{:>14}{:>20}", value(direct), value(through))

@@ -47,7 +47,9 @@ struct Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        if self.temporary && let Err(error) = fs::remove_dir_all(&self.path) {
+        if self.temporary
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
             tracing::warn!(dir = %self.path.display(), %error, "the temporary directory could not be removed");
         }
     }

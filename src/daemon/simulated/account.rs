@@ -261,7 +261,10 @@ impl Inner {
     /// The name as it is kept; INBOX in any case.
     fn name(&self, name: &str) -> Result<Arc<str>, Error> {
         let name = if name.eq_ignore_ascii_case(INBOX) { INBOX } else { name };
-        self.boxes.get_key_value(name).map(|(name, _)| Arc::clone(name)).ok_or_else(|| Error::NoSuchMailbox(name.into()))
+        self.boxes
+            .get_key_value(name)
+            .map(|(name, _)| Arc::clone(name))
+            .ok_or_else(|| Error::NoSuchMailbox(name.into()))
     }
 
     fn newest(&self, name: &Arc<str>) -> Result<Arc<Snapshot>, Error> {
@@ -313,7 +316,8 @@ impl Inner {
     /// The thread of the nearest message this one answers.
     fn thread_of(&self, header: &[u8]) -> Option<u64> {
         let fields = ["In-Reply-To", "References"].into_iter().flat_map(|name| message::header_values(header, name));
-        let ids: Vec<String> = fields.flat_map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let ids: Vec<String> =
+            fields.flat_map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
         let known = ids.iter().find_map(|id| {
             self.by_id.get(id).or_else(|| self.by_id.get(id.trim_start_matches('<').trim_end_matches('>')))
         });
@@ -419,7 +423,8 @@ impl Inner {
             if !here && !changed {
                 continue;
             }
-            let Some(old) = self.boxes.get(&name).and_then(|there| there.newest.borrow().messages.get(uid).cloned()) else {
+            let Some(old) = self.boxes.get(&name).and_then(|there| there.newest.borrow().messages.get(uid).cloned())
+            else {
                 continue;
             };
             let keeps = if here { new } else { &old.flags }.has(SystemFlags::DELETED);
@@ -638,7 +643,10 @@ impl backend::Account for Account {
 
     async fn quota(&self, root: &str) -> Result<Vec<Bytes>, Error> {
         if !root.is_empty() {
-            return Err(Error::Refused { code: Some("NONEXISTENT".into()), text: "No such quota root. (Failure)".into() });
+            return Err(Error::Refused {
+                code: Some("NONEXISTENT".into()),
+                text: "No such quota root. (Failure)".into(),
+            });
         }
         let used = self.shared.inner().octets / 1024;
         Ok(vec![format!("QUOTA \"\" (STORAGE {used} {})", MAX_OCTETS / 1024).into()])
@@ -647,7 +655,8 @@ impl backend::Account for Account {
     async fn quota_root(&self, mailbox: &str) -> Result<Vec<Bytes>, Error> {
         let name = self.shared.inner().name(mailbox)?;
         // A name may hold anything a client once chose: only one that can stand in quotes is told.
-        let quoted = if name.bytes().all(|b| (0x20..0x7f).contains(&b) && !b"\"\\".contains(&b)) { &*name } else { INBOX };
+        let quoted =
+            if name.bytes().all(|b| (0x20..0x7f).contains(&b) && !b"\"\\".contains(&b)) { &*name } else { INBOX };
         let mut lines = vec![Bytes::from(format!("QUOTAROOT \"{quoted}\" \"\""))];
         lines.extend(self.quota("").await?);
         Ok(lines)

@@ -35,8 +35,10 @@ impl Part {
             Transfer::QuotedPrintable => ("quoted-printable", quoted_printable(&bytes)),
             Transfer::Base64 => ("base64", base64_lines(&bytes)),
         };
-        let head =
-            format!("Content-Type: text/{subtype}; charset={}\r\nContent-Transfer-Encoding: {name}\r\n", charset.name());
+        let head = format!(
+            "Content-Type: text/{subtype}; charset={}\r\nContent-Transfer-Encoding: {name}\r\n",
+            charset.name()
+        );
         Self { head, body }
     }
 
@@ -50,14 +52,18 @@ impl Part {
 
     /// A whole message as a part.
     pub(super) fn forwarded(message: &[u8]) -> Self {
-        let head = "Content-Type: message/rfc822\r\nContent-Disposition: attachment; filename=\"forwarded.eml\"\r\n".into();
+        let head =
+            "Content-Type: message/rfc822\r\nContent-Disposition: attachment; filename=\"forwarded.eml\"\r\n".into();
         Self { head, body: message.to_vec() }
     }
 
     /// `subtype` with further parameters, if any: `mixed`, `related; type="text/html"`.
     pub(super) fn multipart(subtype: &str, parts: &[Self]) -> Self {
         // Different at every depth: the content goes into it.
-        let sum = parts.iter().flat_map(|part| &part.body).fold(7u64, |sum, b| sum.wrapping_mul(31).wrapping_add((*b).into()));
+        let sum = parts
+            .iter()
+            .flat_map(|part| &part.body)
+            .fold(7u64, |sum, b| sum.wrapping_mul(31).wrapping_add((*b).into()));
         let boundary = format!("=_weir_{sum:016x}");
         let mut body = Vec::new();
         for part in parts {
@@ -102,7 +108,13 @@ pub(super) fn words(charset: &'static Encoding, text: &str) -> String {
 pub(super) fn filename(name: &str) -> String {
     let encoded: String = name
         .bytes()
-        .map(|b| if b.is_ascii_alphanumeric() || b == b'.' || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b == b'.' || b == b'-' {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
         .collect();
     if encoded.len() <= 60 {
         return format!("filename*=UTF-8''{encoded}");

@@ -130,11 +130,8 @@ impl backend::BodyReads for BodyReads {
 
     async fn next(&mut self) -> Option<(Uid, Result<Body, Error>)> {
         let uid = self.uids.next()?;
-        let body = self.mailbox.body(uid).map(|raw| Body {
-            raw,
-            sent: 0,
-            tally: Arc::clone(&self.mailbox.shared.tally),
-        });
+        let body =
+            self.mailbox.body(uid).map(|raw| Body { raw, sent: 0, tally: Arc::clone(&self.mailbox.shared.tally) });
         Some((uid, body))
     }
 }

@@ -196,8 +196,7 @@ impl Provider {
         let tally = Tally::new();
         let account = Account::new(user, Arc::clone(&tally), now());
         account.fill(now());
-        let logins =
-            Logins { account: account.clone(), user: user.to_owned(), password, tally: Arc::clone(&tally) };
+        let logins = Logins { account: account.clone(), user: user.to_owned(), password, tally: Arc::clone(&tally) };
         let server = Server::new(logins, None, Arc::new(Unobserved), "Gimap simulated by mailweir")
             .with_profile(Profile { qresync: false, gmail: true });
         let server = Arc::new(server);

@@ -76,10 +76,16 @@ pub(super) fn year(now: i64) -> Vec<Sample> {
 pub(super) fn fresh(number: u64, now: i64) -> Bytes {
     let at = InternalDate { seconds: now, zone: 0 };
     let (from, subject, text) = match number % 4 {
-        0 => (PEOPLE[0].to_owned(), "News from the lock keeper".to_owned(), "The gate is open, and the water is coming."),
+        0 => {
+            (PEOPLE[0].to_owned(), "News from the lock keeper".to_owned(), "The gate is open, and the water is coming.")
+        }
         1 => (address("Юрий Волков", "yuri@example.net"), words(UTF_8, "Привет с Волги"), "Вода поднялась на ладонь."),
         2 => (address("山田 花子", "hanako@example.com"), words(UTF_8, "新しい写真"), "写真を送ります。"),
-        _ => (PEOPLE[7].to_owned(), "The Weekly Weir: how rivers are held back".to_owned(), "All you wanted to know about sluices."),
+        _ => (
+            PEOPLE[7].to_owned(),
+            "The Weekly Weir: how rivers are held back".to_owned(),
+            "All you wanted to know about sluices.",
+        ),
     };
     let text = format!("{text}\n\nThis is new message number {}.\n", number + 1);
     let headers = head(&from, ME, &subject, &format!("fresh-{number}-{now}"), at);
@@ -150,7 +156,12 @@ fn special(now: i64) -> Vec<Sample> {
         &words(KOI8_R, "Отчёт об уровне воды в реке за прошлую неделю"),
         "koi8",
         &[INBOX],
-        Part::text("plain", KOI8_R, Transfer::Plain, "Здравствуйте!\n\nУровень воды поднялся на ладонь, плотина держит.\n"),
+        Part::text(
+            "plain",
+            KOI8_R,
+            Transfer::Plain,
+            "Здравствуйте!\n\nУровень воды поднялся на ладонь, плотина держит.\n",
+        ),
     );
     add(
         3,
@@ -176,8 +187,13 @@ fn special(now: i64) -> Vec<Sample> {
         &[INBOX],
         Part::text("plain", UTF_8, quoted, "مرحبا\n\nمستوى المياه مستقر هذا الأسبوع.\n"),
     );
-    let report = Part::file("application/pdf", &filename("Ежемесячный отчёт за первый квартал.pdf"), &pdf("Water levels"));
-    let archive = Part::file("application/zip", "filename=\"levels.zip\"", &zip("levels.csv", b"day,level\r\n1,120\r\n2,118\r\n"));
+    let report =
+        Part::file("application/pdf", &filename("Ежемесячный отчёт за первый квартал.pdf"), &pdf("Water levels"));
+    let archive = Part::file(
+        "application/zip",
+        "filename=\"levels.zip\"",
+        &zip("levels.csv", b"day,level\r\n1,120\r\n2,118\r\n"),
+    );
     let picture = Part::file("image/png", &filename("Fluß im Mai.png"), &png(96, [40, 110, 180]));
     let note = Part::text("plain", UTF_8, quoted, "Three files: a report, an archive and a picture.\n");
     add(
@@ -189,10 +205,18 @@ fn special(now: i64) -> Vec<Sample> {
         Part::multipart("mixed", &[note, report, archive, picture]),
     );
     add(7, PEOPLE[4], "Invitation: walk along the river", "invite", &[INBOX, IMPORTANT], invitation(now));
-    let old = head(PEOPLE[3], "Eva Lindqvist <eva@example.com>", "The old mill", &format!("mill-{now}"), at(now - 40 * DAY));
+    let old =
+        head(PEOPLE[3], "Eva Lindqvist <eva@example.com>", "The old mill", &format!("mill-{now}"), at(now - 40 * DAY));
     let old = Part::text("plain", UTF_8, Transfer::Plain, "The old mill is for sale.\n").message(&old);
     let note = Part::text("plain", UTF_8, Transfer::Plain, "For your information, see below.\n");
-    add(8, PEOPLE[4], "Fwd: The old mill", "forward", &[INBOX], Part::multipart("mixed", &[note, Part::forwarded(&old)]));
+    add(
+        8,
+        PEOPLE[4],
+        "Fwd: The old mill",
+        "forward",
+        &[INBOX],
+        Part::multipart("mixed", &[note, Part::forwarded(&old)]),
+    );
     let note = Part::text("plain", UTF_8, Transfer::Plain, "The film of the flood, five megabytes of it.\n");
     let film = Part::file("application/octet-stream", "filename=\"flood.bin\"", &noise(BIG));
     add(9, PEOPLE[2], "The film (5 MB)", "big", &[INBOX], Part::multipart("mixed", &[note, film]));

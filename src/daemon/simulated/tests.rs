@@ -334,8 +334,7 @@ async fn it_looks_like_gmail() {
 async fn other_servers_know_nothing_of_gmails_items() {
     let account = empty();
     account.deliver("Subject: x\r\n\r\n".into(), InternalDate::default());
-    let logins =
-        Logins { account, user: "demo@example.org".into(), password: Secret::new("pw"), tally: Tally::new() };
+    let logins = Logins { account, user: "demo@example.org".into(), password: Secret::new("pw"), tally: Tally::new() };
     let server = Arc::new(Server::new(logins, None, Arc::new(Unobserved), "test"));
     let (mut client, stream) = crate::net::Stream::pair();
     let accepted = Accepted { stream, implicit_tls: false, plaintext_login: true };
@@ -364,19 +363,28 @@ fn the_sample_mail_is_a_year_of_everything() {
         assert!(message::sent_day(header).is_some() && message::message_id(header).is_some());
         subjects.extend(message::header_values(header, "Subject"));
         structures += &String::from_utf8_lossy(&structure.body_structure(&sample.raw));
-        for words in ["плотина", "水位は安定", "会议记录见附件", "مستوى", "old mill is for sale"] {
+        for words in ["плотина", "水位は安定", "会议记录见附件", "مستوى", "old mill is for sale"]
+        {
             if sample.raw.len() < 100_000 && message::text_contains(&sample.raw, words, true) {
                 texts += words;
             }
         }
     }
-    for needed in ["Отчёт об уровне воды", "堰の写真をお送りします", "关于水坝的会议记录", "صور من النهر", "Anhänge"] {
+    for needed in ["Отчёт об уровне воды", "堰の写真をお送りします", "关于水坝的会议记录", "صور من النهر", "Anhänge"]
+    {
         assert!(subjects.contains(needed), "{needed}");
     }
     for needed in ["плотина", "水位は安定", "会议记录见附件", "مستوى", "old mill is for sale"] {
         assert!(texts.contains(needed), "{needed}");
     }
-    for needed in ["\"image\" \"png\"", "\"application\" \"zip\"", "\"message\" \"rfc822\"", "\"text\" \"calendar\"", "\"alternative\"", "\"application\" \"pdf\""] {
+    for needed in [
+        "\"image\" \"png\"",
+        "\"application\" \"zip\"",
+        "\"message\" \"rfc822\"",
+        "\"text\" \"calendar\"",
+        "\"alternative\"",
+        "\"application\" \"pdf\"",
+    ] {
         assert!(structures.contains(needed), "{needed}");
     }
     let biggest = samples.iter().map(|sample| sample.raw.len()).max().unwrap();

@@ -361,7 +361,9 @@ impl Job {
                 }
             }
             render::text(&mut io.out, " ");
-            if section.is_whole() && let Content::Stream(body, first) = &mut contents.body {
+            if section.is_whole()
+                && let Content::Stream(body, first) = &mut contents.body
+            {
                 pass_on(io, body, first.take(), partial).await?;
                 continue;
             }
