@@ -94,7 +94,7 @@ pub(super) fn fresh(number: u64, now: i64) -> Bytes {
 
 fn ordinary(number: u32, now: i64, dice: &mut Dice) -> Sample {
     let age = i64::from(ORDINARY - number) * 365 * DAY / i64::from(ORDINARY) - i64::from(dice.below(DAY as u32 - 7200));
-    let at = InternalDate { seconds: now - age.max(3600), zone: if number % 3 == 0 { 120 } else { 0 } };
+    let at = InternalDate { seconds: now - age.max(3600), zone: if number.is_multiple_of(3) { 120 } else { 0 } };
     let person = dice.pick(&PEOPLE);
     let subject = format!("{} ({})", dice.pick(&SUBJECTS), number + 1);
     let mut text = String::from("Hello,\n\n");
