@@ -7,8 +7,8 @@ use std::{fs, io};
 use crate::config::{
     Account, Cache, Config, Limits, Listen, LocalPassword, PlaintextLogin, Pop3, Prefetch, Server, Tls, TlsMode,
 };
-use crate::daemon::Daemon;
 use crate::daemon::simulated::Provider;
+use crate::daemon::{Daemon, DataDirLock, cache_dir};
 use crate::provider;
 use crate::secret::{Secret, SecretRef};
 
@@ -70,6 +70,9 @@ impl Stage {
             None => temporary(),
         };
         let dir = dir.map_err(|error| format!("no directory for the demonstration: {error}"))?;
+        if !dir.temporary {
+            forget_mail(&dir.path)?;
+        }
         let config = config(&dir.path, ports, provider.address(), prefetch);
         let ca_file = config.tls.dir.join("ca.pem");
         match Daemon::start(config).await {
@@ -100,6 +103,18 @@ impl Stage {
 pub(super) fn provider(ports: Ports) -> Result<Provider, String> {
     Provider::start(local(ports.provider), USER, Secret::new(PROVIDER_PASSWORD))
         .map_err(|error| format!("the simulated provider cannot start: {error}"))
+}
+
+/// The mail of an earlier demonstration is not that of this one: its cache goes, the certificates stay.
+fn forget_mail(dir: &Path) -> Result<(), String> {
+    let _lock = DataDirLock::take(dir)?;
+    let cache = cache_dir(dir, USER);
+    match fs::remove_dir_all(&cache) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("the cache of an earlier demonstration, {}, cannot be removed: {error}", cache.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn local(port: u16) -> SocketAddr {
