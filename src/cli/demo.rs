@@ -198,7 +198,7 @@ Ready to paste
   Thunderbird  server localhost, port {imaps}, SSL/TLS, normal password, user name {USER}
   curl         curl --cacert '{ca}' --user {USER}:{PASSWORD} 'imaps://localhost:{imaps}/INBOX;MAILINDEX=1'
   openssl      openssl s_client -quiet -crlf -CAfile '{ca}' -connect localhost:{imaps}
-  neomutt      neomutt -n -F /dev/null -e 'set ssl_ca_certificates_file=\"{ca}\" folder=/' -f imaps://{user}:{PASSWORD}@localhost:{imaps}/INBOX
+  neomutt      neomutt -n -F /dev/null -e 'set ssl_ca_certificates_file=\"{ca}\" folder=/ imap_pass={PASSWORD}' -f imaps://{user}@localhost:{imaps}/INBOX
 
 What to try
   - Connect more mail programs than 15: the provider sees {CONNECTIONS} connections at most.
