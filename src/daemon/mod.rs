@@ -8,6 +8,7 @@ mod http;
 mod listen;
 mod lock;
 mod logins;
+pub mod simulated;
 pub mod status;
 
 use std::net::SocketAddr;
