@@ -7,20 +7,24 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
-//! - `bodies`, `summaries`, `search`: reading · `writes`: writing
+//! - `bodies`, `summaries`, `search`: reading · `flight`, `download`: bodies on their way from upstream · `stored`: large ones on
+//!   their way from disk · `writes`: writing
 //!
 //! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
 //! back as soon as somebody waits for one. Std mutexes are held for plain assignments, never across an await (Law 4).
 
 mod account;
 mod bodies;
+mod download;
 mod error;
+mod flight;
 mod folders;
 mod mailbox;
 mod manage;
 mod mirror;
 mod search;
 mod snapshot;
+mod stored;
 mod summaries;
 mod sync;
 mod watch;

@@ -15,7 +15,7 @@ use super::snapshot::Snapshot;
 use crate::message;
 use crate::model::{Uid, UidSet};
 use crate::store::{BodyKey, SummaryRecord};
-use crate::upstream::{BodyEvent, BodyPart, Class};
+use crate::upstream::{self, BodyEvent, BodyPart, Class};
 
 /// Where a structure is asked for, a message up to this size is fetched whole instead: its structure is then computed from the
 /// truth, and the body a client usually asks for next is here.
@@ -184,14 +184,23 @@ impl Inner {
         want: Want,
         made: &mut HashMap<BodyKey, SummaryRecord>,
     ) -> Result<Vec<Uid>, Error> {
+        match self.fetch_headers_once(state, headers, want, made).await {
+            // A session that died in the pool shows it only now; a few headers are soon asked for again.
+            Err(upstream::Error::Lost { .. }) => Ok(self.fetch_headers_once(state, headers, want, made).await?),
+            done => Ok(done?),
+        }
+    }
+
+    async fn fetch_headers_once(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        headers: &HashMap<Uid, BodyKey>,
+        want: Want,
+        made: &mut HashMap<BodyKey, SummaryRecord>,
+    ) -> Result<Vec<Uid>, upstream::Error> {
         let uids: UidSet = headers.keys().map(|uid| uid.0).collect();
-        let mut lease = self.ready(state, Class::Interactive).await?;
         let (out, mut events) = mpsc::channel(PIECES);
-        let fetch = async {
-            let done = lease.fetch_bodies(&uids, BodyPart::Header, want.structure, &out).await;
-            drop(out);
-            done
-        };
+        let fetch = self.fetch_parts(state, Class::Interactive, &uids, BodyPart::Header, want.structure, out);
         let mut unusable = Vec::new();
         let read = async {
             let mut header = BytesMut::new();

@@ -73,12 +73,17 @@ impl Inner {
         }
         if selected.uid_validity != snapshot.uid_validity {
             drop(lease);
-            let (account, state) = (Arc::clone(self), Arc::clone(state));
-            // The look finds the new UIDVALIDITY and ends the sessions that have the old one selected.
-            self.tasks.spawn(async move { account.freshen(&state, Instant::now(), Class::Sync).await });
+            self.suspect(state);
             return Err(Error::Gone);
         }
         Ok(lease)
+    }
+
+    /// A mailbox was seen to have another UIDVALIDITY: a look finds the same and ends the sessions that have the old one selected.
+    pub(crate) fn suspect(self: &Arc<Self>, state: &Arc<State>) {
+        state.set_stale();
+        let (account, state) = (Arc::clone(self), Arc::clone(state));
+        self.tasks.spawn(async move { account.freshen(&state, Instant::now(), Class::Sync).await });
     }
 
     pub(crate) async fn store_flags(
@@ -524,16 +529,7 @@ impl Inner {
             .filter(|(from, to)| from != to)
             .collect();
         // What cannot be carried is fetched when asked for.
-        let _ = self
-            .disk(move |store| {
-                for (from, to) in keys {
-                    if let Some(body) = store.body(from)? {
-                        store.put_body(to, &body)?;
-                    }
-                }
-                Ok(())
-            })
-            .await;
+        let _ = self.disk(move |store| store.alias(&keys)).await;
     }
 }
 

@@ -20,7 +20,7 @@ use super::error::Error;
 use super::gate::{Gate, jitter};
 use super::lease::Lease;
 use super::queue::{Holdings, Party, plan};
-use super::session::Session;
+use super::session::{CHECK_TIMEOUT, Session};
 use super::types::Class;
 use super::words::Meaning;
 
@@ -37,10 +37,6 @@ const MAX_WAITERS: usize = 4096;
 const KEEP_ALIVE: Duration = Duration::from_secs(4 * 60);
 /// How often parked sessions are looked at (a BYE is answered by closing) and waiters reconsidered.
 const TICK: Duration = Duration::from_secs(15);
-/// A parked session silent for longer is asked before it is lent: a sleeping laptop's connections look alive and are not.
-const CHECK_AFTER: Duration = Duration::from_secs(60);
-/// How long that question may take; an answer is a round trip.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long LOGOUT may take.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -99,27 +95,24 @@ impl Pool {
     /// with [`Error::Unavailable`] or [`Error::Login`] while nothing can come, with `Unavailable` when its turn
     /// does not come in time.
     pub async fn lease(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
-        let limit = match class {
-            Class::Interactive => INTERACTIVE_WAIT,
-            Class::Sync | Class::Prefetch => BACKGROUND_WAIT,
-            Class::Watch => WATCH_WAIT,
-        };
-        timeout(limit, self.lease_checked(class, mailbox)).await.unwrap_or_else(|_| {
-            Err(Error::Unavailable {
-                reason: "all connections to the provider are in use".into(),
-                retry_after: Duration::from_secs(1),
-            })
-        })
+        timeout(patience(class), self.lease_checked(class, mailbox)).await.unwrap_or_else(|_| Err(all_in_use()))
+    }
+
+    /// The same for [`Session::fetch_bodies_in`] and [`Session::fetch_bodies`], which find out by themselves whether a session that
+    /// rested for long still lives: asking before would cost a round trip. Such an exchange that is lost before anything came is
+    /// to be tried again.
+    pub async fn lease_to_read(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
+        timeout(patience(class), self.wait_for(class, mailbox)).await.unwrap_or_else(|_| Err(all_in_use()))
     }
 
     async fn lease_checked(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
         // Each turn of the loop uses up one dead session, so there are at most as many as sessions, and one fresh one.
         loop {
             let mut lease = self.wait_for(class, mailbox).await?;
-            if lease.session.silent_for() < CHECK_AFTER {
+            if !lease.session.is_stale() {
                 return Ok(lease);
             }
-            match timeout(CHECK_TIMEOUT, lease.session.noop()).await {
+            match timeout(CHECK_TIMEOUT, lease.session.prove()).await {
                 Ok(Ok(())) => return Ok(lease),
                 // A refused NOOP is an answer all the same; a throttled one is for the caller to hear.
                 Ok(Err(Error::No { .. })) => return Ok(lease),
@@ -317,6 +310,22 @@ impl State {
         };
         let best = self.parked.iter().enumerate().min_by_key(|(at, session)| (rank(session), *at))?.0;
         Some(self.parked.remove(best))
+    }
+}
+
+/// How long a lease of this class is waited for.
+fn patience(class: Class) -> Duration {
+    match class {
+        Class::Interactive => INTERACTIVE_WAIT,
+        Class::Sync | Class::Prefetch => BACKGROUND_WAIT,
+        Class::Watch => WATCH_WAIT,
+    }
+}
+
+fn all_in_use() -> Error {
+    Error::Unavailable {
+        reason: "all connections to the provider are in use".into(),
+        retry_after: Duration::from_secs(1),
     }
 }
 
