@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::account::Inner;
+use super::allowance::Grant;
 use super::error::Error;
 use super::mailbox::State;
 use crate::metrics::BodyRead;
@@ -66,6 +67,8 @@ impl Recent {
 pub(crate) struct Flight {
     pieces: Mutex<Vec<Bytes>>,
     progress: watch::Sender<Progress>,
+    /// The octets set aside for it, until it has ended.
+    grant: Mutex<Option<Grant>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,8 +80,15 @@ struct Progress {
 }
 
 impl Flight {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { pieces: Mutex::default(), progress: watch::Sender::new(Progress::default()) })
+    fn new(grant: Grant) -> Arc<Self> {
+        let progress = watch::Sender::new(Progress::default());
+        Arc::new(Self { pieces: Mutex::default(), progress, grant: Mutex::new(Some(grant)) })
+    }
+
+    /// One that ended before it began.
+    fn refused(error: Error) -> Arc<Self> {
+        let progress = watch::Sender::new(Progress { end: Some(Err(error)), ..Progress::default() });
+        Arc::new(Self { pieces: Mutex::default(), progress, grant: Mutex::default() })
     }
 
     fn begin(&self, len: u64) {
@@ -101,6 +111,7 @@ impl Flight {
             }
             first
         });
+        *self.grant.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn joined(&self) -> Bytes {
@@ -355,21 +366,26 @@ impl Inner {
         let mut begun: HashMap<Uid, (BodyKey, Arc<Flight>)> = HashMap::new();
         let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
         for uid in uids {
-            if snapshot.messages.get(*uid).is_none() {
-                continue;
-            }
+            let Some(message) = snapshot.messages.get(*uid) else { continue };
             let key = state.body_key(&snapshot, *uid);
             let flight = match flights.get(&key) {
                 Some(flight) => {
                     self.metrics.body_read(BodyRead::Joined);
                     Arc::clone(flight)
                 }
-                None => {
-                    let flight = Flight::new();
-                    flights.insert(key, Arc::clone(&flight));
-                    begun.insert(*uid, (key, Arc::clone(&flight)));
-                    flight
-                }
+                None => match self.options.allowance.download(u64::from(message.size), class) {
+                    Ok(grant) => {
+                        let flight = Flight::new(grant);
+                        flights.insert(key, Arc::clone(&flight));
+                        begun.insert(*uid, (key, Arc::clone(&flight)));
+                        flight
+                    }
+                    // Nobody joins this one: it may be granted to the next who asks.
+                    Err(error) => {
+                        self.metrics.body_read(BodyRead::Refused);
+                        Flight::refused(error)
+                    }
+                },
             };
             all.push((*uid, flight));
         }

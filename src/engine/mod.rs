@@ -7,12 +7,13 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
-//! - `bodies`, `summaries`, `search`: reading · `writes`: writing
+//! - `bodies`, `summaries`, `search`: reading · `writes`: writing · `allowance`: what reading and writing may spend
 //!
 //! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
 //! back as soon as somebody waits for one. Std mutexes are held for plain assignments, never across an await (Law 4).
 
 mod account;
+mod allowance;
 mod bodies;
 mod error;
 mod folders;
@@ -27,6 +28,7 @@ mod watch;
 mod writes;
 
 pub use account::{Account, Options};
+pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
 pub use error::Error;
 pub use mailbox::Mailbox;
