@@ -43,6 +43,14 @@ fn accounts_come_and_go_and_the_others_do_not_notice() {
     assert!(bob.is_closed());
     assert!(!login(&world, "bob@example.org", LOCAL_PASSWORD));
 
+    // And back, on the cache it left behind.
+    world.daemon_mut().change(|setup| {
+        let bob = Account { address: "Bob@example.org".into(), ..setup.accounts[0].clone() };
+        setup.accounts.push(bob);
+    });
+    world.daemon().reload(TAKEN);
+    Client::connect(world.daemon().imap).login("bob@example.org", LOCAL_PASSWORD).cmd_ok("SELECT INBOX");
+
     // The idling session has lived through all of it, and is told of new mail.
     world.straight().append("INBOX", "", b"Subject: b\r\n\r\nb\r\n");
     ann.until("* 2 EXISTS");
