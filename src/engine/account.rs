@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use super::allowance::Allowance;
 use super::bodies::Bodies;
 use super::error::Error;
 use super::folders::FolderList;
@@ -52,6 +53,8 @@ pub struct Options {
     pub append_limit: u64,
     /// Upstream sessions the pool may hold; all but one may watch.
     pub connections: usize,
+    /// What may be fetched and sent.
+    pub allowance: Arc<dyn Allowance>,
 }
 
 /// An account as sessions see it. Cloned freely.

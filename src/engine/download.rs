@@ -39,9 +39,7 @@ impl Inner {
         let mut begun: Begun = HashMap::new();
         let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
         for uid in uids {
-            if snapshot.messages.get(*uid).is_none() {
-                continue;
-            }
+            let Some(message) = snapshot.messages.get(*uid) else { continue };
             let key = state.body_key(&snapshot, *uid);
             let flight = if let Some(flight) = flights.get(&key) {
                 self.metrics.body_read(BodyRead::Joined);
@@ -52,10 +50,19 @@ impl Inner {
                 self.metrics.body_read(BodyRead::Hit);
                 Flight::landed(body)
             } else {
-                let flight = Flight::new();
-                flights.insert(key, Arc::clone(&flight));
-                begun.insert(*uid, (key, Arc::clone(&flight)));
-                flight
+                match self.options.allowance.download(u64::from(message.size), class) {
+                    Ok(grant) => {
+                        let flight = Flight::new(grant);
+                        flights.insert(key, Arc::clone(&flight));
+                        begun.insert(*uid, (key, Arc::clone(&flight)));
+                        flight
+                    }
+                    // Nobody joins this one: it may be granted to the next who asks.
+                    Err(error) => {
+                        self.metrics.body_read(BodyRead::Refused);
+                        Flight::refused(error)
+                    }
+                }
             };
             all.push((*uid, flight));
         }

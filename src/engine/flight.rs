@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::watch;
 
+use super::allowance::Grant;
 use super::error::Error;
 
 /// One download: what has arrived, and who waits is told of more.
 pub(crate) struct Flight {
     arrived: Mutex<Arrived>,
     progress: watch::Sender<Progress>,
+    /// The octets set aside for it, until it has ended.
+    grant: Mutex<Option<Grant>>,
 }
 
 #[derive(Default)]
@@ -36,13 +39,21 @@ struct Progress {
 pub(super) struct Differs;
 
 impl Flight {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { arrived: Mutex::default(), progress: watch::Sender::new(Progress::default()) })
+    /// One about to begin, with the octets set aside for it.
+    pub(super) fn new(grant: Grant) -> Arc<Self> {
+        Arc::new(Self { arrived: Mutex::default(), progress: watch::Sender::default(), grant: Mutex::new(Some(grant)) })
+    }
+
+    /// One that ended before it began.
+    pub(super) fn refused(error: Error) -> Arc<Self> {
+        let flight = Self::new(Box::new(()));
+        flight.end(Err(error));
+        flight
     }
 
     /// One that has landed already.
     pub(super) fn landed(body: Bytes) -> Arc<Self> {
-        let flight = Self::new();
+        let flight = Self::new(Box::new(()));
         flight.progress.send_modify(|progress| progress.len = Some(body.len() as u64));
         if !body.is_empty() {
             flight.push(body);
@@ -73,6 +84,7 @@ impl Flight {
             }
             first
         });
+        *self.grant.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Octets here so far.
@@ -231,7 +243,7 @@ mod tests {
         for seed in 0..300 {
             let mut rng = StdRng::seed_from_u64(seed);
             let body: Vec<u8> = (0..rng.random_range(1..500)).map(|_| rng.random()).collect();
-            let flight = Flight::new();
+            let flight = Flight::new(Box::new(()));
             for _ in 0..rng.random_range(0..5) {
                 let mut landing = Landing::begin(&flight, body.len() as u64).unwrap();
                 let cut = rng.random_range(0..body.len());
@@ -252,7 +264,7 @@ mod tests {
 
     #[test]
     fn another_body_is_not_mixed_in() {
-        let flight = Flight::new();
+        let flight = Flight::new(Box::new(()));
         Landing::begin(&flight, 6).unwrap().take(Bytes::from_static(b"abc")).unwrap();
         assert_eq!(Landing::begin(&flight, 7).err(), Some(Differs), "another length");
         let mut other = Landing::begin(&flight, 6).unwrap();
@@ -264,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_goes_on_behind_what_it_has() {
-        let flight = Flight::new();
+        let flight = Flight::new(Box::new(()));
         let mut landing = Landing::begin(&flight, 6).unwrap();
         for piece in ["ab", "cd", "ef"] {
             landing.take(piece.into()).unwrap();

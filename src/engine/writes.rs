@@ -374,9 +374,12 @@ impl Inner {
         if messages.iter().any(|message| message.body.len() as u64 > limit) {
             return Err(Error::TooBig { limit });
         }
+        let octets = messages.iter().map(|message| message.body.len() as u64).sum();
+        let grant = self.options.allowance.upload(octets)?;
         let to = self.resolve(mailbox).await?;
         let account = Arc::clone(self);
         self.run_to_end(async move {
+            let _grant = grant;
             let target = account.state(&to).await?;
             let mut done: Vec<(UidValidity, Uid)> = Vec::new();
             let mut unknown = false;

@@ -6,6 +6,7 @@
 //!
 //! `lease` never hangs: it fails at once while nothing can come, and its wait is bounded by class (Law 8).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Pool {
 
 pub(super) struct Shared {
     config: Arc<Config>,
+    /// Sessions at most: the configuration's, until it is changed.
+    connections: AtomicUsize,
     gate: Arc<Gate>,
     runtime: Handle,
     state: Mutex<State>,
@@ -82,6 +85,7 @@ impl Pool {
     /// are opened and kept alive.
     pub fn new(config: Config) -> Self {
         let shared = Arc::new(Shared {
+            connections: AtomicUsize::new(config.connections),
             config: Arc::new(config),
             gate: Arc::default(),
             runtime: Handle::current(),
@@ -162,6 +166,18 @@ impl Pool {
         self.shared.count(&self.shared.lock());
     }
 
+    /// Another maximum of sessions, at least 1. Sessions above it are logged out as they come to rest.
+    pub fn set_connections(&self, connections: usize) {
+        self.shared.connections.store(connections.max(1), Ordering::Relaxed);
+        let mut state = self.shared.lock();
+        while state.open() > connections.max(1)
+            && let Some(session) = state.parked.pop()
+        {
+            self.shared.runtime.spawn(log_out(session));
+        }
+        self.shared.pump(&mut state);
+    }
+
     /// Ends the wait of a backoff now: the network came back, or the user asks. A wait that the provider asked for, or after a
     /// refused login, is ended at most once a minute.
     pub fn kick(&self) {
@@ -185,7 +201,7 @@ impl Shared {
         }
         let (maximum, speak, connect) = {
             let mut gate = self.gate.lock();
-            (gate.maximum(self.config.connections, now), gate.may_speak(now), gate.may_connect(now))
+            (gate.maximum(self.connections.load(Ordering::Relaxed), now), gate.may_speak(now), gate.may_connect(now))
         };
         if let Err(error) = speak {
             return state.refuse_all(&error);
@@ -256,7 +272,12 @@ impl Shared {
     pub(super) fn returned(self: &Arc<Self>, id: u64, session: Session) {
         let mut state = self.lock();
         state.leased.retain(|lease| lease.party.id != id);
-        self.give_back(&mut state, session);
+        if session.is_usable() && state.open() >= self.connections.load(Ordering::Relaxed) {
+            // The maximum was lowered while it was out.
+            drop(self.runtime.spawn(log_out(session)));
+        } else {
+            self.give_back(&mut state, session);
+        }
         self.pump(&mut state);
     }
 
