@@ -24,6 +24,8 @@ const AHEAD_MESSAGES: usize = 64;
 const AHEAD_OCTETS: u64 = 2 << 20;
 /// A cached body above this is handed out while it is read; reading less is done within a millisecond or two.
 const STREAM_ABOVE: u64 = 1 << 20;
+/// Octets of a body in memory handed out at once: what is done to each octet on its way out must not delay the first.
+const MEMORY_PIECE: usize = 128 << 10;
 /// Recently read bodies kept in memory, octets: what Thunderbird's chunked fetches walk through.
 const RECENT_OCTETS: u64 = 16 << 20;
 /// A body above this is not kept in memory at all, unless it is the only one.
@@ -83,9 +85,10 @@ pub struct Body {
 }
 
 enum From {
+    /// `rest`: what was not handed out yet.
     Memory {
         body: Bytes,
-        told: bool,
+        rest: Bytes,
     },
     /// `skip`: octets of the next piece that were handed out before.
     Flight {
@@ -99,7 +102,7 @@ enum From {
 
 impl Body {
     fn memory(body: Bytes) -> Self {
-        Self { from: From::Memory { body, told: false } }
+        Self { from: From::Memory { rest: body.clone(), body } }
     }
 
     /// Octets; known before the last one is here.
@@ -141,10 +144,10 @@ impl Body {
             }
         }
         match &mut self.from {
-            From::Memory { told: true, .. } | From::Stored(_) => None,
-            From::Memory { body, told } => {
-                *told = true;
-                (!body.is_empty()).then(|| Ok(body.clone()))
+            From::Stored(_) => None,
+            From::Memory { rest, .. } => {
+                let piece = rest.split_to(rest.len().min(MEMORY_PIECE));
+                (!piece.is_empty()).then_some(Ok(piece))
             }
             From::Flight { flight, next, skip, .. } => {
                 let piece = flight.piece(*next).await;

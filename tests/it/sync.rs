@@ -254,7 +254,7 @@ fn a_body_cut_in_the_middle_is_completed() {
     c.cmd_ok("EXAMINE INBOX");
     let filled = world.daemon().bodies_filled();
     for (n, (body, cuts)) in
-        bodies.iter().zip([&[1_500_000][..], &[100], &[2_999_000], &[1_000_000, 2_000_000]]).enumerate()
+        bodies.iter().zip([&[1_500_000][..], &[10_000], &[2_900_000], &[1_000_000, 2_000_000]]).enumerate()
     {
         let uid = n as u64 + 1;
         let tag = c.start(&format!("UID FETCH {uid} (BODY.PEEK[])")).unwrap();
@@ -262,7 +262,7 @@ fn a_body_cut_in_the_middle_is_completed() {
             world.relay.cut_after(Way::Down, *cut);
             wait_for("the cut", || !world.relay.cut_waits());
         }
-        let answer = c.finish(&tag);
+        let answer = c.finish(&tag).expect("the answer");
         assert!(answer.is_ok(), "UID {uid}: {answer:?}");
         let told = answer.by_uid();
         assert!(told[&uid]["BODY[]"] == Value::Text(body.clone()), "UID {uid}: another body");
