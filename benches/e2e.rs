@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "the harness is a module here and in the integration tests")]
 #![allow(dead_code, reason = "each of the two uses its own part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![allow(unused_imports, reason = "the harness's own tests are left out of a bench that is not libtest's")]
 
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
@@ -149,12 +150,7 @@ fn main() {
         return;
     }
     let scale = Scale::from_env(args.iter().any(|a| a == "--bench"));
-    // Thousands of sockets on our side; what the servers may open is their own affair.
-    let limit =
-        Command::new("prlimit").args(["--pid", &std::process::id().to_string(), "--nofile=65536:65536"]).status();
-    if !limit.is_ok_and(|s| s.success()) {
-        println!("the limit of open files could not be raised");
-    }
+    open_many_files();
     let dovecot = Dovecot::start();
     fill(&dovecot, &scale);
     let daemon = Daemon::start(Setup::new(Account::at(dovecot.imap)));
@@ -190,6 +186,18 @@ fn main() {
         }
     }
     pushes(&table, both);
+}
+
+/// Raises our own soft limit to the hard one: thousands of sockets are on our side as well, and the servers inherit it.
+fn open_many_files() {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let hard = limits.lines().find_map(|l| l.strip_prefix("Max open files")).and_then(|l| l.split_whitespace().nth(1));
+    let Some(hard) = hard.map(str::to_owned) else { return };
+    let pid = std::process::id().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={hard}:{hard}")]).status();
+    if !raised.is_ok_and(|s| s.success()) {
+        println!("the limit of open files could not be raised");
+    }
 }
 
 /// `Big` with many small messages, `Usual` as a mailbox is, `Huge` with one large one.

@@ -14,6 +14,7 @@ use crate::config::Config;
 mod cache;
 mod certs;
 mod check;
+mod demo;
 mod run;
 mod status;
 
@@ -46,6 +47,8 @@ Start with `mailweir demo`: it needs no account. Then copy config/mailweir.toml,
 enum Command {
     /// Serve, in the foreground, until told to stop (SIGTERM, Ctrl-C). SIGHUP reloads accounts, limits and certificates.
     Run,
+    /// Show what it does, without an account: a simulated provider with Gmail's limits, and the daemon in front of it.
+    Demo(demo::Demo),
     /// Log in to every account's provider and say in plain words what is wrong, if anything is.
     Check(check::Check),
     /// What the running daemon does: accounts, sessions, connections, bytes, cache.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
     let code = runtime.block_on(async move {
         match arguments.command {
             Command::Run => run::run(config).await,
+            Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run(config).await,
             Command::Status(status) => status.run(config).await,
             Command::Certs { action } => match certs::run(action, config, &mut std::io::stdout()).await {

@@ -10,6 +10,7 @@ mod lock;
 mod logins;
 mod marker;
 mod reload;
+pub mod simulated;
 mod spending;
 pub mod status;
 

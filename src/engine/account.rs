@@ -32,6 +32,10 @@ use crate::upstream::{Class, Pool};
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
 const LOOK_WAIT: Duration = Duration::from_secs(4);
 
+/// NOOPs of all clients of a mailbox that upstream does not push cost at most one look in this time, and wait so long for it.
+const POLL_SPACING: Duration = Duration::from_secs(3);
+const POLL_WAIT: Duration = Duration::from_millis(1500);
+
 /// A mailbox seen to agree with upstream this recently is not asked for again: a burst of STATUS and SELECT from many clients is one
 /// look.
 const RECENTLY: Duration = Duration::from_millis(1000);
@@ -233,11 +237,16 @@ impl Inner {
         timeout(LOOK_WAIT, looking).await.unwrap_or(Ok(()))
     }
 
-    /// For CHECK and NOOP.
+    /// For CHECK and NOOP: a look, if upstream does not tell of changes by itself and nobody has looked lately.
     pub(crate) async fn refresh(self: &Arc<Self>, state: &Arc<State>) -> Result<(), Error> {
-        match self.look(state).await {
-            Err(error) if error.is_outage() => Ok(()),
-            done => done,
+        let now = Instant::now();
+        if state.is_live() || state.checked().is_some_and(|at| at + POLL_SPACING > now) {
+            return Ok(());
+        }
+        match timeout(POLL_WAIT, self.freshen(state, now, Class::Interactive)).await {
+            Ok(Err(error)) if !error.is_outage() => Err(error),
+            // Slow or out of reach: the client hears of what changed at its next command.
+            _ => Ok(()),
         }
     }
 

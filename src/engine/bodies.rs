@@ -296,7 +296,8 @@ impl Inner {
             .map_err(|_| Error::Internal("the cache failed".into()))?;
         let missing: Vec<Uid> = uids.iter().zip(have).filter(|(_, have)| !have).map(|(uid, _)| *uid).collect();
         for (_, source) in self.fly(state, &missing, class) {
-            source.ended().await.or_else(|error| if error == Error::Expunged { Ok(()) } else { Err(error) })?;
+            let Source::Flight(flight) = source else { continue };
+            flight.ended().await.or_else(|error| if error == Error::Expunged { Ok(()) } else { Err(error) })?;
         }
         Ok(())
     }
@@ -346,11 +347,11 @@ impl Inner {
         let missing: Vec<Uid> =
             uids.iter().zip(&found).filter(|(_, body)| body.is_none()).map(|(uid, _)| *uid).collect();
         (missing.len()..uids.len()).for_each(|_| self.metrics.body_read(BodyRead::Hit));
-        let mut flights: HashMap<Uid, Arc<Flight>> = self.fly(state, &missing, class).into_iter().collect();
+        let mut flown: HashMap<Uid, Source> = self.fly(state, &missing, class).into_iter().collect();
         let sources = uids.into_iter().zip(found).map(|(uid, body)| {
-            let source = match (body, flights.remove(&uid)) {
+            let source = match (body, flown.remove(&uid)) {
                 (Some(body), _) => Ok(Source::Memory(body)),
-                (None, Some(flight)) => Ok(Source::Flight(flight)),
+                (None, Some(source)) => Ok(source),
                 (None, None) => Err(Error::Expunged),
             };
             (uid, source)
@@ -360,7 +361,11 @@ impl Inner {
 
     /// Joins the downloads of these messages that are in flight, and begins one for the others. Messages the mirror does not
     /// hold any more have none.
-    fn fly(self: &Arc<Self>, state: &Arc<State>, uids: &[Uid], class: Class) -> Vec<(Uid, Arc<Flight>)> {
+    ///
+    /// The caller has looked in the cache before, and a download may have ended since. It leaves its body in memory before it takes
+    /// its flight off the list, so whoever finds no flight here looks there once more: otherwise a body would be fetched twice
+    /// (a body is fetched once).
+    fn fly(self: &Arc<Self>, state: &Arc<State>, uids: &[Uid], class: Class) -> Vec<(Uid, Source)> {
         let snapshot = state.snapshot();
         let mut all = Vec::with_capacity(uids.len());
         let mut begun: HashMap<Uid, (BodyKey, Arc<Flight>)> = HashMap::new();
@@ -368,26 +373,31 @@ impl Inner {
         for uid in uids {
             let Some(message) = snapshot.messages.get(*uid) else { continue };
             let key = state.body_key(&snapshot, *uid);
-            let flight = match flights.get(&key) {
-                Some(flight) => {
-                    self.metrics.body_read(BodyRead::Joined);
-                    Arc::clone(flight)
+            if let Some(flight) = flights.get(&key) {
+                self.metrics.body_read(BodyRead::Joined);
+                all.push((*uid, Source::Flight(Arc::clone(flight))));
+                continue;
+            }
+            let landed = self.bodies.recent.lock().unwrap_or_else(PoisonError::into_inner).find(key);
+            if let Some(body) = landed {
+                self.metrics.body_read(BodyRead::Hit);
+                all.push((*uid, Source::Memory(body)));
+                continue;
+            }
+            let flight = match self.options.allowance.download(u64::from(message.size), class) {
+                Ok(grant) => {
+                    let flight = Flight::new(grant);
+                    flights.insert(key, Arc::clone(&flight));
+                    begun.insert(*uid, (key, Arc::clone(&flight)));
+                    flight
                 }
-                None => match self.options.allowance.download(u64::from(message.size), class) {
-                    Ok(grant) => {
-                        let flight = Flight::new(grant);
-                        flights.insert(key, Arc::clone(&flight));
-                        begun.insert(*uid, (key, Arc::clone(&flight)));
-                        flight
-                    }
-                    // Nobody joins this one: it may be granted to the next who asks.
-                    Err(error) => {
-                        self.metrics.body_read(BodyRead::Refused);
-                        Flight::refused(error)
-                    }
-                },
+                // Nobody joins this one: it may be granted to the next who asks.
+                Err(error) => {
+                    self.metrics.body_read(BodyRead::Refused);
+                    Flight::refused(error)
+                }
             };
-            all.push((*uid, flight));
+            all.push((*uid, Source::Flight(flight)));
         }
         drop(flights);
         if !begun.is_empty() {
@@ -404,7 +414,7 @@ impl Inner {
         mut begun: HashMap<Uid, (BodyKey, Arc<Flight>)>,
         class: Class,
     ) {
-        let keys: Vec<BodyKey> = begun.values().map(|(key, _)| *key).collect();
+        let own: Vec<(BodyKey, Arc<Flight>)> = begun.values().cloned().collect();
         let mut done = self.download_round(state, &mut begun, class).await;
         if done.as_ref().is_err_and(Error::is_outage) && begun.values().all(|(_, flight)| flight.untouched()) {
             // The session was dead before the first octet: another one may do.
@@ -427,7 +437,12 @@ impl Inner {
             flight.end(missing.clone());
         }
         let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().for_each(|key| drop(flights.remove(key)));
+        for (key, flight) in own {
+            // Those that landed are off the list already, and another flight may have begun under their key.
+            if flights.get(&key).is_some_and(|listed| Arc::ptr_eq(listed, &flight)) {
+                flights.remove(&key);
+            }
+        }
     }
 
     /// Why upstream did not send what it was asked for: expunged meanwhile, or not to be had.

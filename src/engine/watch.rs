@@ -126,7 +126,8 @@ impl Inner {
                     break;
                 }
             }
-            live.0.set_live(true);
+            // Where IDLE is only our own polling, whoever opens or polls the mailbox has it looked at.
+            live.0.set_live(lease.caps().has("IDLE"));
             let moved = async {
                 loop {
                     if interest.changed().await.is_err() {

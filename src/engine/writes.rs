@@ -66,8 +66,9 @@ impl Inner {
             selected = lease.select(&state.name).await;
         }
         let mut selected = selected?;
-        if selected.uid_validity != snapshot.uid_validity {
-            // Perhaps selected before the mailbox was deleted and made again.
+        if selected.uid_validity != snapshot.uid_validity || selected.uid_next < snapshot.uid_next {
+            // Perhaps selected before the mailbox was deleted and made again; or before the newest messages came: a server may not
+            // show them to a session that has not looked since (Dovecot, Courier), and then a command on them does nothing and says OK.
             selected = lease.reselect(&state.name, None).await?;
         }
         if selected.uid_validity != snapshot.uid_validity {

@@ -148,7 +148,7 @@ fn pull(endpoint: &Endpoint, ssl: &str, into: &Path) -> BTreeMap<String, (String
     let dir = into.display();
     std::fs::create_dir_all(into).unwrap();
     let config = format!(
-        "IMAPAccount a\nHost localhost\nPort {port}\nUser {}\nPass {}\nSSLType {ssl}\nAuthMechs LOGIN\n\
+        "FSync no\n\nIMAPAccount a\nHost localhost\nPort {port}\nUser {}\nPass {}\nSSLType {ssl}\nAuthMechs LOGIN\n\
          CertificateFile {}\nSystemCertificates no\n\nIMAPStore far\nAccount a\n\nMaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
          Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState {dir}/\n",
         endpoint.user,

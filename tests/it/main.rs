@@ -10,6 +10,7 @@
 mod budget;
 mod compare;
 mod config;
+mod demo;
 mod harness;
 mod imap;
 mod interop;

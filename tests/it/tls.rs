@@ -7,7 +7,7 @@ use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
 use crate::harness::dovecot::Dovecot;
 use crate::harness::world::{Kind, World};
-use crate::harness::{ADDRESS, LOCAL_PASSWORD, ca, scratch, straight_run, wait_for};
+use crate::harness::{ADDRESS, LOCAL_PASSWORD, ca, scratch, straight_run};
 
 #[test]
 fn the_local_ca_signs_for_the_names_asked() {
@@ -88,7 +88,9 @@ fn an_unknown_upstream_certificate_is_refused() {
         let answer = daemon.client().cmd("SELECT INBOX");
         assert_eq!(answer.status, Status::No);
         assert!(answer.text.starts_with("[UNAVAILABLE]"), "{}", answer.text);
-        wait_for("the reason in /readyz", || daemon.http_get("/readyz").1.to_lowercase().contains("certificate"));
+        let reason = daemon.http_get("/readyz");
+        assert_eq!(reason.0, 503);
+        assert!(reason.1.to_lowercase().contains("certificate"), "the reason in plain words: {}", reason.1);
     }
     assert!(!dovecot.log().contains("Login: user=<ann>"), "a login reached the server");
 }

@@ -20,7 +20,7 @@ use crate::wire::imap::framer::{Frame, FramingError};
 use crate::wire::imap::parse;
 
 /// Commands in a row that are not understood before a peer that has not logged in is shown out. A person with telnet makes a few.
-const MAX_BAD_BEFORE_LOGIN: u32 = 5;
+const MAX_BAD_BEFORE_LOGIN: u32 = 10;
 /// The same after login; a client that does this is broken, and its loop costs others.
 const MAX_BAD: u32 = 20;
 /// Refused logins on one connection; the policy slows them down, this ends the dictionary.
@@ -149,10 +149,6 @@ impl<L: Login> Session<L> {
     /// BAD, and the end for who says nothing else.
     pub(crate) fn misunderstood(&mut self, tag: Option<&str>, text: String) -> Result<(), Stop> {
         Reply::bad(text).render(tag.unwrap_or("*"), &mut self.io.out);
-        self.count_bad()
-    }
-
-    fn count_bad(&mut self) -> Result<(), Stop> {
         self.bad_commands += 1;
         let limit = if self.account.is_some() { MAX_BAD } else { MAX_BAD_BEFORE_LOGIN };
         if self.bad_commands < limit {
@@ -201,12 +197,9 @@ impl<L: Login> Session<L> {
         }
         reply.render(tag, &mut self.io.out);
         self.server.observer.command(name, reply.outcome(), started.elapsed());
-        if reply.status == Status::Bad {
-            self.count_bad()?;
-        } else {
-            self.bad_commands = 0;
-            self.spoke_imap = true;
-        }
+        // BAD or not, it was a command: only what is none at all counts as nonsense.
+        self.bad_commands = 0;
+        self.spoke_imap = true;
         if self.failed_logins >= MAX_FAILED_LOGINS && self.account.is_none() {
             return Err(Stop::Bye { code: None, text: "Too many failed logins" });
         }

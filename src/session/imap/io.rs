@@ -244,14 +244,24 @@ impl Io {
         if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
             return Ok(done);
         }
-        self.flush().await?;
         loop {
+            // Both at once: work that stood still behind a client that does not read might hold what other clients need.
+            {
+                let mut flush = pin!(self.flush());
+                tokio::select! {
+                    biased;
+                    done = work.as_mut() => {
+                        flush.await?;
+                        return Ok(done);
+                    }
+                    flushed = flush.as_mut() => flushed?,
+                }
+            }
             if let Ok(done) = timeout(STILL_WORKING, work.as_mut()).await {
                 return Ok(done);
             }
             if let Some(words) = words {
                 super::reply::untagged(&mut self.out, "OK", None, words);
-                self.flush().await?;
             }
         }
     }
@@ -282,4 +292,43 @@ impl Io {
 
 fn shutting_down() -> Stop {
     Stop::Bye { code: Some("UNAVAILABLE"), text: "Server is shutting down" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_behind_a_client_that_does_not_read() {
+        let (client, server) = Stream::pair();
+        let mut io = Io::new(server, CancellationToken::new());
+        io.out.extend_from_slice(&[b'x'; 500_000]);
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let session = tokio::spawn(async move {
+            let work = async {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                let _ = done.send(());
+            };
+            io.wait(work).await
+        });
+        // Nobody reads, and the work is done all the same; the session itself ends by its write time-out.
+        timeout(Duration::from_secs(6), is_done).await.unwrap().unwrap();
+        assert_eq!(session.await.unwrap(), Err(Stop::Gone));
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_collected_leaves_before_a_wait() {
+        let (mut client, server) = Stream::pair();
+        let mut io = Io::new(server, CancellationToken::new());
+        io.out.extend_from_slice(b"early\r\n");
+        let session = tokio::spawn(async move { io.wait(tokio::time::sleep(Duration::from_secs(30))).await });
+        let mut early = [0; 7];
+        timeout(Duration::from_secs(1), client.read_exact(&mut early)).await.unwrap().unwrap();
+        assert_eq!(&early, b"early\r\n");
+        assert_eq!(session.await.unwrap(), Ok(()));
+        let mut alive = String::new();
+        client.read_to_string(&mut alive).await.unwrap();
+        assert_eq!(alive, "* OK Still working\r\n");
+    }
 }

@@ -37,6 +37,16 @@ pub(crate) fn string(out: &mut BytesMut, bytes: &[u8]) {
     text(out, "\"");
 }
 
+/// A mailbox name: an atom where it can be one, as Dovecot and most others write it.
+pub(crate) fn mailbox(out: &mut BytesMut, name: &str) {
+    let atom = name.bytes().all(|b| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b));
+    if atom && !name.is_empty() && !name.eq_ignore_ascii_case("NIL") {
+        text(out, name);
+    } else {
+        string(out, name.as_bytes());
+    }
+}
+
 pub(crate) fn literal(out: &mut BytesMut, bytes: &[u8]) {
     literal_head(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -69,10 +79,16 @@ pub(crate) fn flags(out: &mut BytesMut, flags: &Flags) {
     text(out, ")");
 }
 
-/// `INTERNALDATE "…"`.
+/// `INTERNALDATE "…"`. The grammar allows a day of one digit to be padded with a blank or with 0; the 0 is what Dovecot and
+/// most others write, and a client that compares texts finds no difference.
 pub(crate) fn internal_date(out: &mut BytesMut, meta: &MessageMeta) {
+    text(out, "INTERNALDATE \"");
+    let at = out.len();
     // Writing to a BytesMut cannot fail.
-    let _ = write!(out, "INTERNALDATE \"{}\"", meta.internal_date);
+    let _ = write!(out, "{}\"", meta.internal_date);
+    if let Some(first) = out.get_mut(at).filter(|first| **first == b' ') {
+        *first = b'0';
+    }
 }
 
 /// `* FLAGS (…)` and `* OK [PERMANENTFLAGS (…)]` of a mailbox.
@@ -198,6 +214,13 @@ mod tests {
         for (input, want) in table {
             let mut out = BytesMut::new();
             string(&mut out, input);
+            assert_eq!(String::from_utf8_lossy(&out), want);
+        }
+        for (name, want) in
+            [("Work/2024", "Work/2024"), ("&AOk-", "&AOk-"), ("nil", "\"nil\""), ("a b", "\"a b\""), ("", "\"\"")]
+        {
+            let mut out = BytesMut::new();
+            mailbox(&mut out, name);
             assert_eq!(String::from_utf8_lossy(&out), want);
         }
         let mut out = BytesMut::new();

@@ -14,7 +14,7 @@ pub enum Value {
     Atom(String),
     /// A quoted string or a literal: the same to a client.
     Text(Vec<u8>),
-    List(Vec<Value>),
+    List(Vec<Self>),
 }
 
 /// How a command ended.

@@ -94,6 +94,9 @@ pub fn accepts(addr: SocketAddr) -> bool {
 
 /// Where `tests/run` unpacks servers that cannot be installed beside each other.
 pub fn servers_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("MAILWEIR_TEST_SERVERS") {
+        return dir.into();
+    }
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     tmp.parent().expect("the target directory").join("servers")
 }

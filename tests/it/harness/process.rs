@@ -4,7 +4,7 @@
 //! kill -9 included, the pipe closes, the shell ends the server and then removes its directories. Its exit status
 //! becomes the shell's, and its process id is the first line of output.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -184,7 +184,7 @@ impl Drop for Server {
     }
 }
 
-fn follow(output: Arc<Output>, mut from: impl Read + BufRead + Send + 'static, to: fn(&mut Lines) -> &mut Vec<String>) {
+fn follow(output: Arc<Output>, mut from: impl BufRead + Send + 'static, to: fn(&mut Lines) -> &mut Vec<String>) {
     std::thread::spawn(move || {
         let mut line = Vec::new();
         while from.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {

@@ -69,8 +69,8 @@ fn status_agrees_with_upstream(kind: Kind) {
         let told = |answer: Answer| {
             let line = answer.lines().into_iter().find(|l| l.starts_with("* STATUS")).expect("STATUS");
             let (_, items) = line.rsplit_once('(').unwrap();
-            let mut words: Vec<_> = items.trim_end_matches(')').split(' ').map(str::to_owned).collect();
-            let mut pairs: Vec<_> = words.drain(..).collect::<Vec<_>>().chunks(2).map(|p| p.join(" ")).collect();
+            let words: Vec<_> = items.trim_end_matches(')').split(' ').collect();
+            let mut pairs: Vec<_> = words.chunks(2).map(|p| p.join(" ")).collect();
             pairs.sort();
             pairs
         };

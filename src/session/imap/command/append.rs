@@ -15,6 +15,7 @@ use crate::session::imap::reply::{Names, Reply, no};
 use crate::session::imap::state::{Failure, Session, Telling};
 use crate::session::imap::{APPEND_MEMORY, APPEND_UNIT, Login};
 use crate::wire::imap::framer::{Frame, FramingError};
+use crate::wire::imap::is_tag;
 use crate::wire::imap::parse::{append_head, append_tail};
 
 /// Messages in one MULTIAPPEND; mass importers send a few dozen.
@@ -42,7 +43,7 @@ impl<L: Login> Session<L> {
     pub(crate) async fn append_command(&mut self, literal: Literal) -> Result<(), Stop> {
         let started = Instant::now();
         let tag = literal.head.split(|b| *b == b' ').next().unwrap_or_default();
-        let tag = String::from_utf8_lossy(tag).into_owned();
+        let tag = if is_tag(tag) { String::from_utf8_lossy(tag).into_owned() } else { "*".to_owned() };
         let received = match self.receive(literal).await {
             Ok(received) => received,
             Err(Failure::Stop(stop)) => return Err(stop),

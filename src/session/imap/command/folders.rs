@@ -124,7 +124,7 @@ impl<L: Login> Session<L> {
 /// `* STATUS name (…)`.
 pub(super) fn status_line(out: &mut BytesMut, name: &str, items: &[StatusItem], data: &StatusData, append_limit: u64) {
     render::text(out, "* STATUS ");
-    render::string(out, name.as_bytes());
+    render::mailbox(out, name);
     render::text(out, " (");
     for (index, item) in items.iter().enumerate() {
         let (word, value) = match item {

@@ -72,7 +72,11 @@ fn lines(list: &List, folders: &Folders) -> Vec<Line> {
         .patterns
         .iter()
         .filter(|pattern| !pattern.is_empty())
-        .map(|pattern| format!("{}{pattern}", list.reference))
+        // A pattern from the root stands for itself, whatever the reference (RFC 3501 §6.3.8: "/usr/doc/foo").
+        .map(|pattern| match delimiter {
+            Some(delimiter) if pattern.starts_with(delimiter) => pattern.clone(),
+            _ => format!("{}{pattern}", list.reference),
+        })
         .collect();
     let matches = |name: &str| patterns.iter().any(|pattern| pattern_matches(pattern, name, delimiter));
     let only_subscribed = list.kind == ListKind::Lsub || list.select.subscribed;
@@ -237,7 +241,7 @@ fn write_line(out: &mut BytesMut, kind: ListKind, line: &Line) {
     render::text(out, ") ");
     render::delimiter(out, line.delimiter);
     render::text(out, " ");
-    render::string(out, line.name.as_bytes());
+    render::mailbox(out, &line.name);
     if !line.child_info.is_empty() {
         render::text(out, " (\"CHILDINFO\" (\"");
         render::text(out, &line.child_info.join("\" \""));
@@ -362,67 +366,68 @@ mod tests {
 
     #[test]
     fn answers() {
-        let table: [(&str, &[&str]); 14] = [
+        let table: [(&str, &[&str]); 15] = [
             ("LIST \"\" \"\"", &["* LIST (\\Noselect) \"/\" \"\""]),
-            ("LIST a/b \"\"", &["* LIST (\\Noselect) \"/\" \"a/\""]),
+            ("LIST a/b \"\"", &["* LIST (\\Noselect) \"/\" a/"]),
             (
                 "LIST \"\" %",
                 &[
-                    "* LIST (\\HasNoChildren) \"/\" \"INBOX\"",
-                    "* LIST (\\Noselect \\HasChildren) \"/\" \"G\"",
-                    "* LIST (\\Noselect \\HasChildren) \"/\" \"a\"",
-                    "* LIST (\\HasNoChildren) \"/\" \"x\"",
+                    "* LIST (\\HasNoChildren) \"/\" INBOX",
+                    "* LIST (\\Noselect \\HasChildren) \"/\" G",
+                    "* LIST (\\Noselect \\HasChildren) \"/\" a",
+                    "* LIST (\\HasNoChildren) \"/\" x",
                 ],
             ),
             (
                 "LIST \"\" G/*",
-                &["* LIST (\\HasNoChildren \\All) \"/\" \"G/All\"", "* LIST (\\HasNoChildren \\Junk) \"/\" \"G/Spam\""],
+                &["* LIST (\\HasNoChildren \\All) \"/\" G/All", "* LIST (\\HasNoChildren \\Junk) \"/\" G/Spam"],
             ),
-            ("LIST G/ %l", &["* LIST (\\HasNoChildren \\All) \"/\" \"G/All\""]),
-            ("LIST (SPECIAL-USE) \"\" *", &["* LIST (\\All) \"/\" \"G/All\"", "* LIST (\\Junk) \"/\" \"G/Spam\""]),
+            ("LIST G /All", &[]),
+            ("LIST G/ %l", &["* LIST (\\HasNoChildren \\All) \"/\" G/All"]),
+            ("LIST (SPECIAL-USE) \"\" *", &["* LIST (\\All) \"/\" G/All", "* LIST (\\Junk) \"/\" G/Spam"]),
             (
                 "LIST \"\" (INBOX x) RETURN (SUBSCRIBED CHILDREN)",
-                &["* LIST (\\HasNoChildren \\Subscribed) \"/\" \"INBOX\"", "* LIST (\\HasNoChildren) \"/\" \"x\""],
+                &["* LIST (\\HasNoChildren \\Subscribed) \"/\" INBOX", "* LIST (\\HasNoChildren) \"/\" x"],
             ),
             (
                 "LIST (SUBSCRIBED) \"\" *",
                 &[
-                    "* LIST (\\Subscribed) \"/\" \"INBOX\"",
-                    "* LIST (\\Subscribed) \"/\" \"G/All\"",
-                    "* LIST (\\Subscribed) \"/\" \"a/b/c\"",
-                    "* LIST (\\NonExistent \\Subscribed) \"/\" \"gone/deep\"",
+                    "* LIST (\\Subscribed) \"/\" INBOX",
+                    "* LIST (\\Subscribed) \"/\" G/All",
+                    "* LIST (\\Subscribed) \"/\" a/b/c",
+                    "* LIST (\\NonExistent \\Subscribed) \"/\" gone/deep",
                 ],
             ),
             (
                 "LIST (SUBSCRIBED RECURSIVEMATCH) \"\" %",
                 &[
-                    "* LIST (\\Subscribed) \"/\" \"INBOX\"",
-                    "* LIST (\\Noselect) \"/\" \"G\" (\"CHILDINFO\" (\"SUBSCRIBED\"))",
-                    "* LIST (\\NonExistent) \"/\" \"a\" (\"CHILDINFO\" (\"SUBSCRIBED\"))",
-                    "* LIST (\\NonExistent) \"/\" \"gone\" (\"CHILDINFO\" (\"SUBSCRIBED\"))",
+                    "* LIST (\\Subscribed) \"/\" INBOX",
+                    "* LIST (\\Noselect) \"/\" G (\"CHILDINFO\" (\"SUBSCRIBED\"))",
+                    "* LIST (\\NonExistent) \"/\" a (\"CHILDINFO\" (\"SUBSCRIBED\"))",
+                    "* LIST (\\NonExistent) \"/\" gone (\"CHILDINFO\" (\"SUBSCRIBED\"))",
                 ],
             ),
             (
                 "LSUB \"\" *",
                 &[
-                    "* LSUB () \"/\" \"INBOX\"",
-                    "* LSUB () \"/\" \"G/All\"",
-                    "* LSUB () \"/\" \"a/b/c\"",
-                    "* LSUB () \"/\" \"gone/deep\"",
+                    "* LSUB () \"/\" INBOX",
+                    "* LSUB () \"/\" G/All",
+                    "* LSUB () \"/\" a/b/c",
+                    "* LSUB () \"/\" gone/deep",
                 ],
             ),
             (
                 "LSUB \"\" %",
                 &[
-                    "* LSUB () \"/\" \"INBOX\"",
-                    "* LSUB (\\Noselect) \"/\" \"G\"",
-                    "* LSUB (\\Noselect) \"/\" \"a\"",
-                    "* LSUB (\\Noselect) \"/\" \"gone\"",
+                    "* LSUB () \"/\" INBOX",
+                    "* LSUB (\\Noselect) \"/\" G",
+                    "* LSUB (\\Noselect) \"/\" a",
+                    "* LSUB (\\Noselect) \"/\" gone",
                 ],
             ),
-            ("LIST \"\" a/%", &["* LIST (\\Noselect \\HasChildren) \"/\" \"a/b\""]),
-            ("XLIST \"\" (inbox)", &["* XLIST (\\HasNoChildren \\Inbox) \"/\" \"INBOX\""]),
-            ("XLIST \"\" G/S%", &["* XLIST (\\HasNoChildren \\Spam) \"/\" \"G/Spam\""]),
+            ("LIST \"\" a/%", &["* LIST (\\Noselect \\HasChildren) \"/\" a/b"]),
+            ("XLIST \"\" (inbox)", &["* XLIST (\\HasNoChildren \\Inbox) \"/\" INBOX"]),
+            ("XLIST \"\" G/S%", &["* XLIST (\\HasNoChildren \\Spam) \"/\" G/Spam"]),
         ];
         for (command, want) in table {
             if command.contains("(inbox)") {

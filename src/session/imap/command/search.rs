@@ -278,9 +278,9 @@ impl<M: Mailbox> Run<'_, M> {
             // Empty strings only: others are not evaluated message by message.
             SearchKey::Body(_) | SearchKey::Text(_) => true,
             SearchKey::Header(name, needle) => holds(header?, name, needle),
-            SearchKey::SentBefore(date) => message::sent_day(header?).is_some_and(|day| day < *date),
-            SearchKey::SentOn(date) => message::sent_day(header?).is_some_and(|day| day == *date),
-            SearchKey::SentSince(date) => message::sent_day(header?).is_some_and(|day| day >= *date),
+            SearchKey::SentBefore(date) => sent_day(header?) < *date,
+            SearchKey::SentOn(date) => sent_day(header?) == *date,
+            SearchKey::SentSince(date) => sent_day(header?) >= *date,
             SearchKey::Not(key) => !self.matches(key, message, header)?,
             SearchKey::Or(a, b) => match (self.matches(a, message, header), self.matches(b, message, header)) {
                 (Some(true), _) | (_, Some(true)) => true,
@@ -303,6 +303,11 @@ impl<M: Mailbox> Run<'_, M> {
             }
         })
     }
+}
+
+/// The day in the Date field; a message without a readable one was sent on the first day there is, as in Dovecot.
+fn sent_day(header: &[u8]) -> i64 {
+    message::sent_day(header).unwrap_or(0)
 }
 
 /// HEADER: whether a field of that name holds the text, decoded and without regard to case; the empty text asks whether

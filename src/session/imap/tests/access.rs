@@ -122,7 +122,7 @@ async fn nonsense_ends_the_session() {
     let bench = Bench::new();
     let mut client = bench.connect();
     client.line().await;
-    for turn in 0..5 {
+    for turn in 0..10 {
         client.send(&format!("a{turn} FROB\r\n")).await;
         assert!(client.line().await.starts_with(&format!("a{turn} BAD")));
     }

@@ -107,7 +107,7 @@ async fn expunge() {
             C: h UNSELECT
             S: h BAD No mailbox selected
             C: i STATUS INBOX (MESSAGES)
-            S: * STATUS "INBOX" (MESSAGES 1)
+            S: * STATUS INBOX (MESSAGES 1)
             S: i OK Status completed
             "#,
             |_| {},
@@ -165,7 +165,7 @@ async fn append() {
             S: * 0 RECENT
             S: a OK [APPENDUID 101 1] Append completed
             C: b UID FETCH 1 (FLAGS INTERNALDATE RFC822.SIZE)
-            S: * 1 FETCH (UID 1 FLAGS (\Seen $Work) INTERNALDATE " 7-Feb-2026 21:52:25 -0800" RFC822.SIZE 14)
+            S: * 1 FETCH (UID 1 FLAGS (\Seen $Work) INTERNALDATE "07-Feb-2026 21:52:25 -0800" RFC822.SIZE 14)
             S: b OK Fetch completed
             C: c APPEND INBOX {3+}
             C: a

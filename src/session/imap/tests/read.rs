@@ -99,7 +99,7 @@ async fn fetch_items() {
             S: <p>two</p> BODY[2.MIME] {27}
             S: Content-Type: text/html
             S: 
-            S:  BODY[7] NIL)
+            S:  BODY[7] "")
             S: g OK Fetch completed
             C: h FETCH 2 (UID RFC822.PEEK)
             S: * 2 FETCH (UID 2 RFC822 {55}
@@ -315,36 +315,36 @@ async fn folders() {
             S: * LIST (\Noselect) "/" ""
             S: a OK List completed
             C: b LIST "" "*" RETURN (SPECIAL-USE)
-            S: * LIST () "/" "INBOX"
-            S: * LIST (\Sent) "/" "Sent"
+            S: * LIST () "/" INBOX
+            S: * LIST (\Sent) "/" Sent
             S: b OK List completed
             C: c LIST "" % RETURN (STATUS (MESSAGES UNSEEN UIDNEXT))
-            S: * LIST () "/" "INBOX"
-            S: * STATUS "INBOX" (MESSAGES 3 UNSEEN 2 UIDNEXT 4)
-            S: * LIST () "/" "Sent"
-            S: * STATUS "Sent" (MESSAGES 0 UNSEEN 0 UIDNEXT 1)
+            S: * LIST () "/" INBOX
+            S: * STATUS INBOX (MESSAGES 3 UNSEEN 2 UIDNEXT 4)
+            S: * LIST () "/" Sent
+            S: * STATUS Sent (MESSAGES 0 UNSEEN 0 UIDNEXT 1)
             S: c OK List completed
             C: d CREATE A/B/
             S: d OK Create completed
             C: e CREATE INBOX
             S: e NO [ALREADYEXISTS] Mailbox exists already
             C: f LIST "" %
-            S: * LIST (\HasNoChildren) "/" "INBOX"
-            S: * LIST (\Noselect \HasChildren) "/" "A"
-            S: * LIST (\HasNoChildren \Sent) "/" "Sent"
+            S: * LIST (\HasNoChildren) "/" INBOX
+            S: * LIST (\Noselect \HasChildren) "/" A
+            S: * LIST (\HasNoChildren \Sent) "/" Sent
             S: f OK List completed
             C: g SUBSCRIBE A/B
             S: g OK Subscribe completed
             C: h LSUB "" *
-            S: * LSUB () "/" "INBOX"
-            S: * LSUB () "/" "A/B"
+            S: * LSUB () "/" INBOX
+            S: * LSUB () "/" A/B
             S: h OK Lsub completed
             C: i RENAME A/B C
             S: i OK Rename completed
             C: j RENAME nowhere D
             S: j NO [NONEXISTENT] Mailbox does not exist
             C: k STATUS INBOX (MESSAGES RECENT UIDVALIDITY SIZE)
-            S: * STATUS "INBOX" (MESSAGES 3 RECENT 0 UIDVALIDITY 101 SIZE 343)
+            S: * STATUS INBOX (MESSAGES 3 RECENT 0 UIDVALIDITY 101 SIZE 343)
             S: k OK Status completed
             C: l DELETE INBOX
             S: l NO [CANNOT] INBOX cannot be deleted

@@ -120,6 +120,5 @@ async fn an_idle_session_is_small() {
     let accepted = Accepted { stream: there, implicit_tls: false, plaintext_login: true };
     let future = serve(Arc::clone(&bench.server), accepted, bench.shutdown.clone());
     let size = size_of_val(&future);
-    println!("{size}");
     assert!(size <= 4096, "a session's task takes {size} octets; 40 KiB are allowed for all of an idle TLS client");
 }

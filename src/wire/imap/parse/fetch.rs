@@ -58,6 +58,9 @@ fn item(at: &mut Cursor<'_>, items: &mut Vec<FetchItem>) -> Result<(), Fault> {
         "RFC822.HEADER" => (FetchItem::Rfc822Header, None),
         "RFC822.TEXT" => (FetchItem::Rfc822Text, None),
         "RFC822.PEEK" => (FetchItem::Rfc822Peek, None),
+        "X-GM-MSGID" => (FetchItem::GmMsgId, None),
+        "X-GM-THRID" => (FetchItem::GmThrId, None),
+        "X-GM-LABELS" => (FetchItem::GmLabels, None),
         "BODY" if at.peek() == Some(b'[') => (section(at, false)?, None),
         "BODY.PEEK" if at.peek() == Some(b'[') => (section(at, true)?, None),
         "BODY" => (FetchItem::Body, None),
@@ -83,18 +86,23 @@ fn section(at: &mut Cursor<'_>, peek: bool) -> Result<FetchItem, Fault> {
     at.expect(b'[')?;
     at.skip_spaces();
     let mut section = Section::default();
+    let mut dotted = false;
     while at.peek().is_some_and(|b| b.is_ascii_digit()) {
         let part = at.number()?;
         if part == 0 || section.path.len() == MAX_PATH {
             return fault("bad part number");
         }
         section.path.push(part);
-        if !at.eat(b'.') {
+        dotted = at.eat(b'.');
+        if !dotted {
             break;
         }
     }
     // "1." is no section, and "1TEXT" neither: what follows numbers follows a dot.
-    let dotted = !section.path.is_empty() && at.peek() != Some(b']');
+    let named = !matches!(at.peek(), Some(b']' | b' '));
+    if !section.path.is_empty() && dotted != named {
+        return fault("unknown section");
+    }
     section.spelled = section.path.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
     if at.peek() != Some(b']') && at.peek() != Some(b' ') {
         let name = at.word()?.to_ascii_uppercase();

@@ -1,0 +1,64 @@
+//! `mailweir demo`: what it prints is enough to log in, new mail comes, the provider sees few connections, and the
+//! comparison comes out for us.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::client::Client;
+use crate::harness::daemon::PROGRAM;
+use crate::harness::process::Server;
+use crate::harness::{PATIENCE, scratch, straight_run};
+
+/// The value behind the first line that begins with `key`, as a person reads it.
+fn told(screen: &str, key: &str) -> String {
+    let words = screen.lines().filter_map(|l| l.trim().strip_prefix(key)).find(|l| l.starts_with(' '));
+    let value = words.unwrap_or_else(|| panic!("no {key:?} in\n{screen}")).trim().trim_start_matches("port ");
+    value.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_is_printed_is_enough() {
+    if straight_run() {
+        return;
+    }
+    let home = scratch("demo");
+    let demo = Server::start(Path::new(PROGRAM), &["demo", "--every", "1"], &[], home.path(), &[]);
+    let ready = demo.wait_output(PATIENCE, |out| out.iter().any(|l| l.contains("Ctrl-C ends it")));
+    let screen = demo.printed();
+    assert!(ready, "{screen}");
+    let port = |key: &str| SocketAddr::from(([127, 0, 0, 1], told(&screen, key).parse::<u16>().expect("a port")));
+    let (user, password) = (told(&screen, "user"), told(&screen, "password"));
+    let ca_line = screen.lines().map(str::trim).find(|l| l.starts_with('/') && l.ends_with(".pem"));
+    let ca_file = PathBuf::from(ca_line.expect("the CA's file"));
+    let mut clients = Vec::new();
+    for n in 0..20 {
+        let c = if n % 2 == 0 {
+            Client::connect_tls(port("IMAPS"), &ca_file)
+        } else {
+            let mut c = Client::connect(port("IMAP"));
+            c.starttls(&ca_file);
+            c
+        };
+        let mut c = c.login(&user, &password);
+        assert!(c.cmd_ok("SELECT INBOX").count("EXISTS").unwrap() > 3);
+        let bodies = c.cmd_ok("UID FETCH 1:* (ENVELOPE BODYSTRUCTURE BODY.PEEK[])").by_uid();
+        assert!(bodies.values().all(|items| items.contains_key("BODY[]")));
+        clients.push(c);
+    }
+    let c = &mut clients[0];
+    let tag = c.idle();
+    c.until("* <*> EXISTS");
+    c.done(&tag);
+}
+
+#[test]
+fn the_comparison_ends_well() {
+    if straight_run() {
+        return;
+    }
+    let out = Command::new(PROGRAM).args(["demo", "--compare"]).output().expect("mailweir demo --compare");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(said.contains("directly") && said.contains("through mailweir"), "{said}");
+}
