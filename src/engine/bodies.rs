@@ -22,6 +22,8 @@ use crate::upstream::{BodyEvent, BodyPart, Class, FetchMeta};
 /// Read ahead of one client: messages, and octets of them (at least one message). A client that never reads holds two such batches.
 const AHEAD_MESSAGES: usize = 64;
 const AHEAD_OCTETS: u64 = 2 << 20;
+/// The same for the first batch, which somebody waits for: read from disk in well under a millisecond.
+const FIRST_OCTETS: u64 = 256 << 10;
 /// Pieces between the upstream session and the flights; each is at most a read buffer.
 const PIECES: usize = 16;
 /// Recently read bodies kept in memory, octets: what Thunderbird's chunked fetches walk through.
@@ -222,11 +224,15 @@ impl BodyReads {
     /// The next message; `None` at the end. The body may still be arriving.
     pub async fn next(&mut self) -> Option<(Uid, Result<Body, Error>)> {
         if self.ready.is_empty() {
-            let batch = match self.ahead.take().or_else(|| self.look_ahead()) {
-                Some(batch) => batch.await,
-                None => return None,
+            self.ready = match self.ahead.take() {
+                Some(ahead) => ahead.await.unwrap_or_default().into(),
+                // Nothing to do beside it, so it is no task of its own: one FETCH of one message, the commonest there is, is then
+                // answered without a change of threads.
+                None => {
+                    let batch = self.next_batch(FIRST_OCTETS)?;
+                    self.account.sources(&self.state, batch, Class::Interactive).await.into()
+                }
             };
-            self.ready = batch.unwrap_or_default().into();
         }
         if self.ahead.is_none() {
             self.ahead = self.look_ahead();
@@ -244,6 +250,13 @@ impl BodyReads {
 
     /// Begins to read the next batch.
     fn look_ahead(&mut self) -> Option<JoinHandle<Vec<(Uid, Result<Source, Error>)>>> {
+        let batch = self.next_batch(AHEAD_OCTETS)?;
+        let (account, state) = (Arc::clone(&self.account), Arc::clone(&self.state));
+        Some(tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await }))
+    }
+
+    /// The next messages of at most so many octets, or one; `None` at the end.
+    fn next_batch(&mut self, most: u64) -> Option<Vec<Uid>> {
         let snapshot = self.state.snapshot();
         let mut batch = Vec::new();
         let mut octets = 0;
@@ -251,17 +264,13 @@ impl BodyReads {
             && let Some(uid) = self.rest.front().copied()
         {
             octets += snapshot.messages.get(uid).map_or(0, |message| u64::from(message.size));
-            if octets > AHEAD_OCTETS && !batch.is_empty() {
+            if octets > most && !batch.is_empty() {
                 break;
             }
             batch.push(uid);
             self.rest.pop_front();
         }
-        if batch.is_empty() {
-            return None;
-        }
-        let (account, state) = (Arc::clone(&self.account), Arc::clone(&self.state));
-        Some(tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await }))
+        (!batch.is_empty()).then_some(batch)
     }
 }
 
