@@ -26,6 +26,8 @@ const AHEAD_OCTETS: u64 = 2 << 20;
 const STREAM_ABOVE: u64 = 1 << 20;
 /// Octets of a body in memory handed out at once: what is done to each octet on its way out must not delay the first.
 const MEMORY_PIECE: usize = 128 << 10;
+/// The same for the first batch, which somebody waits for: read from disk in well under a millisecond.
+const FIRST_OCTETS: u64 = 256 << 10;
 /// Recently read bodies kept in memory, octets: what Thunderbird's chunked fetches walk through.
 const RECENT_OCTETS: u64 = 16 << 20;
 /// A body above this is not kept in memory at all, unless it is the only one.
@@ -185,11 +187,15 @@ impl BodyReads {
     /// The next message; `None` at the end. The body may still be arriving.
     pub async fn next(&mut self) -> Option<(Uid, Result<Body, Error>)> {
         if self.ready.is_empty() {
-            let batch = match self.ahead.take().or_else(|| self.look_ahead()) {
-                Some(batch) => batch.await,
-                None => return None,
+            self.ready = match self.ahead.take() {
+                Some(ahead) => ahead.await.unwrap_or_default().into(),
+                // Nothing to do beside it, so it is no task of its own: one FETCH of one message, the commonest there is, is then
+                // answered without a change of threads.
+                None => {
+                    let batch = self.next_batch(FIRST_OCTETS)?;
+                    self.account.sources(&self.state, batch, Class::Interactive).await.into()
+                }
             };
-            self.ready = batch.unwrap_or_default().into();
         }
         if self.ahead.is_none() {
             self.ahead = self.look_ahead();
@@ -208,6 +214,13 @@ impl BodyReads {
 
     /// Begins to read the next batch.
     fn look_ahead(&mut self) -> Option<JoinHandle<Vec<(Uid, Result<Source, Error>)>>> {
+        let batch = self.next_batch(AHEAD_OCTETS)?;
+        let (account, state) = (Arc::clone(&self.account), Arc::clone(&self.state));
+        Some(tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await }))
+    }
+
+    /// The next messages of at most so many octets, or one; `None` at the end.
+    fn next_batch(&mut self, most: u64) -> Option<Vec<Uid>> {
         let snapshot = self.state.snapshot();
         let mut batch = Vec::new();
         let mut octets = 0;
@@ -215,17 +228,13 @@ impl BodyReads {
             && let Some(uid) = self.rest.front().copied()
         {
             octets += snapshot.messages.get(uid).map_or(0, |message| u64::from(message.size));
-            if octets > AHEAD_OCTETS && !batch.is_empty() {
+            if octets > most && !batch.is_empty() {
                 break;
             }
             batch.push(uid);
             self.rest.pop_front();
         }
-        if batch.is_empty() {
-            return None;
-        }
-        let (account, state) = (Arc::clone(&self.account), Arc::clone(&self.state));
-        Some(tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await }))
+        (!batch.is_empty()).then_some(batch)
     }
 }
 

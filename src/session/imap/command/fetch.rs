@@ -24,6 +24,8 @@ use crate::wire::imap::command::{BodySection, Fetch, FetchItem};
 
 /// Batches of summaries asked for ahead of the one being written: enough to fill a slow line to the provider.
 pub(super) const BATCHES_AHEAD: usize = 4;
+/// What of a large body is handed on at once: four TLS records, as much as TLS takes in one go.
+const SLICE: usize = 64 * 1024;
 
 impl<L: Login> Session<L> {
     pub(crate) async fn fetch(&mut self, fetch: Fetch) -> Result<Reply, Failure> {
@@ -531,7 +533,11 @@ async fn pass_on<B: Body>(
         let piece = chunk.get(skipped..).unwrap_or_default();
         let piece = piece.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(piece);
         left -= piece.len() as u64;
-        io.body(&message::without_nul(Cow::Borrowed(piece))).await?;
+        // In slices: the first leaves before the last has been looked at, and each is looked at and sent while it is in the
+        // processor's cache.
+        for slice in piece.chunks(SLICE) {
+            io.body(&message::without_nul(Cow::Borrowed(slice))).await?;
+        }
     }
     Ok(())
 }
