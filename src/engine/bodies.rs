@@ -138,7 +138,7 @@ impl Body {
                 None => return None,
                 Some(Err(_)) => {
                     let len = stored.len();
-                    match stored.from_upstream().await {
+                    match stored.upstream_flight().await {
                         Ok((flight, next, skip)) => self.from = From::Flight { flight, len, next, skip },
                         Err(error) => return Some(Err(error)),
                     }
@@ -168,9 +168,12 @@ pub struct BodyReads {
     account: Arc<Inner>,
     state: Arc<State>,
     rest: VecDeque<Uid>,
-    ready: VecDeque<(Uid, Result<Source, Error>)>,
-    ahead: Option<JoinHandle<Vec<(Uid, Result<Source, Error>)>>>,
+    ready: VecDeque<Sourced>,
+    ahead: Option<JoinHandle<Vec<Sourced>>>,
 }
+
+/// A message of a batch, and where its body will come from.
+struct Sourced(Uid, Result<Source, Error>);
 
 /// Where a body will come from.
 enum Source {
@@ -200,7 +203,7 @@ impl BodyReads {
         if self.ahead.is_none() {
             self.ahead = self.look_ahead();
         }
-        let (uid, source) = self.ready.pop_front()?;
+        let Sourced(uid, source) = self.ready.pop_front()?;
         let body = match source {
             Err(error) => Err(error),
             Ok(Source::Memory(body)) => Ok(Body::memory(body)),
@@ -213,7 +216,7 @@ impl BodyReads {
     }
 
     /// Begins to read the next batch.
-    fn look_ahead(&mut self) -> Option<JoinHandle<Vec<(Uid, Result<Source, Error>)>>> {
+    fn look_ahead(&mut self) -> Option<JoinHandle<Vec<Sourced>>> {
         let batch = self.next_batch(AHEAD_OCTETS)?;
         let (account, state) = (Arc::clone(&self.account), Arc::clone(&self.state));
         Some(tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await }))
@@ -264,12 +267,7 @@ impl Inner {
     }
 
     /// Where each body comes from, in the order asked: memory, disk, or a flight begun or joined now.
-    async fn sources(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        uids: Vec<Uid>,
-        class: Class,
-    ) -> Vec<(Uid, Result<Source, Error>)> {
+    async fn sources(self: &Arc<Self>, state: &Arc<State>, uids: Vec<Uid>, class: Class) -> Vec<Sourced> {
         let snapshot = state.snapshot();
         let keys: Vec<BodyKey> = uids.iter().map(|uid| state.body_key(&snapshot, *uid)).collect();
         let mut found: Vec<Option<Cached>> = {
@@ -316,7 +314,7 @@ impl Inner {
                 (None, Some(flight)) => Ok(Source::Flight(flight)),
                 (None, None) => Err(Error::Expunged),
             };
-            (uid, source)
+            Sourced(uid, source)
         });
         sources.collect()
     }

@@ -55,7 +55,7 @@ impl Stored {
         self.len
     }
 
-    /// The next piece; `None` at the end. An error is the disk's: [`Self::from_upstream`] may mend it.
+    /// The next piece; `None` at the end. An error is the disk's: [`Self::upstream_flight`] may mend it.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, store::Error>> {
         let opened = match (self.first.take(), &mut self.ahead) {
             (Some(opened), _) => Ok(opened),
@@ -89,7 +89,7 @@ impl Stored {
     }
 
     /// After a failure of the disk: the same message in flight from upstream, and the place behind what was handed out.
-    pub(super) async fn from_upstream(&self) -> Result<(Arc<Flight>, usize, usize), Error> {
+    pub(super) async fn upstream_flight(&self) -> Result<(Arc<Flight>, usize, usize), Error> {
         let (account, mailbox) = (self.account.label(), &self.state.name);
         warn!(%account, %mailbox, uid = %self.uid, "a cached body broke off: it is fetched again");
         let mut flights = self.account.fly(&self.state, &[self.uid], Class::Interactive);

@@ -59,10 +59,10 @@ impl Session {
     pub(in crate::upstream) async fn begin_reading(&mut self) -> Result<u64, Error> {
         self.may_begin()?;
         match &mut self.idling {
+            Some(idling) if idling.confirmed && idling.done => {}
             Some(idling) if idling.confirmed => {
-                if !std::mem::replace(&mut idling.done, true) {
-                    self.queue(b"DONE\r\n");
-                }
+                idling.done = true;
+                self.queue(b"DONE\r\n");
             }
             // Before its `+` IDLE cannot be ended.
             Some(_) => return self.begin().await,
