@@ -176,7 +176,9 @@ fn a_damaged_state_is_refused_and_left_alone() {
     if straight_run() {
         return;
     }
-    let mut world = World::new(Kind::Dovecot, |c| drop(c.append("INBOX", "", b"Subject: a\r\n\r\na\r\n")));
+    let mut world = World::new(Kind::Dovecot, |c| {
+        c.append("INBOX", "", b"Subject: a\r\n\r\na\r\n");
+    });
     world.daemon_mut().stop();
     let file = world.daemon().data_dir().join("state.sqlite");
     for more in ["-wal", "-shm"] {

@@ -13,7 +13,9 @@ fn world() -> Option<World> {
     if straight_run() {
         return None;
     }
-    Some(World::new(Kind::Dovecot, |c| drop(c.append("INBOX", "", b"Subject: a\r\n\r\na\r\n"))))
+    Some(World::new(Kind::Dovecot, |c| {
+        c.append("INBOX", "", b"Subject: a\r\n\r\na\r\n");
+    }))
 }
 
 fn login(world: &World, user: &str, password: &str) -> bool {
