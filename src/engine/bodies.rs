@@ -111,6 +111,11 @@ impl Flight {
             }
             first
         });
+        self.arrived();
+    }
+
+    /// All octets are here, and counted: none are set aside any more.
+    fn arrived(&self) {
         *self.grant.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -499,10 +504,14 @@ impl Inner {
                     });
                 }
                 BodyEvent::Chunk(piece) => {
-                    if let Some((uid, _, got)) = &mut current
+                    if let Some((uid, len, got)) = &mut current
                         && let Some((_, flight)) = begun.get(uid)
                     {
                         *got += piece.len() as u64;
+                        if got >= len {
+                            // Before the client has the last octet and asks for more.
+                            flight.arrived();
+                        }
                         flight.push(piece);
                     }
                 }
