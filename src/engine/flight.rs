@@ -84,6 +84,11 @@ impl Flight {
             }
             first
         });
+        self.release();
+    }
+
+    /// Gives back the octets set aside.
+    fn release(&self) {
         *self.grant.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -193,6 +198,10 @@ impl Landing {
         self.got += chunk.len() as u64;
         if self.got > self.len {
             return Err(Differs);
+        }
+        if self.is_whole() {
+            // Counted by now: nothing is set aside any more when the client has the last octet and asks for more.
+            self.flight.release();
         }
         while !chunk.is_empty() {
             let known = self.flight.arrived().pieces.get(self.piece).cloned();

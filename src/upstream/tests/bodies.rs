@@ -270,6 +270,7 @@ async fn select_and_fetch_go_out_together_and_once() {
            C: w3 UID FETCH 5 (UID BODY.PEEK[])
            S: * 3 EXISTS
            S: * OK [UIDVALIDITY 7] ok
+           S: * OK [UIDNEXT 100] ok
            S: w2 OK [READ-WRITE] done
            S: * 2 EXPUNGE
            S: * 1 FETCH (UID 5 BODY[] {3}
@@ -297,6 +298,7 @@ async fn an_idle_left_over_is_ended_in_the_same_flight() {
         r#"C: w2 SELECT "b"
            S: * 9 EXISTS
            S: * OK [UIDVALIDITY 7] ok
+           S: * OK [UIDNEXT 100] ok
            S: w2 OK
            C: w3 IDLE
            S: + idling
@@ -307,6 +309,7 @@ async fn an_idle_left_over_is_ended_in_the_same_flight() {
            S: w3 OK
            S: * 3 EXISTS
            S: * OK [UIDVALIDITY 7] ok
+           S: * OK [UIDNEXT 100] ok
            S: w4 OK
            S: * 1 FETCH (UID 5 BODY[] "xyz")
            S: w5 OK"#,
@@ -380,6 +383,7 @@ async fn a_dead_session_shows_soon() {
            C: w4 UID FETCH 5 (UID BODY.PEEK[])
            S: w2 OK
            S: * OK [UIDVALIDITY 7] ok
+           S: * OK [UIDNEXT 100] ok
            S: w3 OK
            S: w4 OK
            C: w5 NOOP
