@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use super::account::Inner;
 use super::error::Error;
 use super::mailbox::State;
+use super::recent::Recent;
 use crate::metrics::BodyRead;
 use crate::model::{Uid, UidSet};
 use crate::store::BodyKey;
@@ -26,42 +27,12 @@ const AHEAD_OCTETS: u64 = 2 << 20;
 const FIRST_OCTETS: u64 = 256 << 10;
 /// Pieces between the upstream session and the flights; each is at most a read buffer.
 const PIECES: usize = 16;
-/// Recently read bodies kept in memory, octets: what Thunderbird's chunked fetches walk through.
-const RECENT_OCTETS: u64 = 16 << 20;
-/// A body above this is not kept in memory at all, unless it is the only one.
-const RECENT_ONE: u64 = 32 << 20;
 
 /// The downloads in flight of an account, and a few bodies read lately.
 #[derive(Default)]
 pub(crate) struct Bodies {
     flights: Mutex<HashMap<BodyKey, Arc<Flight>>>,
     recent: Mutex<Recent>,
-}
-
-#[derive(Default)]
-struct Recent {
-    bodies: VecDeque<(BodyKey, Bytes)>,
-    octets: u64,
-}
-
-impl Recent {
-    fn find(&self, key: BodyKey) -> Option<Bytes> {
-        self.bodies.iter().find(|(known, _)| *known == key).map(|(_, body)| body.clone())
-    }
-
-    fn keep(&mut self, key: BodyKey, body: &Bytes) {
-        let octets = body.len() as u64;
-        if octets > RECENT_ONE || self.find(key).is_some() {
-            return;
-        }
-        self.octets += octets;
-        self.bodies.push_back((key, body.clone()));
-        while self.octets > RECENT_OCTETS && self.bodies.len() > 1 {
-            if let Some((_, dropped)) = self.bodies.pop_front() {
-                self.octets -= dropped.len() as u64;
-            }
-        }
-    }
 }
 
 /// One download: what has arrived, and who waits is told of more.

@@ -7,7 +7,7 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
-//! - `bodies`, `summaries`, `search`: reading · `writes`: writing
+//! - `bodies`, `recent`, `summaries`, `search`: reading · `writes`: writing
 //!
 //! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
 //! back as soon as somebody waits for one. Std mutexes are held for plain assignments, never across an await (Law 4).
@@ -19,6 +19,7 @@ mod folders;
 mod mailbox;
 mod manage;
 mod mirror;
+mod recent;
 mod search;
 mod snapshot;
 mod summaries;
