@@ -55,6 +55,8 @@
 //! - A watching session does not translate upstream's EXPUNGE and FETCH numbers. What it hears is a hint; the mailbox is then
 //!   brought in step by the ladder over the same session (one or two round trips). So there is no `upstream/seqmap.rs`, and no way
 //!   to act on a number that has shifted.
+//! - What is about to be fetched or sent is *reserved* and not spent ([`budget::Budget::reserve`]): the sessions count what really
+//!   goes over the wire, so that an octet is counted once.
 //! - Snapshots and their pages are plain data of the model ([`model::Pages`]), so that views and the mirror share one
 //!   difference.
 //! - Sessions see the engine through the traits of `session::backend`, so that the simulated provider of `mailweir demo` is our own

@@ -25,6 +25,9 @@ use ledger::Ledger;
 /// Part of a day's bytes that background work leaves alone, in percent.
 const RESERVE: u64 = 20;
 
+/// When to come back if only running transfers are in the way.
+const PROMISED_WAIT: Duration = Duration::from_secs(60);
+
 /// Which way the bytes go, seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
@@ -106,6 +109,8 @@ struct Spending {
     limits: Limits,
     download: Ledger,
     upload: Ledger,
+    /// Bytes set aside and not gone over the wire yet: download, upload.
+    promised: [u64; 2],
     logins: Logins,
 }
 
@@ -116,13 +121,47 @@ impl Spending {
             Direction::Upload => &mut self.upload,
         }
     }
+
+    fn promised(&mut self, direction: Direction) -> &mut u64 {
+        let [download, upload] = &mut self.promised;
+        match direction {
+            Direction::Download => download,
+            Direction::Upload => upload,
+        }
+    }
+
+    /// What a class may use in 24 hours.
+    fn limit_for(&self, direction: Direction, class: Class) -> Option<u64> {
+        self.limits.of(direction).map(|limit| match class {
+            Class::Interactive => limit,
+            // In this order for limits near the end of the numbers.
+            Class::Background => limit - limit / 100 * RESERVE - limit % 100 * RESERVE / 100,
+        })
+    }
+}
+
+/// Bytes set aside until they have gone over the wire, and are counted there.
+#[must_use = "set aside only while it is held"]
+pub struct Reservation {
+    budget: Budget,
+    direction: Direction,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut spending = self.budget.spending();
+        let promised = spending.promised(self.direction);
+        *promised = promised.saturating_sub(self.bytes);
+    }
 }
 
 impl Budget {
     pub fn new(limits: Limits, now: SystemTime) -> Self {
         let connections = Connections::new(limits.connections);
         let logins = Logins::new(&limits, now);
-        let spending = Spending { limits, download: Ledger::default(), upload: Ledger::default(), logins };
+        let spending =
+            Spending { limits, download: Ledger::default(), upload: Ledger::default(), promised: [0; 2], logins };
         Self { inner: Arc::new(Inner { connections, spending: Mutex::new(spending) }) }
     }
 
@@ -178,12 +217,7 @@ impl Budget {
     /// [`Refused`], and nothing is counted.
     pub fn try_spend(&self, direction: Direction, class: Class, bytes: u64, now: SystemTime) -> Result<(), Refused> {
         let mut spending = self.spending();
-        if let Some(limit) = spending.limits.of(direction) {
-            let limit = match class {
-                Class::Interactive => limit,
-                // In this order for limits near the end of the numbers.
-                Class::Background => limit - limit / 100 * RESERVE - limit % 100 * RESERVE / 100,
-            };
+        if let Some(limit) = spending.limit_for(direction, class) {
             let wait = spending.ledger(direction).wait(bytes, limit, now);
             if let Some(retry_after) = wait {
                 return Err(Refused { direction, limit, retry_after });
@@ -191,6 +225,34 @@ impl Budget {
         }
         spending.ledger(direction).add(bytes, now);
         Ok(())
+    }
+
+    /// Sets bytes aside for what is about to be fetched or sent, if they are within what this class may use. They are not
+    /// counted: what really goes over the wire is ([`Budget::record`]). Until the reservation is dropped nobody else is
+    /// promised them; bytes of it that have arrived by then weigh twice for that while, which errs on the safe side.
+    ///
+    /// # Errors
+    /// [`Refused`], and nothing is set aside.
+    pub fn reserve(
+        &self,
+        direction: Direction,
+        class: Class,
+        bytes: u64,
+        now: SystemTime,
+    ) -> Result<Reservation, Refused> {
+        let mut spending = self.spending();
+        let promised = *spending.promised(direction);
+        if let Some(limit) = spending.limit_for(direction, class) {
+            let ledger = spending.ledger(direction);
+            if ledger.wait(promised.saturating_add(bytes), limit, now).is_some() {
+                // In the way may be no more than what is promised to others: that ends within moments.
+                let retry_after = ledger.wait(bytes, limit, now).unwrap_or(PROMISED_WAIT);
+                return Err(Refused { direction, limit, retry_after });
+            }
+        }
+        *spending.promised(direction) = promised.saturating_add(bytes);
+        drop(spending);
+        Ok(Reservation { budget: self.clone(), direction, bytes })
     }
 
     /// Counts bytes that have gone over the wire unasked: answers longer than thought, the protocol's own.
@@ -285,6 +347,22 @@ mod tests {
         assert_eq!(budget.used(Direction::Download, at(86_400 + 601)), 500);
         assert!(spend(Interactive, 500, 86_400 + 601).is_ok());
         assert!(budget.try_spend(Direction::Upload, Background, u64::MAX / 2, at(0)).is_ok(), "not limited");
+    }
+
+    #[test]
+    fn what_is_promised_is_promised_once_and_not_counted() {
+        let budget = Budget::new(limits(), at(0));
+        let reserve = |class, bytes| budget.reserve(Direction::Download, class, bytes, at(1));
+        let first = reserve(Class::Background, 500).unwrap();
+        assert_eq!(budget.used(Direction::Download, at(1)), 0);
+        assert_eq!(reserve(Class::Background, 301).err().unwrap().retry_after, PROMISED_WAIT);
+        let second = reserve(Class::Interactive, 500).unwrap();
+        assert!(reserve(Class::Interactive, 1).is_err());
+        budget.record(Direction::Download, 500, at(1));
+        drop((first, second));
+        assert!(reserve(Class::Interactive, 501).is_err_and(|refused| refused.retry_after > PROMISED_WAIT));
+        assert!(reserve(Class::Interactive, 500).is_ok());
+        assert!(budget.reserve(Direction::Upload, Class::Background, u64::MAX, at(1)).is_ok(), "not limited");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::net::tls::{self, CertError, Facts, Inspection, TlsIdentity};
 
 /// What to do with the certificates.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
-pub enum CertsCommand {
+pub(super) enum CertsCommand {
     /// Show which certificates there are, for which names, until when, and their fingerprints
     Show,
     /// Make a new server certificate now, for the names the configuration gives and those found
@@ -33,7 +33,7 @@ pub enum CertsCommand {
 
 /// Why it did not work; the text is complete.
 #[derive(Debug, thiserror::Error)]
-pub enum CertsError {
+pub(super) enum CertsError {
     #[error(transparent)]
     Locate(#[from] LocateError),
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -51,7 +51,7 @@ pub enum CertsError {
 
 impl CertsError {
     /// The exit status the contract wants: 2 for a wrong configuration, else 1.
-    pub fn exit_status(&self) -> u8 {
+    pub(super) fn exit_status(&self) -> u8 {
         match self {
             Self::Locate(_) | Self::Config(_) => 2,
             _ => 1,
@@ -60,7 +60,7 @@ impl CertsError {
 }
 
 /// Runs the command with the configuration `--config` names; what it says goes to `out`.
-pub async fn run(
+pub(super) async fn run(
     command: CertsCommand,
     config: Option<PathBuf>,
     out: &mut (dyn Write + Send),

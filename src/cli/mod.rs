@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -13,6 +14,7 @@ use crate::config::Config;
 mod cache;
 mod certs;
 mod check;
+mod demo;
 mod run;
 mod status;
 
@@ -43,8 +45,10 @@ Start with `mailweir demo`: it needs no account. Then copy config/mailweir.toml,
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve, in the foreground, until told to stop (SIGTERM, Ctrl-C). SIGHUP reloads certificates.
+    /// Serve, in the foreground, until told to stop (SIGTERM, Ctrl-C). SIGHUP reloads accounts, limits and certificates.
     Run,
+    /// Show what it does, without an account: a simulated provider with Gmail's limits, and the daemon in front of it.
+    Demo(demo::Demo),
     /// Log in to every account's provider and say in plain words what is wrong, if anything is.
     Check(check::Check),
     /// What the running daemon does: accounts, sessions, connections, bytes, cache.
@@ -60,6 +64,9 @@ enum Command {
         action: cache::Cache,
     },
 }
+
+/// What still runs on a blocking thread at the end (a flush, a password's hash) has this long.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -81,9 +88,10 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
     let config = arguments.config;
-    runtime.block_on(async move {
+    let code = runtime.block_on(async move {
         match arguments.command {
             Command::Run => run::run(config).await,
+            Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run(config).await,
             Command::Status(status) => status.run(config).await,
             Command::Certs { action } => match certs::run(action, config, &mut std::io::stdout()).await {
@@ -95,31 +103,35 @@ pub fn main() -> ExitCode {
             },
             Command::Cache { action } => cache::run(action, config).await,
         }
-    })
+    });
+    // A disk that hangs holds a thread; it does not hold the exit.
+    runtime.shutdown_timeout(LAST_WAIT);
+    code
 }
 
-/// Reads the configuration, or tells every fault of it at once; the exit status is then [`USAGE`].
+/// Reads the configuration and tells its warnings, or tells every fault of it at once; the exit status is then [`USAGE`].
 fn load(named: Option<PathBuf>) -> Result<Config, ExitCode> {
+    let config = read(named)?;
+    for warning in &config.warnings {
+        eprintln!("mailweir: {warning}");
+    }
+    Ok(config)
+}
+
+/// The same without the warnings.
+fn read(named: Option<PathBuf>) -> Result<Config, ExitCode> {
     let path = Config::locate(named).map_err(|error| {
         eprintln!("mailweir: {error}");
         ExitCode::from(USAGE)
     })?;
-    match Config::load(&path) {
-        Ok(config) => {
-            for warning in &config.warnings {
-                eprintln!("mailweir: {warning}");
-            }
-            Ok(config)
+    Config::load(&path).map_err(|faults| {
+        for fault in &faults {
+            eprintln!("{fault}");
         }
-        Err(faults) => {
-            for fault in &faults {
-                eprintln!("{fault}");
-            }
-            let many = if faults.len() == 1 { "fault" } else { "faults" };
-            eprintln!("mailweir: {} {many} in {}; nothing was started", faults.len(), path.display());
-            Err(ExitCode::from(USAGE))
-        }
-    }
+        let many = if faults.len() == 1 { "fault" } else { "faults" };
+        eprintln!("mailweir: {} {many} in {}; nothing was started", faults.len(), path.display());
+        ExitCode::from(USAGE)
+    })
 }
 
 fn fail(words: &str) -> ExitCode {

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use super::load;
+use super::read;
 use crate::daemon::Daemon;
 
 /// Starts, prints the listeners, serves until told to stop.
 pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
-    let config = match load(config) {
+    // Its warnings are the daemon's to log.
+    let config = match read(config) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -29,15 +30,43 @@ pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
         }
     };
     announce(&daemon);
+    let mut told = signals.next().await;
+    while matches!(told, signals::Told::Reload) {
+        told = match reload(&daemon, &mut signals).await {
+            Some(told) => told,
+            None => signals.next().await,
+        };
+    }
+    stop(daemon, signals).await
+}
+
+/// Reloads; what was told meanwhile. A stop ends it half way, another reload waits for its end.
+async fn reload(daemon: &Daemon, signals: &mut signals::Signals) -> Option<signals::Told> {
+    let mut next = None;
+    let reload = daemon.reload();
+    tokio::pin!(reload);
     loop {
-        match signals.next().await {
-            signals::Told::Reload => daemon.reload(),
-            signals::Told::Stop => break,
+        tokio::select! {
+            () = &mut reload => return next,
+            told = signals.next() => match told {
+                signals::Told::Stop => return Some(told),
+                signals::Told::Reload => next = Some(told),
+            },
         }
     }
+}
+
+/// Ends in order; a second signal to stop ends it at once.
+async fn stop(daemon: Daemon, mut signals: signals::Signals) -> ExitCode {
     info!("stopping");
-    daemon.shutdown().await;
-    ExitCode::SUCCESS
+    let again = async { while matches!(signals.next().await, signals::Told::Reload) {} };
+    tokio::select! {
+        () = daemon.shutdown() => ExitCode::SUCCESS,
+        () = again => {
+            warn!("told to stop once more: ending at once");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// One line a listener, `KEY ADDRESS:PORT`; then `ready`. Scripts and the service manager wait for this.

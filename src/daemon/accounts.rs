@@ -1,148 +1,150 @@
-//! The configured accounts, each with its cache, its upstream pool and its counts.
+//! The configured accounts, each with its cache, its upstream pool and what it spends.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tracing::warn;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
+use super::marker::{self, Found};
+use super::spending::{self, Spending};
 use super::status::AccountStatus;
-use super::{STORE_THREADS, StartError, cache_dir};
-use crate::config::{self, Config, Prefetch};
+use super::{GRACE, StartError, cache_dir};
+use crate::budget::Direction;
+use crate::config::{self, Prefetch};
 use crate::engine::{self, Account};
-use crate::metrics::{AccountMetrics, Held, Login, Metrics};
+use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
+use crate::secret::Secret;
+use crate::state::State;
 use crate::store::{self, Store, StorePool};
-use crate::upstream::{self, Credentials, Meter, Outcome, Pool};
+use crate::upstream::{self, Credentials, Pool};
 
 /// Largest message a client may APPEND: above what any preset's provider takes (Mail.ru 70 MB, Gmail 35 MB).
 const APPEND_LIMIT: u64 = 73_400_320;
+/// How often an account's keeper looks whether something is to be saved.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the cache is marked as being so far, while anything comes in: a flush of the disk.
+const MARK_EVERY: Duration = Duration::from_secs(60);
+/// How often the cache is swept.
+const SWEEP_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// The first sweep: not while everything is read for the first time.
+const SWEEP_FIRST: Duration = Duration::from_secs(3600);
+/// A sweep reads the whole database, a second for 100,000 messages; a comparison after a loss writes it.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(300);
+/// In step: upstream has answered within this time.
+const IN_STEP: Duration = Duration::from_secs(660);
+
+/// What all accounts share.
+pub(super) struct Context {
+    pub(super) data_dir: PathBuf,
+    pub(super) cache: config::Cache,
+    /// Accounts at start: each has its share of the cache.
+    pub(super) shares: u64,
+    pub(super) state: State,
+    pub(super) threads: StorePool,
+    pub(super) metrics: Metrics,
+}
+
+/// The accounts at work, in the configuration's order.
+#[derive(Default)]
+pub(super) struct Accounts {
+    running: RwLock<Arc<[Arc<Running>]>>,
+}
+
+impl Accounts {
+    pub(super) fn all(&self) -> Arc<[Arc<Running>]> {
+        Arc::clone(&self.running.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn find(&self, address: &str) -> Option<Arc<Running>> {
+        self.all().iter().find(|running| running.is(address)).cloned()
+    }
+
+    pub(super) fn replace(&self, running: Vec<Arc<Running>>) {
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = running.into();
+    }
+}
 
 /// One account at work.
 pub(super) struct Running {
-    pub(super) address: String,
     pub(super) account: Account,
-    upstream: String,
+    /// Cancelled when the account is retired: sessions logged in to it end.
+    pub(super) closing: CancellationToken,
+    settings: Mutex<config::Account>,
+    password: Secret,
     pool: Pool,
-    counts: Arc<Counts>,
-    limits: config::Limits,
+    spending: Arc<Spending>,
     store: Store,
+    disk: Disk,
 }
 
-/// What the account's sessions spent.
-struct Counts {
-    metrics: AccountMetrics,
-    connected: Mutex<Vec<Held>>,
-    received: AtomicU64,
-    sent: AtomicU64,
-    open: AtomicUsize,
+/// Where an account's durable part is kept, and the threads that may wait for it.
+#[derive(Clone)]
+struct Disk {
+    state: State,
+    threads: StorePool,
 }
 
-impl Meter for Counts {
-    fn received(&self, octets: u64) {
-        self.received.fetch_add(octets, Ordering::Relaxed);
-        self.metrics.received(octets);
-    }
-
-    fn sent(&self, octets: u64) {
-        self.sent.fetch_add(octets, Ordering::Relaxed);
-        self.metrics.sent(octets);
-    }
-
-    fn login(&self, outcome: Outcome) {
-        self.metrics.login(match outcome {
-            Outcome::Ok => Login::Ok,
-            Outcome::Refused | Outcome::Limited => Login::Refused,
-            Outcome::Failed => Login::Failed,
-        });
-    }
-
-    fn connections(&self, open: usize) {
-        self.open.store(open, Ordering::Relaxed);
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        connected.resize_with(open, || self.metrics.connection());
-    }
+/// All that can fail of an account's start, done.
+pub(super) struct Prepared {
+    settings: config::Account,
+    password: Secret,
+    store: Store,
+    spending: Arc<Spending>,
 }
 
 /// Opens every account; all that is wrong is told at once.
-pub(super) async fn start_all(config: &Config, metrics: &Metrics) -> Result<Vec<Running>, StartError> {
-    let threads = StorePool::new(STORE_THREADS);
-    let mut running = Vec::new();
+pub(super) async fn start_all(
+    context: &Context,
+    accounts: &[config::Account],
+) -> Result<Vec<Arc<Running>>, StartError> {
+    let mut prepared = Vec::new();
     let mut faults = Vec::new();
-    for account in &config.accounts {
-        match start(config, account, metrics, &threads).await {
-            Ok(account) => running.push(account),
+    for account in accounts {
+        match prepare(context, account).await {
+            Ok(account) => prepared.push(account),
             Err(words) => faults.push(format!("{}: {words}", account.address)),
         }
     }
-    if faults.is_empty() {
-        return Ok(running);
+    if !faults.is_empty() {
+        return Err(StartError(faults));
     }
-    for account in &running {
-        account.shutdown(Duration::from_secs(1)).await;
-    }
-    Err(StartError(faults))
+    Ok(prepared.into_iter().map(|account| Arc::new(Running::begin(context, account))).collect())
 }
 
-async fn start(
-    config: &Config,
-    account: &config::Account,
-    metrics: &Metrics,
-    threads: &StorePool,
-) -> Result<Running, String> {
-    let server = &account.imap;
-    if !server.verify {
-        warn!(account = %account.address, host = %server.host,
-            "THE CERTIFICATE OF THIS PROVIDER IS NOT VERIFIED (verify = false): anybody on the way can read the password and the mail");
-    }
-    let Some(password) = &server.password else {
+/// What the account logs in with at its provider.
+pub(super) async fn password(account: &config::Account) -> Result<Secret, String> {
+    let Some(password) = &account.imap.password else {
         return Err("it has no way to log in to its provider: set `account.imap.password`".into());
     };
-    let password = password.resolve().await.map_err(|error| format!("the provider's password: {error}"))?;
-    let store = open_store(&cache_dir(&config.data_dir, &account.address)).await?;
-    let counts = Arc::new(Counts {
-        metrics: metrics.account(&account.address),
-        connected: Mutex::default(),
-        received: AtomicU64::new(0),
-        sent: AtomicU64::new(0),
-        open: AtomicUsize::new(0),
-    });
-    let connections = account.limits.connections as usize;
-    let meter: Arc<dyn Meter> = Arc::clone(&counts) as Arc<dyn Meter>;
-    let pool = Pool::new(upstream::Config {
-        quirks: quirks(account),
-        meter,
-        ..upstream::Config::new(
-            &account.address,
-            Target::of(server),
-            &server.username,
-            Credentials::Password(password),
-            connections,
-        )
-    });
-    let options = engine::Options {
-        address: account.address.clone(),
-        prefetch: match config.cache.prefetch {
-            Prefetch::None => None,
-            Prefetch::Days(days) => Some(Duration::from_secs(u64::from(days) * 86_400)),
-            // As old as mail can be.
-            Prefetch::All => Some(Duration::from_secs(200 * 365 * 86_400)),
-        },
-        cache_size: config.cache.max_size / config.accounts.len().max(1) as u64,
-        append_limit: APPEND_LIMIT,
-        connections,
+    password.resolve().await.map_err(|error| format!("the provider's password: {error}"))
+}
+
+/// Resolves the password, opens the cache and reads the count.
+pub(super) async fn prepare(context: &Context, account: &config::Account) -> Result<Prepared, String> {
+    let password = password(account).await?;
+    let dir = cache_dir(&context.data_dir, &account.address);
+    let store = open_store(&dir).await?;
+    let (state, settings, metrics) =
+        (context.state.clone(), account.clone(), context.metrics.account(&account.address));
+    let (known, shown) = (store.clone(), dir.display().to_string());
+    let read = move || {
+        let found = marker::settle(&known, &state, &spending::key(&settings.address))
+            .map_err(|error| format!("the cache in {shown} cannot be compared with what is known of it: {error}"))?;
+        match found {
+            Found::InStep => {}
+            Found::Gone => info!(cache = %shown, "there is no cache any more: everything is read anew"),
+            Found::Older => warn!(cache = %shown, "the cache is older than it should be: every mailbox is read anew"),
+        }
+        Spending::load(&settings.address, &settings.limits, metrics, &state).map_err(|error| error.to_string())
     };
-    Ok(Running {
-        address: account.address.clone(),
-        account: Account::start(options, pool.clone(), store.clone(), threads.clone(), metrics.clone()),
-        upstream: format!("{}:{}", server.host, server.port),
-        pool,
-        counts,
-        limits: account.limits.clone(),
-        store,
-    })
+    let read = context.threads.run_within(SWEEP_DEADLINE, read).await;
+    let spending = Arc::new(read.map_err(|error| error.to_string())??);
+    Ok(Prepared { settings: account.clone(), password, store, spending })
 }
 
 /// Opens a cache off the async threads: reading a large index takes a second.
@@ -177,16 +179,119 @@ fn quirks(account: &config::Account) -> upstream::Quirks {
 }
 
 impl Running {
+    /// Sets to work what was prepared.
+    pub(super) fn begin(context: &Context, prepared: Prepared) -> Self {
+        let Prepared { settings, password, store, spending } = prepared;
+        let server = &settings.imap;
+        if !server.verify {
+            warn!(account = %settings.address, host = %server.host,
+                "THE CERTIFICATE OF THIS PROVIDER IS NOT VERIFIED (verify = false): anybody on the way can read the password and the mail");
+        }
+        let connections = settings.limits.connections as usize;
+        let pool = Pool::new(upstream::Config {
+            quirks: quirks(&settings),
+            meter: Arc::<Spending>::clone(&spending),
+            permits: Arc::<Spending>::clone(&spending),
+            ..upstream::Config::new(
+                &settings.address,
+                Target::of(server),
+                &server.username,
+                Credentials::Password(password.clone()),
+                connections,
+            )
+        });
+        let options = engine::Options {
+            address: settings.address.clone(),
+            prefetch: match context.cache.prefetch {
+                Prefetch::None => None,
+                Prefetch::Days(days) => Some(Duration::from_secs(u64::from(days) * 86_400)),
+                // As old as mail can be.
+                Prefetch::All => Some(Duration::from_secs(200 * 365 * 86_400)),
+            },
+            cache_size: context.cache.max_size / context.shares.max(1),
+            append_limit: APPEND_LIMIT,
+            connections,
+            allowance: Arc::<Spending>::clone(&spending),
+        };
+        let (threads, metrics) = (context.threads.clone(), context.metrics.clone());
+        let account = Account::start(options, pool.clone(), store.clone(), threads, metrics);
+        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let closing = CancellationToken::new();
+        let keeper = keep(account.clone(), Arc::clone(&spending), store.clone(), disk.clone());
+        let stop = closing.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = keeper => {}
+            }
+        });
+        Self { account, closing, settings: Mutex::new(settings), password, pool, spending, store, disk }
+    }
+
+    pub(super) fn is(&self, address: &str) -> bool {
+        self.account.address().eq_ignore_ascii_case(address)
+    }
+
+    /// Whether these settings reach another provider, or log in otherwise.
+    pub(super) fn differs(&self, settings: &config::Account, password: &Secret) -> bool {
+        let own = self.settings();
+        let reach = |account: &config::Account| (account.imap.clone(), account.provider, account.oauth2.clone());
+        reach(&own) != reach(settings) || self.password != *password || own.address != settings.address
+    }
+
+    /// Takes over what can be changed while it runs.
+    pub(super) fn adjust(&self, settings: &config::Account) {
+        let before =
+            std::mem::replace(&mut *self.settings.lock().unwrap_or_else(PoisonError::into_inner), settings.clone());
+        if before.limits != settings.limits {
+            self.spending.set_limits(&settings.limits);
+            self.pool.set_connections(settings.limits.connections as usize);
+            info!(account = %settings.address, "new limits");
+        }
+    }
+
+    /// Ends this and begins again with other settings, on the same cache and count.
+    pub(super) async fn restart(&self, context: &Context, settings: config::Account, password: Secret) -> Self {
+        self.retire().await;
+        let own = self.settings();
+        let elsewhere = (&own.imap.host, own.imap.port, &own.imap.username)
+            != (&settings.imap.host, settings.imap.port, &settings.imap.username);
+        if elsewhere {
+            // Another server, or another user there: its UIDs may look like the old one's and are not.
+            let store = self.store.clone();
+            let forgotten = self.disk.threads.run_within(SWEEP_DEADLINE, move || marker::forget(&store)).await;
+            if let Err(error) = forgotten.and_then(|done| done) {
+                warn!(account = %settings.address, %error, "the cache cannot be cleared for the new provider");
+            }
+        }
+        self.spending.set_limits(&settings.limits);
+        let (store, spending) = (self.store.clone(), Arc::clone(&self.spending));
+        Self::begin(context, Prepared { settings, password, store, spending })
+    }
+
+    /// Ends it, and the sessions logged in to it.
+    pub(super) async fn retire(&self) {
+        self.closing.cancel();
+        self.shutdown(GRACE).await;
+    }
+
+    fn settings(&self) -> config::Account {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn status(&self) -> AccountStatus {
+        let settings = self.settings();
+        let (downloaded, download_allowed) = self.spending.used(Direction::Download);
+        let (uploaded, upload_allowed) = self.spending.used(Direction::Upload);
         AccountStatus {
-            address: self.address.clone(),
-            upstream: self.upstream.clone(),
-            connections: self.counts.open.load(Ordering::Relaxed) as u64,
-            connections_allowed: u64::from(self.limits.connections),
-            downloaded: self.counts.received.load(Ordering::Relaxed),
-            download_allowed: self.limits.download_per_day,
-            uploaded: self.counts.sent.load(Ordering::Relaxed),
-            upload_allowed: self.limits.upload_per_day,
+            upstream: format!("{}:{}", settings.imap.host, settings.imap.port),
+            address: settings.address,
+            connections: self.spending.open() as u64,
+            connections_allowed: u64::from(settings.limits.connections),
+            downloaded,
+            download_allowed,
+            uploaded,
+            upload_allowed,
             seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
             fault: self.account.upstream_fault(),
         }
@@ -198,11 +303,9 @@ impl Running {
 
     /// Brings up to date what is only counted when somebody asks.
     pub(super) fn refresh_metrics(&self) {
-        let metrics = &self.counts.metrics;
-        metrics.set_download(self.counts.received.load(Ordering::Relaxed), self.limits.download_per_day);
-        metrics.set_upload(self.counts.sent.load(Ordering::Relaxed), self.limits.upload_per_day);
+        self.spending.refresh_metrics();
         if let Some(lag) = self.account.upstream_seen() {
-            metrics.set_sync_lag(lag);
+            self.spending.metrics().set_sync_lag(lag);
         }
     }
 
@@ -210,7 +313,64 @@ impl Running {
         self.pool.kick();
     }
 
+    /// Ends the account's work, then writes down how much was spent and how far the cache is.
     pub(super) async fn shutdown(&self, grace: Duration) {
         self.account.shutdown(grace).await;
+        self.closing.cancel();
+        save(&self.spending, &self.disk).await;
+        mark(self.account.address(), &self.store, &self.disk).await;
+    }
+}
+
+/// Saves the count and marks the cache as they go on, and sweeps the cache now and then.
+async fn keep(account: Account, spending: Arc<Spending>, store: Store, disk: Disk) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut marked = (Instant::now(), spending.recorded());
+    let mut sweep_at = Instant::now() + SWEEP_FIRST;
+    loop {
+        let now = ticks.tick().await;
+        if spending.is_save_due() {
+            save(&spending, &disk).await;
+        }
+        let recorded = spending.recorded();
+        if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {
+            mark(account.address(), &store, &disk).await;
+            marked = (now, recorded);
+        }
+        if now >= sweep_at && account.upstream_seen().is_some_and(|since| since <= IN_STEP) {
+            sweep(account.address(), &store, &disk).await;
+            sweep_at = now + SWEEP_EVERY;
+        }
+    }
+}
+
+async fn save(spending: &Arc<Spending>, disk: &Disk) {
+    let (counted, state) = (Arc::clone(spending), disk.state.clone());
+    let saved = disk.threads.run(move || counted.save(&state)).await;
+    match saved {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(?spending, %error, "the count of bytes cannot be saved"),
+        Err(error) => warn!(?spending, %error, "the count of bytes cannot be saved"),
+    }
+}
+
+async fn mark(address: &str, store: &Store, disk: &Disk) {
+    let (cache, state, key) = (store.clone(), disk.state.clone(), spending::key(address));
+    let marked = disk.threads.run(move || marker::advance(&cache, &state, &key)).await;
+    match marked {
+        Ok(Ok(())) => {}
+        // The older mark stands: what came after it is not guarded, and nothing is told wrong.
+        Ok(Err(error)) => warn!(account = address, %error, "the cache cannot be marked"),
+        Err(error) => warn!(account = address, %error, "the cache cannot be marked"),
+    }
+}
+
+async fn sweep(address: &str, store: &Store, disk: &Disk) {
+    let cache = store.clone();
+    let swept = disk.threads.run_within(SWEEP_DEADLINE, move || cache.sweep()).await;
+    match swept.and_then(|done| done) {
+        Ok(swept) => info!(account = address, ?swept, "the cache was swept"),
+        Err(error) => warn!(account = address, %error, "the cache cannot be swept"),
     }
 }

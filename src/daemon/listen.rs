@@ -10,7 +10,7 @@ use crate::metrics::{Held, Metrics, Protocol};
 use crate::net::listener::{self, Gate};
 use crate::session::imap::{Accepted, Observer, Server, serve};
 
-use super::logins::Logins;
+use super::logins::{Logins, seated};
 use super::{Daemon, StartError};
 
 /// Binds `listen.imap` and `listen.imaps` and serves them; the addresses really bound.
@@ -47,9 +47,10 @@ pub(super) fn imap(
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
                 let plaintext_login = lets(&policy, stream.peer_ip());
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
-                let session = serve(Arc::clone(&server), accepted, stop.child_token());
+                let stop = stop.child_token();
+                let session = serve(Arc::clone(&server), accepted, stop.clone());
                 tasks.spawn(async move {
-                    session.await;
+                    seated(stop, session).await;
                     drop(ticket);
                 });
             });

@@ -1,29 +1,47 @@
 //! From a name and a password to the account they open.
 
+use std::future::pending;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::StartError;
-use super::accounts::Running;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
 use crate::auth::{self, LocalLogins};
-use crate::config::Config;
 use crate::engine::Account;
 use crate::secret::Secret;
 use crate::session::imap::{Login, LoginError};
 
-/// The local logins, with the accounts behind them.
-pub(super) struct Logins {
-    local: LocalLogins,
-    accounts: Vec<(String, Account)>,
+tokio::task_local! {
+    /// Where a session's login leaves what tells of the end of its account.
+    static SEAT: watch::Sender<Option<CancellationToken>>;
 }
 
-impl Logins {
-    pub(super) async fn new(config: &Config, running: &[Running]) -> Result<Self, StartError> {
-        let local = LocalLogins::new(&config.accounts)
-            .await
-            .map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
-        let accounts = running.iter().map(|running| (running.address.clone(), running.account.clone())).collect();
-        Ok(Self { local, accounts })
+/// Runs a session, and ends it by `stop` when the account it has logged in to is retired.
+pub(super) async fn seated(stop: CancellationToken, session: impl Future<Output = ()>) {
+    let (seat, mut taken) = watch::channel(None);
+    let retired = async {
+        let account: Option<CancellationToken> =
+            taken.wait_for(Option::is_some).await.ok().and_then(|account| account.clone());
+        match account {
+            Some(account) => account.cancelled_owned().await,
+            None => pending().await,
+        }
+        stop.cancel();
+        // The session says BYE and ends by itself.
+        pending::<()>().await;
+    };
+    tokio::select! {
+        () = SEAT.scope(seat, session) => {}
+        () = retired => {}
     }
+}
+
+/// The local logins, with the accounts behind them.
+pub(super) struct Logins {
+    pub(super) local: Arc<LocalLogins>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Login for Logins {
@@ -34,7 +52,9 @@ impl Login for Logins {
             auth::LoginError::Wrong => LoginError::Wrong,
             auth::LoginError::Slowed => LoginError::Slowed,
         })?;
-        let found = self.accounts.iter().find(|(address, _)| *address == login.address);
-        found.map(|(_, account)| account.clone()).ok_or(LoginError::Unavailable)
+        let running = self.shared.accounts.find(&login.address).ok_or(LoginError::Unavailable)?;
+        // Outside a seat nobody ends the session but the end of the daemon.
+        let _ = SEAT.try_with(|seat| seat.send_replace(Some(running.closing.clone())));
+        Ok(running.account.clone())
     }
 }

@@ -8,6 +8,10 @@ mod http;
 mod listen;
 mod lock;
 mod logins;
+mod marker;
+mod reload;
+pub mod simulated;
+mod spending;
 pub mod status;
 
 use std::net::SocketAddr;
@@ -19,13 +23,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::warn;
 
+use crate::auth::LocalLogins;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::net::tls::TlsIdentity;
+use crate::state::State;
+use crate::store::StorePool;
 
-use accounts::Running;
+use accounts::{Accounts, Context};
 pub(crate) use lock::DataDirLock;
 use status::Status;
 
@@ -33,12 +40,18 @@ use status::Status;
 const GRACE: Duration = Duration::from_secs(8);
 /// Threads for store calls of all accounts (Law 4): reads are short, and two keep a slow write from holding them up.
 const STORE_THREADS: usize = 4;
+/// The durable state, in the data directory.
+const STATE_FILE: &str = "state.sqlite";
 
 /// The running daemon.
 pub struct Daemon {
     shared: Arc<Shared>,
+    context: Context,
+    logins: Arc<LocalLogins>,
+    /// As it was at the start: what a reload does not take over is compared with it.
+    config: Config,
+    reloading: tokio::sync::Mutex<()>,
     tls: Arc<TlsIdentity>,
-    tls_settings: crate::config::Tls,
     listeners: Vec<(&'static str, SocketAddr)>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -48,7 +61,7 @@ pub struct Daemon {
 
 /// What the status server sees too.
 struct Shared {
-    accounts: Vec<Running>,
+    accounts: Accounts,
     metrics: Metrics,
     /// Client connections open now.
     sessions: Arc<AtomicU64>,
@@ -61,17 +74,37 @@ struct Shared {
 pub struct StartError(pub Vec<String>);
 
 impl Daemon {
-    /// Opens the data directory, the certificates, the accounts and the listeners.
+    /// Opens the data directory, the durable state, the certificates, the accounts and the listeners.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let lock = DataDirLock::take(&config.data_dir).map_err(|words| StartError(vec![words]))?;
-        let tls = Arc::new(TlsIdentity::open(&config.tls).map_err(|error| StartError(vec![error.to_string()]))?);
-        let metrics = Metrics::default();
-        let accounts = accounts::start_all(&config, &metrics).await?;
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
+        let one = |words: String| StartError(vec![words]);
+        let data_dir = config.data_dir.clone();
+        let lock = blocking(move || DataDirLock::take(&data_dir)).await.map_err(one)?;
+        let tls_settings = config.tls.clone();
+        let tls = Arc::new(blocking(move || TlsIdentity::open(&tls_settings)).await.map_err(one)?);
+        let context = Context {
+            data_dir: config.data_dir.clone(),
+            cache: config.cache.clone(),
+            shares: config.accounts.len() as u64,
+            state: open_state(&config.data_dir).await.map_err(one)?,
+            threads: StorePool::new(STORE_THREADS),
+            metrics: Metrics::default(),
+        };
+        let logins = LocalLogins::new(&config.accounts).await;
+        let logins = logins.map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
+        let accounts = Accounts::default();
+        accounts.replace(accounts::start_all(&context, &config.accounts).await?);
+        let metrics = context.metrics.clone();
         let shared = Arc::new(Shared { accounts, metrics, sessions: Arc::default(), started: Instant::now() });
         let mut daemon = Self {
             shared: Arc::clone(&shared),
+            context,
+            logins: Arc::new(logins),
+            config: config.clone(),
+            reloading: tokio::sync::Mutex::default(),
             tls: Arc::clone(&tls),
-            tls_settings: config.tls.clone(),
             listeners: Vec::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -93,7 +126,7 @@ impl Daemon {
                 warn!("listen.{key} is set, but this version does not serve that protocol yet; nothing listens there");
             }
         }
-        let logins = logins::Logins::new(config, &self.shared.accounts).await?;
+        let logins = logins::Logins { local: Arc::clone(&self.logins), shared: Arc::clone(&self.shared) };
         let started = listen::imap(self, config, logins)?;
         self.listeners.extend(started);
         for address in &config.listen.http {
@@ -120,15 +153,6 @@ impl Daemon {
         http::Source::status(&*self.shared)
     }
 
-    /// SIGHUP: takes certificates and accounts' back-offs anew; sessions stay.
-    pub fn reload(&self) {
-        match self.tls.reload(&self.tls_settings) {
-            Ok(()) => info!("certificates were read again"),
-            Err(error) => warn!(%error, "certificates were not taken; the old ones stay"),
-        }
-        self.shared.accounts.iter().for_each(Running::kick);
-    }
-
     /// Ends everything, within some seconds.
     pub async fn shutdown(self) {
         self.stop_watch.send_replace(true);
@@ -137,7 +161,8 @@ impl Daemon {
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
             warn!("some sessions did not end in time");
         }
-        futures_util::future::join_all(self.shared.accounts.iter().map(|account| account.shutdown(GRACE))).await;
+        let accounts = self.shared.accounts.all();
+        futures_util::future::join_all(accounts.iter().map(|account| account.shutdown(GRACE))).await;
     }
 }
 
@@ -147,16 +172,40 @@ impl http::Source for Shared {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),
             sessions: self.sessions.load(Ordering::Relaxed),
-            cache_bytes: self.accounts.iter().map(Running::cache_bytes).sum(),
-            accounts: self.accounts.iter().map(Running::status).collect(),
+            cache_bytes: self.accounts.all().iter().map(|running| running.cache_bytes()).sum(),
+            accounts: self.accounts.all().iter().map(|running| running.status()).collect(),
         }
     }
 
     fn metrics(&self) -> String {
-        self.accounts.iter().for_each(Running::refresh_metrics);
-        self.metrics.set_cache_bytes(self.accounts.iter().map(Running::cache_bytes).sum());
+        let accounts = self.accounts.all();
+        accounts.iter().for_each(|running| running.refresh_metrics());
+        self.metrics.set_cache_bytes(accounts.iter().map(|running| running.cache_bytes()).sum());
         self.metrics.encode()
     }
+}
+
+/// Runs what blocks off the async threads; its error in words.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, String>
+where
+    T: Send + 'static,
+    E: ToString + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Opens the durable state. A damaged one is a person's to mend: it holds what cannot be fetched again.
+async fn open_state(data_dir: &std::path::Path) -> Result<State, String> {
+    let path = data_dir.join(STATE_FILE);
+    let shown = path.display().to_string();
+    blocking(move || State::open(&path)).await.map_err(|error| {
+        format!(
+            "{shown} cannot be used: {error}. It holds what cannot be fetched again (the count of bytes, local keywords), so it is left as it is: put a backup in its place, or move it away to begin with an empty one"
+        )
+    })
 }
 
 /// Where an account's cache lives: a directory of its own, named after the address with anything unusual escaped.
@@ -175,6 +224,18 @@ pub(crate) fn cache_dir(data_dir: &std::path::Path, address: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_damaged_state_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(STATE_FILE);
+        std::fs::write(&path, vec![0x55; 8192]).unwrap();
+        let words = open_state(dir.path()).await.err().unwrap();
+        assert!(words.contains("state.sqlite") && words.contains("backup"), "{words}");
+        assert_eq!(std::fs::read(&path).unwrap(), vec![0x55; 8192]);
+        std::fs::remove_file(&path).unwrap();
+        assert!(open_state(dir.path()).await.is_ok());
+    }
 
     #[test]
     fn every_address_has_a_directory_inside_the_data_directory() {

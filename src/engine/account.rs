@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use super::allowance::Allowance;
 use super::bodies::Bodies;
 use super::error::Error;
 use super::folders::FolderList;
@@ -30,6 +31,10 @@ use crate::upstream::{Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
 const LOOK_WAIT: Duration = Duration::from_secs(4);
+
+/// NOOPs of all clients of a mailbox that upstream does not push cost at most one look in this time, and wait so long for it.
+const POLL_SPACING: Duration = Duration::from_secs(3);
+const POLL_WAIT: Duration = Duration::from_millis(1500);
 
 /// A mailbox seen to agree with upstream this recently is not asked for again: a burst of STATUS and SELECT from many clients is one
 /// look.
@@ -48,6 +53,8 @@ pub struct Options {
     pub append_limit: u64,
     /// Upstream sessions the pool may hold; all but one may watch.
     pub connections: usize,
+    /// What may be fetched and sent.
+    pub allowance: Arc<dyn Allowance>,
 }
 
 /// An account as sessions see it. Cloned freely.
@@ -230,11 +237,16 @@ impl Inner {
         timeout(LOOK_WAIT, looking).await.unwrap_or(Ok(()))
     }
 
-    /// For CHECK and NOOP.
+    /// For CHECK and NOOP: a look, if upstream does not tell of changes by itself and nobody has looked lately.
     pub(crate) async fn refresh(self: &Arc<Self>, state: &Arc<State>) -> Result<(), Error> {
-        match self.look(state).await {
-            Err(error) if error.is_outage() => Ok(()),
-            done => done,
+        let now = Instant::now();
+        if state.is_live() || state.checked().is_some_and(|at| at + POLL_SPACING > now) {
+            return Ok(());
+        }
+        match timeout(POLL_WAIT, self.freshen(state, now, Class::Interactive)).await {
+            Ok(Err(error)) if !error.is_outage() => Err(error),
+            // Slow or out of reach: the client hears of what changed at its next command.
+            _ => Ok(()),
         }
     }
 

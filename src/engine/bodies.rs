@@ -1,109 +1,51 @@
 //! Whole messages: from disk, from a download in flight, or fetched now, once, for all who wait.
 //!
 //! A body is fetched at most once at a time: the first to miss makes a [`Flight`], the others join it and are fed while the bytes
-//! arrive. Bytes from disk are verified by the store on every read.
+//! arrive (`download`). Bytes from disk are verified by the store on every read; a large body is read piece by piece (`stored`).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, watch};
+use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
 
 use super::account::Inner;
 use super::error::Error;
+use super::flight::Flight;
 use super::mailbox::State;
 use super::recent::Recent;
+use super::stored::{Opened, Stored};
 use crate::metrics::BodyRead;
-use crate::model::{Uid, UidSet};
-use crate::store::BodyKey;
-use crate::upstream::{BodyEvent, BodyPart, Class, FetchMeta};
+use crate::model::Uid;
+use crate::store::{BodyKey, Store};
+use crate::upstream::Class;
 
 /// Read ahead of one client: messages, and octets of them (at least one message). A client that never reads holds two such batches.
 const AHEAD_MESSAGES: usize = 64;
 const AHEAD_OCTETS: u64 = 2 << 20;
+/// A cached body above this is handed out while it is read; reading less is done within a millisecond or two.
+const STREAM_ABOVE: u64 = 1 << 20;
+/// Octets of a body in memory handed out at once: what is done to each octet on its way out must not delay the first.
+const MEMORY_PIECE: usize = 128 << 10;
 /// The same for the first batch, which somebody waits for: read from disk in well under a millisecond.
 const FIRST_OCTETS: u64 = 256 << 10;
-/// Pieces between the upstream session and the flights; each is at most a read buffer.
-const PIECES: usize = 16;
 
 /// The downloads in flight of an account, and a few bodies read lately.
 #[derive(Default)]
 pub(crate) struct Bodies {
-    flights: Mutex<HashMap<BodyKey, Arc<Flight>>>,
+    pub(super) flights: Mutex<HashMap<BodyKey, Arc<Flight>>>,
     recent: Mutex<Recent>,
 }
 
-/// One download: what has arrived, and who waits is told of more.
-pub(crate) struct Flight {
-    pieces: Mutex<Vec<Bytes>>,
-    progress: watch::Sender<Progress>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Progress {
-    /// Known once upstream began to send.
-    len: Option<u64>,
-    pieces: usize,
-    end: Option<Result<(), Error>>,
-}
-
-impl Flight {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { pieces: Mutex::default(), progress: watch::Sender::new(Progress::default()) })
+impl Bodies {
+    /// A body read lately.
+    pub(super) fn remembered(&self, key: BodyKey) -> Option<Bytes> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).find(key)
     }
 
-    fn begin(&self, len: u64) {
-        self.progress.send_modify(|progress| progress.len = Some(len));
-    }
-
-    fn push(&self, piece: Bytes) {
-        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        pieces.push(piece);
-        let count = pieces.len();
-        drop(pieces);
-        self.progress.send_modify(|progress| progress.pieces = count);
-    }
-
-    fn end(&self, end: Result<(), Error>) {
-        self.progress.send_if_modified(|progress| {
-            let first = progress.end.is_none();
-            if first {
-                progress.end = Some(end);
-            }
-            first
-        });
-    }
-
-    fn joined(&self) -> Bytes {
-        let pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        if let [only] = pieces.as_slice() {
-            return only.clone();
-        }
-        let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-        pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-        whole.freeze()
-    }
-
-    /// Waits until it is known how long the body will be.
-    async fn begun(self: &Arc<Self>) -> Result<u64, Error> {
-        let mut progress = self.progress.subscribe();
-        let now = progress.wait_for(|progress| progress.len.is_some() || progress.end.is_some()).await;
-        match now.as_deref() {
-            Ok(Progress { end: Some(Err(error)), .. }) => Err(error.clone()),
-            Ok(Progress { len: Some(len), .. }) => Ok(*len),
-            Ok(_) | Err(_) => Err(Error::Internal("a download ended without a word".into())),
-        }
-    }
-
-    async fn ended(self: &Arc<Self>) -> Result<(), Error> {
-        let mut progress = self.progress.subscribe();
-        let now = progress.wait_for(|progress| progress.end.is_some()).await;
-        match now.as_deref() {
-            Ok(Progress { end: Some(end), .. }) => end.clone(),
-            Ok(_) | Err(_) => Err(Error::Internal("a download ended without a word".into())),
-        }
+    /// Keeps a body in memory for a while.
+    pub(super) fn remember(&self, key: BodyKey, body: &Bytes) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).keep(key, body);
     }
 }
 
@@ -113,13 +55,24 @@ pub struct Body {
 }
 
 enum From {
-    Memory { body: Bytes, told: bool },
-    Flight { flight: Arc<Flight>, len: u64, next: usize },
+    /// `rest`: what was not handed out yet.
+    Memory {
+        body: Bytes,
+        rest: Bytes,
+    },
+    /// `skip`: octets of the next piece that were handed out before.
+    Flight {
+        flight: Arc<Flight>,
+        len: u64,
+        next: usize,
+        skip: usize,
+    },
+    Stored(Box<Stored>),
 }
 
 impl Body {
     fn memory(body: Bytes) -> Self {
-        Self { from: From::Memory { body, told: false } }
+        Self { from: From::Memory { rest: body.clone(), body } }
     }
 
     /// Octets; known before the last one is here.
@@ -127,6 +80,7 @@ impl Body {
         match &self.from {
             From::Memory { body, .. } => body.len() as u64,
             From::Flight { len, .. } => *len,
+            From::Stored(stored) => stored.len(),
         }
     }
 
@@ -139,34 +93,39 @@ impl Body {
         match &self.from {
             From::Memory { body, .. } => Ok(body.clone()),
             From::Flight { flight, .. } => flight.ended().await.map(|()| flight.joined()),
+            From::Stored(stored) => stored.whole().await,
         }
     }
 
     /// The next piece as it arrives, `None` after [`Self::len`] octets. After an error the literal begun at a client cannot be
     /// completed: its connection has to be closed.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, Error>> {
-        match &mut self.from {
-            From::Memory { told: true, .. } => None,
-            From::Memory { body, told } => {
-                *told = true;
-                (!body.is_empty()).then(|| Ok(body.clone()))
+        if let From::Stored(stored) = &mut self.from {
+            match stored.next().await {
+                Some(Ok(piece)) => return Some(Ok(piece)),
+                None => return None,
+                Some(Err(_)) => {
+                    let len = stored.len();
+                    match stored.from_upstream().await {
+                        Ok((flight, next, skip)) => self.from = From::Flight { flight, len, next, skip },
+                        Err(error) => return Some(Err(error)),
+                    }
+                }
             }
-            From::Flight { flight, next, .. } => {
-                let mut progress = flight.progress.subscribe();
-                let at = *next;
-                let now = progress.wait_for(|progress| progress.pieces > at || progress.end.is_some()).await;
-                let Ok(now) = now.map(|now| now.clone()) else {
-                    return Some(Err(Error::Internal("a download ended without a word".into())));
-                };
-                if now.pieces > at {
+        }
+        match &mut self.from {
+            From::Stored(_) => None,
+            From::Memory { rest, .. } => {
+                let piece = rest.split_to(rest.len().min(MEMORY_PIECE));
+                (!piece.is_empty()).then_some(Ok(piece))
+            }
+            From::Flight { flight, next, skip, .. } => {
+                let piece = flight.piece(*next).await;
+                if let Some(Ok(_)) = &piece {
                     *next += 1;
-                    let pieces = flight.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-                    return pieces.get(at).cloned().map(Ok);
                 }
-                match now.end {
-                    Some(Err(error)) => Some(Err(error)),
-                    _ => None,
-                }
+                let skip = std::mem::take(skip);
+                piece.map(|piece| piece.map(|piece| piece.slice(skip.min(piece.len())..)))
             }
         }
     }
@@ -185,6 +144,7 @@ pub struct BodyReads {
 enum Source {
     Memory(Bytes),
     Flight(Arc<Flight>),
+    Stored(Box<Stored>),
 }
 
 impl BodyReads {
@@ -213,8 +173,9 @@ impl BodyReads {
             Err(error) => Err(error),
             Ok(Source::Memory(body)) => Ok(Body::memory(body)),
             Ok(Source::Flight(flight)) => {
-                flight.begun().await.map(|len| Body { from: From::Flight { flight, len, next: 0 } })
+                flight.begun().await.map(|len| Body { from: From::Flight { flight, len, next: 0, skip: 0 } })
             }
+            Ok(Source::Stored(stored)) => Ok(Body { from: From::Stored(stored) }),
         };
         Some((uid, body))
     }
@@ -270,17 +231,6 @@ impl Inner {
         Ok(())
     }
 
-    /// One whole message.
-    pub(crate) async fn body(self: &Arc<Self>, state: &Arc<State>, uid: Uid) -> Result<Bytes, Error> {
-        let mut sources = self.sources(state, vec![uid], Class::Interactive).await;
-        match sources.pop() {
-            Some((_, Ok(Source::Memory(body)))) => Ok(body),
-            Some((_, Ok(Source::Flight(flight)))) => flight.ended().await.map(|()| flight.joined()),
-            Some((_, Err(error))) => Err(error),
-            None => Err(Error::Internal("no source for a body".into())),
-        }
-    }
-
     /// Where each body comes from, in the order asked: memory, disk, or a flight begun or joined now.
     async fn sources(
         self: &Arc<Self>,
@@ -290,25 +240,34 @@ impl Inner {
     ) -> Vec<(Uid, Result<Source, Error>)> {
         let snapshot = state.snapshot();
         let keys: Vec<BodyKey> = uids.iter().map(|uid| state.body_key(&snapshot, *uid)).collect();
-        let mut found: Vec<Option<Bytes>> = {
+        let mut found: Vec<Option<Cached>> = {
             let recent = self.bodies.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.iter().map(|key| recent.find(*key)).collect()
+            keys.iter().map(|key| recent.find(*key).map(Cached::Whole)).collect()
         };
         let wanted: Vec<(usize, BodyKey)> = (0..)
             .zip(keys.iter().copied())
             .filter(|(index, _)| found.get(*index).is_some_and(Option::is_none))
             .collect();
+        let is_large = |uid: &Uid| snapshot.messages.get(*uid).is_some_and(|m| u64::from(m.size) > STREAM_ABOVE);
+        let large: Vec<bool> = uids.iter().map(is_large).collect();
         if !wanted.is_empty() {
             let asked = wanted.clone();
             let read = self
-                .disk(move |store| asked.iter().map(|(_, key)| store.body(*key)).collect::<Result<Vec<_>, _>>())
+                .disk(move |store| {
+                    let read = asked.iter().map(|(index, key)| {
+                        let large = large.get(*index).copied().unwrap_or(false);
+                        if large { open(store, *key) } else { Ok(store.body(*key)?.map(Cached::Whole)) }
+                    });
+                    read.collect::<Result<Vec<_>, _>>()
+                })
                 .await
                 .unwrap_or_default();
-            let mut recent = self.bodies.recent.lock().unwrap_or_else(PoisonError::into_inner);
             for ((index, key), body) in wanted.into_iter().zip(read) {
-                if let (Some(body), Some(place)) = (body, found.get_mut(index)) {
-                    recent.keep(key, &body);
-                    *place = Some(body);
+                if let Some(Cached::Whole(body)) = &body {
+                    self.bodies.remember(key, body);
+                }
+                if let Some(place) = found.get_mut(index) {
+                    *place = body;
                 }
             }
         }
@@ -316,9 +275,12 @@ impl Inner {
             uids.iter().zip(&found).filter(|(_, body)| body.is_none()).map(|(uid, _)| *uid).collect();
         (missing.len()..uids.len()).for_each(|_| self.metrics.body_read(BodyRead::Hit));
         let mut flights: HashMap<Uid, Arc<Flight>> = self.fly(state, &missing, class).into_iter().collect();
-        let sources = uids.into_iter().zip(found).map(|(uid, body)| {
+        let sources = uids.into_iter().zip(keys).zip(found).map(|((uid, key), body)| {
             let source = match (body, flights.remove(&uid)) {
-                (Some(body), _) => Ok(Source::Memory(body)),
+                (Some(Cached::Whole(body)), _) => Ok(Source::Memory(body)),
+                (Some(Cached::Open(opened)), _) => {
+                    Ok(Source::Stored(Box::new(Stored::new(self, state, uid, key, opened))))
+                }
                 (None, Some(flight)) => Ok(Source::Flight(flight)),
                 (None, None) => Err(Error::Expunged),
             };
@@ -326,163 +288,20 @@ impl Inner {
         });
         sources.collect()
     }
-
-    /// Joins the downloads of these messages that are in flight, and begins one for the others. Messages the mirror does not
-    /// hold any more have none.
-    fn fly(self: &Arc<Self>, state: &Arc<State>, uids: &[Uid], class: Class) -> Vec<(Uid, Arc<Flight>)> {
-        let snapshot = state.snapshot();
-        let mut all = Vec::with_capacity(uids.len());
-        let mut begun: HashMap<Uid, (BodyKey, Arc<Flight>)> = HashMap::new();
-        let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        for uid in uids {
-            if snapshot.messages.get(*uid).is_none() {
-                continue;
-            }
-            let key = state.body_key(&snapshot, *uid);
-            let flight = match flights.get(&key) {
-                Some(flight) => {
-                    self.metrics.body_read(BodyRead::Joined);
-                    Arc::clone(flight)
-                }
-                None => {
-                    let flight = Flight::new();
-                    flights.insert(key, Arc::clone(&flight));
-                    begun.insert(*uid, (key, Arc::clone(&flight)));
-                    flight
-                }
-            };
-            all.push((*uid, flight));
-        }
-        drop(flights);
-        if !begun.is_empty() {
-            let (account, state) = (Arc::clone(self), Arc::clone(state));
-            self.tasks.spawn(async move { account.download(&state, begun, class).await });
-        }
-        all
-    }
-
-    /// Fetches bodies and lands their flights, whatever happens.
-    async fn download(
-        self: Arc<Self>,
-        state: &Arc<State>,
-        mut begun: HashMap<Uid, (BodyKey, Arc<Flight>)>,
-        class: Class,
-    ) {
-        let keys: Vec<BodyKey> = begun.values().map(|(key, _)| *key).collect();
-        let mut done = self.download_round(state, &mut begun, class).await;
-        if done.as_ref().is_err_and(Error::is_outage) && begun.values().all(|(_, flight)| flight.untouched()) {
-            // The session was dead before the first octet: another one may do.
-            done = self.download_round(state, &mut begun, class).await;
-        }
-        if let Err(error) = &done {
-            debug!(account = %self.label(), mailbox = %state.name, %error, "bodies could not be fetched");
-            begun.iter().for_each(|_| self.metrics.body_read(BodyRead::Refused));
-        }
-        // What upstream said OK to and did not send is gone, or cannot be had.
-        let missing = match done {
-            Ok(()) if begun.is_empty() => Ok(()),
-            Ok(()) => {
-                state.set_stale();
-                self.missing_reason(state, &begun).await
-            }
-            Err(error) => Err(error),
-        };
-        for (_, flight) in begun.values() {
-            flight.end(missing.clone());
-        }
-        let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().for_each(|key| drop(flights.remove(key)));
-    }
-
-    /// Why upstream did not send what it was asked for: expunged meanwhile, or not to be had.
-    async fn missing_reason(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        begun: &HashMap<Uid, (BodyKey, Arc<Flight>)>,
-    ) -> Result<(), Error> {
-        let now = tokio::time::Instant::now();
-        if self.freshen(state, now, Class::Interactive).await.is_ok() {
-            let snapshot = state.snapshot();
-            for (uid, (_, flight)) in begun {
-                if snapshot.messages.get(*uid).is_none() {
-                    flight.end(Err(Error::Expunged));
-                }
-            }
-        }
-        Err(Error::Unavailable("The provider does not hand out this message".into()))
-    }
-
-    /// One attempt; flights that landed are taken out of `begun`.
-    async fn download_round(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        begun: &mut HashMap<Uid, (BodyKey, Arc<Flight>)>,
-        class: Class,
-    ) -> Result<(), Error> {
-        let uids: UidSet = begun.keys().map(|uid| uid.0).collect();
-        let mut lease = self.ready(state, class).await?;
-        let (out, events) = mpsc::channel(PIECES);
-        let fetch = async {
-            let done = lease.fetch_bodies(&uids, BodyPart::Whole, false, &out).await;
-            drop(out);
-            done
-        };
-        let (fetched, ()) = tokio::join!(fetch, self.land(events, begun));
-        self.seen_upstream();
-        Ok(fetched?)
-    }
-
-    /// Feeds flights with what arrives, and stores what is complete.
-    async fn land(
-        self: &Arc<Self>,
-        mut events: mpsc::Receiver<BodyEvent>,
-        begun: &mut HashMap<Uid, (BodyKey, Arc<Flight>)>,
-    ) {
-        let mut current: Option<(Uid, u64, u64)> = None;
-        while let Some(event) = events.recv().await {
-            match event {
-                BodyEvent::Start { uid, len, .. } => {
-                    current = begun.get(&uid).map(|(_, flight)| {
-                        flight.begin(len);
-                        (uid, len, 0)
-                    });
-                }
-                BodyEvent::Chunk(piece) => {
-                    if let Some((uid, _, got)) = &mut current
-                        && let Some((_, flight)) = begun.get(uid)
-                    {
-                        *got += piece.len() as u64;
-                        flight.push(piece);
-                    }
-                }
-                BodyEvent::End => {
-                    let Some((uid, len, got)) = current.take() else { continue };
-                    if len != got {
-                        warn!(account = %self.label(), len, got, "upstream's literal has another length than it said");
-                        continue;
-                    }
-                    if let Some((key, flight)) = begun.remove(&uid) {
-                        self.metrics.body_read(BodyRead::Filled);
-                        self.keep(key, &flight).await;
-                        flight.end(Ok(()));
-                        self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                    }
-                }
-                BodyEvent::Done { meta: FetchMeta { .. }, .. } => {}
-            }
-        }
-    }
-
-    async fn keep(self: &Arc<Self>, key: BodyKey, flight: &Arc<Flight>) {
-        let body = flight.joined();
-        self.bodies.recent.lock().unwrap_or_else(PoisonError::into_inner).keep(key, &body);
-        // A body that cannot be stored is served all the same, and fetched again the next time.
-        let _ = self.disk(move |store| store.put_body(key, &body)).await;
-    }
 }
 
-impl Flight {
-    fn untouched(&self) -> bool {
-        self.progress.borrow().len.is_none()
-    }
+/// What the store has of a body.
+enum Cached {
+    Whole(Bytes),
+    Open(Opened),
+}
+
+/// Opens a large body and reads its first piece. One that is damaged there is a miss.
+fn open(store: &Store, key: BodyKey) -> Result<Option<Cached>, crate::store::Error> {
+    let Some(mut reader) = store.open_body(key)? else { return Ok(None) };
+    Ok(match reader.next_chunk() {
+        Ok(Some(piece)) => Some(Cached::Open((reader, Some(piece)))),
+        Ok(None) if reader.is_empty() => Some(Cached::Whole(Bytes::new())),
+        Ok(None) | Err(_) => None,
+    })
 }

@@ -59,6 +59,7 @@ impl From<upstream::Error> for Error {
                 Self::Unavailable(format!("The provider refuses the login of this account: {reason}"))
             }
             upstream::Error::Budget(reason) => Self::Limit(reason),
+            upstream::Error::Replaced => Self::Gone,
             upstream::Error::Protocol(reason) => {
                 Self::Unavailable(format!("The provider answered something that cannot be understood: {reason}"))
             }

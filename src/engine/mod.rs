@@ -7,14 +7,18 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
-//! - `bodies`, `recent`, `summaries`, `search`: reading · `writes`: writing
+//! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `flight`, `download`: bodies on their way from
+//!   upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`: what reading and writing may spend
 //!
 //! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
 //! back as soon as somebody waits for one. Std mutexes are held for plain assignments, never across an await (Law 4).
 
 mod account;
+mod allowance;
 mod bodies;
+mod download;
 mod error;
+mod flight;
 mod folders;
 mod mailbox;
 mod manage;
@@ -22,12 +26,14 @@ mod mirror;
 mod recent;
 mod search;
 mod snapshot;
+mod stored;
 mod summaries;
 mod sync;
 mod watch;
 mod writes;
 
 pub use account::{Account, Options};
+pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
 pub use error::Error;
 pub use mailbox::Mailbox;

@@ -2,7 +2,7 @@
 //!
 //! What a client has once been told of a UID stays so (RFC 9051 §2.3): the store keeps the first answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use super::snapshot::Snapshot;
 use crate::message;
 use crate::model::{Uid, UidSet};
 use crate::store::{BodyKey, SummaryRecord};
-use crate::upstream::{BodyEvent, BodyPart, Class};
+use crate::upstream::{self, BodyEvent, BodyPart, Class};
 
 /// Where a structure is asked for, a message up to this size is fetched whole instead: its structure is then computed from the
 /// truth, and the body a client usually asks for next is here.
@@ -24,6 +24,9 @@ const WHOLE_BELOW: u32 = 64 << 10;
 const HEADER_MOST: u64 = 4 << 20;
 /// Headers fetched by one command: some 200 KB of answer.
 const HEADER_BATCH: usize = 64;
+/// What a header and a structure are taken to weigh before they are asked for, octets: mail from lists and shops carries
+/// that much of trace and signatures.
+const HEADER_GUESS: u64 = 3 << 10;
 /// Pieces between the upstream session and us.
 const PIECES: usize = 16;
 
@@ -132,18 +135,31 @@ impl Inner {
         let cached = self.disk(move |store| store.has_bodies(&asked)).await.unwrap_or_default();
         let mut whole: Vec<(Uid, BodyKey)> = Vec::new();
         let mut headers: HashMap<Uid, BodyKey> = HashMap::new();
+        let mut local: HashSet<Uid> = HashSet::new();
         for (index, (uid, key)) in keys.into_iter().enumerate() {
             let Some(message) = snapshot.messages.get(uid) else { continue };
             let here = cached.get(index).copied().unwrap_or(false);
+            if here {
+                local.insert(uid);
+            }
             if here || (want.structure && message.size <= WHOLE_BELOW) {
                 whole.push((uid, key));
             } else {
                 headers.insert(uid, key);
             }
         }
+        let mut failure = None;
         if !headers.is_empty() {
-            let unusable = self.fetch_headers(state, &headers, want, made).await?;
-            whole.extend(unusable.into_iter().filter_map(|uid| headers.get(&uid).map(|key| (uid, *key))));
+            match self.fetch_headers(state, &headers, want, made).await {
+                Ok(unusable) => {
+                    whole.extend(unusable.into_iter().filter_map(|uid| headers.get(&uid).map(|key| (uid, *key))));
+                }
+                // What is cached is answered all the same; nothing more is asked for.
+                Err(error) => {
+                    whole.retain(|(uid, _)| local.contains(uid));
+                    failure = Some(error);
+                }
+            }
         }
         let mut reads = super::bodies::BodyReads::new(
             Arc::clone(self),
@@ -151,7 +167,6 @@ impl Inner {
             whole.iter().map(|(uid, _)| *uid).collect(),
         );
         let key_of: HashMap<Uid, BodyKey> = whole.into_iter().collect();
-        let mut failure = None;
         while let Some((uid, body)) = reads.next().await {
             let body = match body {
                 Ok(body) => body.whole().await,
@@ -164,16 +179,14 @@ impl Inner {
                     }
                 }
                 // One message that is gone or cannot be had spoils none of the others.
+                Err(Error::Expunged) => {}
                 Err(error) => failure = Some(error),
             }
         }
         let records: Vec<(BodyKey, SummaryRecord)> = made.iter().map(|(key, record)| (*key, record.clone())).collect();
         // What cannot be stored is answered all the same.
         let _ = self.disk(move |store| store.put_summaries(&records)).await;
-        match failure {
-            Some(error) if error.is_outage() => Err(error),
-            _ => Ok(()),
-        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Fetches headers, and upstream's BODYSTRUCTURE where one is wanted. The result names messages whose structure cannot be used.
@@ -184,14 +197,24 @@ impl Inner {
         want: Want,
         made: &mut HashMap<BodyKey, SummaryRecord>,
     ) -> Result<Vec<Uid>, Error> {
+        let _grant = self.options.allowance.download(HEADER_GUESS * headers.len() as u64, Class::Interactive)?;
+        match self.fetch_headers_once(state, headers, want, made).await {
+            // A session that died in the pool shows it only now; a few headers are soon asked for again.
+            Err(upstream::Error::Lost { .. }) => Ok(self.fetch_headers_once(state, headers, want, made).await?),
+            done => Ok(done?),
+        }
+    }
+
+    async fn fetch_headers_once(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        headers: &HashMap<Uid, BodyKey>,
+        want: Want,
+        made: &mut HashMap<BodyKey, SummaryRecord>,
+    ) -> Result<Vec<Uid>, upstream::Error> {
         let uids: UidSet = headers.keys().map(|uid| uid.0).collect();
-        let mut lease = self.ready(state, Class::Interactive).await?;
         let (out, mut events) = mpsc::channel(PIECES);
-        let fetch = async {
-            let done = lease.fetch_bodies(&uids, BodyPart::Header, want.structure, &out).await;
-            drop(out);
-            done
-        };
+        let fetch = self.fetch_parts(state, Class::Interactive, &uids, BodyPart::Header, want.structure, out);
         let mut unusable = Vec::new();
         let read = async {
             let mut header = BytesMut::new();

@@ -29,6 +29,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(2);
 /// After notices that keep coming while we look, the watcher goes on after this many rounds.
 const ROUNDS: usize = 3;
+/// How long prefetch rests when its part of the day's allowance is spent: the allowance is counted in steps of ten minutes.
+const SPENT: Duration = Duration::from_secs(600);
 /// Bodies prefetched in one go.
 const PREFETCH_BATCH: usize = 32;
 /// Body files may take all of their size before eviction, and are then brought down to this share of it.
@@ -124,7 +126,8 @@ impl Inner {
                     break;
                 }
             }
-            live.0.set_live(true);
+            // Where IDLE is only our own polling, whoever opens or polls the mailbox has it looked at.
+            live.0.set_live(lease.caps().has("IDLE"));
             let moved = async {
                 loop {
                     if interest.changed().await.is_err() {
@@ -246,7 +249,7 @@ impl Inner {
             for state in self.states() {
                 if let Err(error) = self.prefetch_mailbox(&state, horizon).await {
                     debug!(account = %self.label(), mailbox = %state.name, %error, "prefetch stopped");
-                    sleep(RETRY * 5).await;
+                    sleep(if matches!(error, Error::Limit(_)) { SPENT } else { RETRY * 5 }).await;
                     self.mail_arrived();
                     break;
                 }

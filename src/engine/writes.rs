@@ -66,18 +66,24 @@ impl Inner {
             selected = lease.select(&state.name).await;
         }
         let mut selected = selected?;
-        if selected.uid_validity != snapshot.uid_validity {
-            // Perhaps selected before the mailbox was deleted and made again.
+        if selected.uid_validity != snapshot.uid_validity || selected.uid_next < snapshot.uid_next {
+            // Perhaps selected before the mailbox was deleted and made again; or before the newest messages came: a server may not
+            // show them to a session that has not looked since (Dovecot, Courier), and then a command on them does nothing and says OK.
             selected = lease.reselect(&state.name, None).await?;
         }
         if selected.uid_validity != snapshot.uid_validity {
             drop(lease);
-            let (account, state) = (Arc::clone(self), Arc::clone(state));
-            // The look finds the new UIDVALIDITY and ends the sessions that have the old one selected.
-            self.tasks.spawn(async move { account.freshen(&state, Instant::now(), Class::Sync).await });
+            self.suspect(state);
             return Err(Error::Gone);
         }
         Ok(lease)
+    }
+
+    /// A mailbox was seen to have another UIDVALIDITY: a look finds the same and ends the sessions that have the old one selected.
+    pub(crate) fn suspect(self: &Arc<Self>, state: &Arc<State>) {
+        state.set_stale();
+        let (account, state) = (Arc::clone(self), Arc::clone(state));
+        self.tasks.spawn(async move { account.freshen(&state, Instant::now(), Class::Sync).await });
     }
 
     pub(crate) async fn store_flags(
@@ -368,9 +374,12 @@ impl Inner {
         if messages.iter().any(|message| message.body.len() as u64 > limit) {
             return Err(Error::TooBig { limit });
         }
+        let octets = messages.iter().map(|message| message.body.len() as u64).sum();
+        let grant = self.options.allowance.upload(octets)?;
         let to = self.resolve(mailbox).await?;
         let account = Arc::clone(self);
         self.run_to_end(async move {
+            let _grant = grant;
             let target = account.state(&to).await?;
             let mut done: Vec<(UidValidity, Uid)> = Vec::new();
             let mut unknown = false;
@@ -523,16 +532,7 @@ impl Inner {
             .filter(|(from, to)| from != to)
             .collect();
         // What cannot be carried is fetched when asked for.
-        let _ = self
-            .disk(move |store| {
-                for (from, to) in keys {
-                    if let Some(body) = store.body(from)? {
-                        store.put_body(to, &body)?;
-                    }
-                }
-                Ok(())
-            })
-            .await;
+        let _ = self.disk(move |store| store.alias(&keys)).await;
     }
 }
 

@@ -177,14 +177,14 @@ impl Pages {
         }
         let (mut old_cursor, mut new_cursor) = (Cursor::new(self), Cursor::new(new));
         loop {
-            if old_cursor.at_page_start() && new_cursor.at_page_start() {
-                if let (Some(a), Some(b)) = (old_cursor.page(), new_cursor.page())
-                    && Arc::ptr_eq(a, b)
-                {
-                    old_cursor.skip_page();
-                    new_cursor.skip_page();
-                    continue;
-                }
+            if old_cursor.at_page_start()
+                && new_cursor.at_page_start()
+                && let (Some(a), Some(b)) = (old_cursor.page(), new_cursor.page())
+                && Arc::ptr_eq(a, b)
+            {
+                old_cursor.skip_page();
+                new_cursor.skip_page();
+                continue;
             }
             match (old_cursor.message(), new_cursor.message()) {
                 (None, None) => return,

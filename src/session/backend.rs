@@ -86,6 +86,18 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// Looks upstream if nobody watches it and nobody has looked lately.
     fn refresh(&self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// What Gmail's extension tells of a message; asked only where the server's profile offers it.
+    fn gmail(&self, _uid: Uid) -> Gmail {
+        Gmail::default()
+    }
+}
+
+/// X-GM-THRID and X-GM-LABELS of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gmail {
+    pub thread: u64,
+    /// Without the label of the mailbox it was asked in; system labels begin with a backslash.
+    pub labels: Vec<String>,
 }
 
 /// Most messages one [`Mailbox::summaries`] call names: the store's batch, and few enough that the first answer of a long

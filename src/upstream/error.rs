@@ -24,6 +24,9 @@ pub enum Error {
     /// A budget of ours is spent.
     #[error("budget: {0}")]
     Budget(String),
+    /// The mailbox has another UIDVALIDITY than the caller's: its UIDs mean other messages. Nothing was read or changed.
+    #[error("the mailbox was replaced upstream")]
+    Replaced,
     /// Framing broke or upstream spoke nonsense; the session is closed.
     #[error("protocol: {0}")]
     Protocol(String),
@@ -46,7 +49,7 @@ impl Error {
     /// Whether the session the error came from can go on.
     pub fn connection_usable(&self) -> bool {
         match self {
-            Self::No { .. } | Self::Unavailable { .. } | Self::Budget(_) => true,
+            Self::No { .. } | Self::Unavailable { .. } | Self::Budget(_) | Self::Replaced => true,
             Self::Lost { .. } | Self::Login(_) | Self::Protocol(_) => false,
         }
     }
@@ -57,7 +60,7 @@ impl Error {
             Self::Lost { sent: false, .. } => Retry::Now,
             Self::Lost { sent: true, .. } | Self::Protocol(_) => Retry::LookFirst,
             Self::Unavailable { .. } | Self::Login(_) | Self::Budget(_) => Retry::Later,
-            Self::No { .. } => Retry::Never,
+            Self::No { .. } | Self::Replaced => Retry::Never,
         }
     }
 }
@@ -77,6 +80,7 @@ mod tests {
             (later, true, Retry::Later),
             (Error::Login("wrong password".into()), false, Retry::Later),
             (Error::Budget("spent".into()), true, Retry::Later),
+            (Error::Replaced, true, Retry::Never),
             (Error::Protocol("nonsense".into()), false, Retry::LookFirst),
         ];
         for (error, usable, retry) in table {

@@ -6,6 +6,7 @@
 //!
 //! `lease` never hangs: it fails at once while nothing can come, and its wait is bounded by class (Law 8).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::error::Error;
 use super::gate::{Gate, jitter};
 use super::lease::Lease;
 use super::queue::{Holdings, Party, plan};
-use super::session::Session;
+use super::session::{CHECK_TIMEOUT, Session};
 use super::types::Class;
 use super::words::Meaning;
 
@@ -37,10 +38,6 @@ const MAX_WAITERS: usize = 4096;
 const KEEP_ALIVE: Duration = Duration::from_secs(4 * 60);
 /// How often parked sessions are looked at (a BYE is answered by closing) and waiters reconsidered.
 const TICK: Duration = Duration::from_secs(15);
-/// A parked session silent for longer is asked before it is lent: a sleeping laptop's connections look alive and are not.
-const CHECK_AFTER: Duration = Duration::from_secs(60);
-/// How long that question may take; an answer is a round trip.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long LOGOUT may take.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -52,6 +49,8 @@ pub struct Pool {
 
 pub(super) struct Shared {
     config: Arc<Config>,
+    /// Sessions at most: the configuration's, until it is changed.
+    connections: AtomicUsize,
     gate: Arc<Gate>,
     runtime: Handle,
     state: Mutex<State>,
@@ -86,6 +85,7 @@ impl Pool {
     /// are opened and kept alive.
     pub fn new(config: Config) -> Self {
         let shared = Arc::new(Shared {
+            connections: AtomicUsize::new(config.connections),
             config: Arc::new(config),
             gate: Arc::default(),
             runtime: Handle::current(),
@@ -99,27 +99,24 @@ impl Pool {
     /// with [`Error::Unavailable`] or [`Error::Login`] while nothing can come, with `Unavailable` when its turn
     /// does not come in time.
     pub async fn lease(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
-        let limit = match class {
-            Class::Interactive => INTERACTIVE_WAIT,
-            Class::Sync | Class::Prefetch => BACKGROUND_WAIT,
-            Class::Watch => WATCH_WAIT,
-        };
-        timeout(limit, self.lease_checked(class, mailbox)).await.unwrap_or_else(|_| {
-            Err(Error::Unavailable {
-                reason: "all connections to the provider are in use".into(),
-                retry_after: Duration::from_secs(1),
-            })
-        })
+        timeout(patience(class), self.lease_checked(class, mailbox)).await.unwrap_or_else(|_| Err(all_in_use()))
+    }
+
+    /// The same for [`Session::fetch_bodies_in`] and [`Session::fetch_bodies`], which find out by themselves whether a session that
+    /// rested for long still lives: asking before would cost a round trip. Such an exchange that is lost before anything came is
+    /// to be tried again.
+    pub async fn lease_to_read(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
+        timeout(patience(class), self.wait_for(class, mailbox)).await.unwrap_or_else(|_| Err(all_in_use()))
     }
 
     async fn lease_checked(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
         // Each turn of the loop uses up one dead session, so there are at most as many as sessions, and one fresh one.
         loop {
             let mut lease = self.wait_for(class, mailbox).await?;
-            if lease.session.silent_for() < CHECK_AFTER {
+            if !lease.session.is_stale() {
                 return Ok(lease);
             }
-            match timeout(CHECK_TIMEOUT, lease.session.noop()).await {
+            match timeout(CHECK_TIMEOUT, lease.session.prove()).await {
                 Ok(Ok(())) => return Ok(lease),
                 // A refused NOOP is an answer all the same; a throttled one is for the caller to hear.
                 Ok(Err(Error::No { .. })) => return Ok(lease),
@@ -169,6 +166,18 @@ impl Pool {
         self.shared.count(&self.shared.lock());
     }
 
+    /// Another maximum of sessions, at least 1. Sessions above it are logged out as they come to rest.
+    pub fn set_connections(&self, connections: usize) {
+        self.shared.connections.store(connections.max(1), Ordering::Relaxed);
+        let mut state = self.shared.lock();
+        while state.open() > connections.max(1)
+            && let Some(session) = state.parked.pop()
+        {
+            self.shared.runtime.spawn(log_out(session));
+        }
+        self.shared.pump(&mut state);
+    }
+
     /// Ends the wait of a backoff now: the network came back, or the user asks. A wait that the provider asked for, or after a
     /// refused login, is ended at most once a minute.
     pub fn kick(&self) {
@@ -192,7 +201,7 @@ impl Shared {
         }
         let (maximum, speak, connect) = {
             let mut gate = self.gate.lock();
-            (gate.maximum(self.config.connections, now), gate.may_speak(now), gate.may_connect(now))
+            (gate.maximum(self.connections.load(Ordering::Relaxed), now), gate.may_speak(now), gate.may_connect(now))
         };
         if let Err(error) = speak {
             return state.refuse_all(&error);
@@ -263,7 +272,12 @@ impl Shared {
     pub(super) fn returned(self: &Arc<Self>, id: u64, session: Session) {
         let mut state = self.lock();
         state.leased.retain(|lease| lease.party.id != id);
-        self.give_back(&mut state, session);
+        if session.is_usable() && state.open() >= self.connections.load(Ordering::Relaxed) {
+            // The maximum was lowered while it was out.
+            drop(self.runtime.spawn(log_out(session)));
+        } else {
+            self.give_back(&mut state, session);
+        }
         self.pump(&mut state);
     }
 
@@ -317,6 +331,22 @@ impl State {
         };
         let best = self.parked.iter().enumerate().min_by_key(|(at, session)| (rank(session), *at))?.0;
         Some(self.parked.remove(best))
+    }
+}
+
+/// How long a lease of this class is waited for.
+fn patience(class: Class) -> Duration {
+    match class {
+        Class::Interactive => INTERACTIVE_WAIT,
+        Class::Sync | Class::Prefetch => BACKGROUND_WAIT,
+        Class::Watch => WATCH_WAIT,
+    }
+}
+
+fn all_in_use() -> Error {
+    Error::Unavailable {
+        reason: "all connections to the provider are in use".into(),
+        retry_after: Duration::from_secs(1),
     }
 }
 

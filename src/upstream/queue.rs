@@ -6,7 +6,9 @@
 //! - background work (Sync and Prefetch) and watching each leave one session of several to the others, so that a person who
 //!   clicks never waits behind a batch;
 //! - who waits and cannot be served makes a lease of lower standing *wanted*: watching gives way to everybody who works, prefetch to
-//!   sync and to people, sync to people. Each waiter wants one lease, and a connection being opened counts as one coming.
+//!   sync and to people, sync to people. Each waiter wants one lease, and a connection being opened counts as one coming;
+//! - a person does not wait for a connection while somebody only watches: the watcher gives way now, and gets the connection when
+//!   it is there (opening one takes several round trips, and logins are spaced out).
 
 use super::types::Class;
 
@@ -73,13 +75,22 @@ pub(super) fn plan(holdings: Holdings<'_>) -> Plan {
                 plan.grant.push(waiter.id);
                 continue;
             }
-            if coming > 0 {
+            let will_come = if coming > 0 {
                 coming -= 1;
-                continue;
-            }
-            if room > 0 {
+                true
+            } else if room > 0 {
                 room -= 1;
                 plan.open += 1;
+                true
+            } else {
+                false
+            };
+            if will_come {
+                if waiter.class == Class::Interactive
+                    && let Some(at) = givers.iter().position(|lease| lease.class == Class::Watch)
+                {
+                    plan.wanted.push(givers.remove(at).id);
+                }
                 continue;
             }
         }
@@ -116,7 +127,7 @@ mod tests {
     fn who_gets_what() {
         // maximum, parked, coming, leased (ids from 1), waiting (ids from 101) -> grant, open, wanted
         type Case = (usize, usize, usize, &'static [Class], &'static [Class], &'static [u64], usize, &'static [u64]);
-        let table: [Case; 21] = [
+        let table: [Case; 24] = [
             (3, 0, 0, &[], &[Sync], &[], 1, &[]),
             (3, 1, 0, &[], &[Sync], &[101], 0, &[]),
             (3, 0, 1, &[], &[Sync], &[], 0, &[]),
@@ -133,6 +144,10 @@ mod tests {
             (1, 0, 0, &[Watch], &[Watch], &[], 0, &[]),
             (2, 0, 0, &[Watch, Interactive], &[Sync, Interactive], &[], 0, &[1]),
             (4, 0, 0, &[Watch, Interactive, Watch, Interactive], &[Sync, Interactive], &[], 0, &[1, 3]),
+            // A person does not wait for a connection to be opened while somebody watches; a batch does.
+            (3, 0, 0, &[Watch], &[Interactive], &[], 1, &[1]),
+            (3, 0, 1, &[Watch, Sync], &[Interactive], &[], 0, &[1]),
+            (3, 0, 1, &[Watch, Watch], &[Sync], &[], 0, &[]),
             // Then prefetch, then sync, for people only.
             (1, 0, 0, &[Prefetch], &[Interactive], &[], 0, &[1]),
             (1, 0, 0, &[Prefetch], &[Sync], &[], 0, &[1]),

@@ -36,6 +36,10 @@ use crate::wire::imap::framer::{Framer, Limits, Side};
 /// A command that produces nothing for so long is given up; every byte begins the wait anew. A search of a large mailbox may be
 /// silent for many seconds, a dead connection for ever.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that answered nothing for longer may be dead without our knowing: a sleeping laptop's look alive and are not.
+const CHECK_AFTER: Duration = Duration::from_secs(60);
+/// How long such a one has to show that it lives; an answer is a round trip.
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest text of a provider that is kept in an error.
 const MAX_TEXT: usize = 500;
 
@@ -219,6 +223,21 @@ impl Session {
     /// How long no command has been answered.
     pub(super) fn silent_for(&self) -> Duration {
         self.used.elapsed()
+    }
+
+    /// Whether it has been silent for so long that it may be dead.
+    pub(super) fn is_stale(&self) -> bool {
+        self.silent_for() >= CHECK_AFTER
+    }
+
+    /// A round trip that shows whether the connection lives: the end of an IDLE left over, else NOOP.
+    pub(super) async fn prove(&mut self) -> Result<(), Error> {
+        if self.idling.is_none() {
+            return self.noop().await;
+        }
+        self.begin().await?;
+        self.finish();
+        Ok(())
     }
 
     /// Ends the connection from our side, at once.

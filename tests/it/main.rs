@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each of the two uses its own part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; the lint knows test functions, not their helpers")]
 
+mod budget;
 mod compare;
 mod config;
 mod demo;
@@ -17,6 +18,7 @@ mod layering;
 mod licences;
 mod memory;
 mod pool;
+mod reload;
 mod straight;
 mod sync;
 mod tls;

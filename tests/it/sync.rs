@@ -238,6 +238,89 @@ fn cuts_at_any_byte_never_give_wrong_mail() {
     }
 }
 
+/// The client has a part of the body already when the line breaks: it gets the rest, and the same body.
+#[test]
+fn a_body_cut_in_the_middle_is_completed() {
+    let bodies: Vec<Vec<u8>> = (0..4).map(|n| mail::big(70 + n, 3_000_000)).collect();
+    let world = World::new(Kind::Dovecot, |c| {
+        for body in &bodies {
+            c.append("INBOX", "", body);
+        }
+    });
+    if world.is_straight() {
+        return;
+    }
+    let mut c = world.client();
+    c.cmd_ok("EXAMINE INBOX");
+    let filled = world.daemon().bodies_filled();
+    for (n, (body, cuts)) in
+        bodies.iter().zip([&[1_500_000][..], &[10_000], &[2_900_000], &[1_000_000, 2_000_000]]).enumerate()
+    {
+        let uid = n as u64 + 1;
+        let tag = c.start(&format!("UID FETCH {uid} (BODY.PEEK[])")).unwrap();
+        for cut in cuts {
+            world.relay.cut_after(Way::Down, *cut);
+            wait_for("the cut", || !world.relay.cut_waits());
+        }
+        let answer = c.finish(&tag).expect("the answer");
+        assert!(answer.is_ok(), "UID {uid}: {answer:?}");
+        let told = answer.by_uid();
+        assert!(told[&uid]["BODY[]"] == Value::Text(body.clone()), "UID {uid}: another body");
+    }
+    let filled = world.daemon().bodies_filled() - filled;
+    assert!((filled - 4.0).abs() < 0.5, "each is counted once: {filled}");
+}
+
+/// A cached body whose file is damaged in the middle: the client has the first pieces by then, and the rest comes from upstream.
+#[test]
+fn a_cached_body_damaged_in_the_middle_is_completed() {
+    let body = mail::big(77, 6_000_000);
+    let mut world = World::new(Kind::Dovecot, |c| {
+        c.append("INBOX", "", &body);
+    });
+    if world.is_straight() {
+        return;
+    }
+    let read = |c: &mut Client| {
+        c.cmd_ok("EXAMINE INBOX");
+        let told = c.cmd_ok("UID FETCH 1 (BODY.PEEK[])").by_uid();
+        assert!(told[&1]["BODY[]"] == Value::Text(body.clone()), "another body");
+    };
+    read(&mut world.client());
+    for stopped in [true, false] {
+        // Away with what is still in memory.
+        world.daemon_mut().stop();
+        world.daemon_mut().restart();
+        if stopped {
+            damage_largest(&world.daemon().data_dir());
+        }
+        let filled = world.daemon().bodies_filled();
+        read(&mut world.client());
+        let filled = world.daemon().bodies_filled() - filled;
+        assert!((filled - if stopped { 1.0 } else { 0.0 }).abs() < 0.5, "damaged {stopped}: {filled} filled");
+    }
+}
+
+/// Flips a byte in the middle of the largest file below.
+fn damage_largest(dir: &std::path::Path) {
+    let mut dirs = vec![dir.to_owned()];
+    let mut largest = (0, std::path::PathBuf::new());
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let meta = entry.metadata().unwrap();
+            if meta.is_dir() {
+                dirs.push(entry.path());
+            } else if entry.path().components().any(|part| part.as_os_str() == "cas") {
+                largest = largest.max((meta.len(), entry.path()));
+            }
+        }
+    }
+    let mut bytes = std::fs::read(&largest.1).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&largest.1, bytes).unwrap();
+}
+
 #[test]
 fn a_deleted_cache_costs_nothing_but_time() {
     let mut world = World::new(Kind::Dovecot, small);

@@ -312,7 +312,7 @@ mod tests {
             io.wait(work).await
         });
         // Nobody reads, and the work is done all the same; the session itself ends by its write time-out.
-        tokio::time::timeout(Duration::from_secs(6), is_done).await.unwrap().unwrap();
+        timeout(Duration::from_secs(6), is_done).await.unwrap().unwrap();
         assert_eq!(session.await.unwrap(), Err(Stop::Gone));
         drop(client);
     }
@@ -324,7 +324,7 @@ mod tests {
         io.out.extend_from_slice(b"early\r\n");
         let session = tokio::spawn(async move { io.wait(tokio::time::sleep(Duration::from_secs(30))).await });
         let mut early = [0; 7];
-        tokio::time::timeout(Duration::from_secs(1), client.read_exact(&mut early)).await.unwrap().unwrap();
+        timeout(Duration::from_secs(1), client.read_exact(&mut early)).await.unwrap().unwrap();
         assert_eq!(&early, b"early\r\n");
         assert_eq!(session.await.unwrap(), Ok(()));
         let mut alive = String::new();

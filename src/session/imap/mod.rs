@@ -57,6 +57,24 @@ pub enum LoginError {
     Slowed,
     /// The account cannot be served now, whatever the password.
     Unavailable,
+    /// Refused for a reason of the server's own, in its own words.
+    Refused { code: Option<&'static str>, text: &'static str },
+}
+
+/// Which optional capabilities a server offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// QRESYNC (RFC 7162 §3.2).
+    pub qresync: bool,
+    /// Gmail's own list of capabilities, with X-GM-EXT-1: FETCH knows X-GM-MSGID, X-GM-THRID and X-GM-LABELS.
+    pub gmail: bool,
+}
+
+impl Default for Profile {
+    /// What the daemon offers its clients.
+    fn default() -> Self {
+        Self { qresync: true, gmail: false }
+    }
 }
 
 /// Hears what sessions do, for metrics. Called on the session's task: must be quick.
@@ -86,12 +104,18 @@ pub struct Server<L: Login> {
     /// The product's name in the greeting and in ID.
     name: &'static str,
     append_memory: Arc<Semaphore>,
+    profile: Profile,
 }
 
 impl<L: Login> Server<L> {
     pub fn new(login: L, tls: Option<Arc<ServerConfig>>, observer: Arc<dyn Observer>, name: &'static str) -> Self {
         let units = usize::try_from(APPEND_MEMORY / APPEND_UNIT).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { login, tls, observer, name, append_memory: Arc::new(Semaphore::new(units)) }
+        Self { login, tls, observer, name, append_memory: Arc::new(Semaphore::new(units)), profile: Profile::default() }
+    }
+
+    /// The same server with another choice of capabilities.
+    pub fn with_profile(self, profile: Profile) -> Self {
+        Self { profile, ..self }
     }
 }
 

@@ -3,22 +3,29 @@
 //! A large literal is handed on in the pieces in which it arrives; nothing is collected, and the receiver's bounded channel pushes
 //! back to the provider. [`Assembler`] turns frames into events without any I/O.
 //!
+//! Reading costs one round trip, whatever the session did before: DONE, SELECT and the first UID FETCH go out together. That is safe
+//! because nothing of it changes anything upstream, and because what the FETCH gives is believed only when the SELECT before it has
+//! shown the mailbox to be the one meant. Writes are never sent so: they wait for the answer to SELECT (Law 10).
+//!
 //! UID is asked for first, and servers answer in the order asked. One that writes UID behind the body is met in this way: up to [`HOLD`] octets
 //! are held back until the UID is known; a larger body is dropped and fetched once more alone, when its UID is the one asked for;
 //! and from then on this session fetches one message at a time.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::model::{Uid, UidSet};
+use super::select::note;
+use crate::model::{Uid, UidSet, UidValidity};
 use crate::upstream::answer::{Answer, Data, Fetch, fetch_head};
 use crate::upstream::error::Error;
 use crate::upstream::line::Line;
-use crate::upstream::session::{Fault, READ_TIMEOUT, Session, nothing};
-use crate::upstream::types::{BodyEvent, BodyPart};
+use crate::upstream::session::{CHECK_TIMEOUT, Fault, READ_TIMEOUT, Session, nothing};
+use crate::upstream::types::{BodyEvent, BodyPart, Selected};
 use crate::wire::imap::framer::Frame;
+use crate::wire::imap::response::Code;
 
 /// Octets held back while the UID of a body is not known.
 const HOLD: u64 = 1024 * 1024;
@@ -27,12 +34,63 @@ const DRAIN: u64 = 512 * 1024;
 /// Commands under way at once: the next answer is on its way while this one arrives.
 const AHEAD: usize = 4;
 
+/// A SELECT that goes out with the first UID FETCH.
+struct Opening {
+    mailbox: String,
+    validity: UidValidity,
+    line: Line,
+}
+
 impl Session {
+    /// [`Self::fetch_bodies`] in a mailbox that need not be selected: where it is not, SELECT and the first UID FETCH go out together.
+    /// Fails with [`Error::Replaced`] if its UIDVALIDITY is not `validity`; nothing has been given to `out` then.
+    pub async fn fetch_bodies_in(
+        &mut self,
+        mailbox: &str,
+        validity: UidValidity,
+        uids: &UidSet,
+        part: BodyPart,
+        structure: bool,
+        out: &mpsc::Sender<BodyEvent>,
+    ) -> Result<(), Error> {
+        // A server may not show messages to a session that has not looked since they came (Dovecot, Courier): UID FETCH of them says OK
+        // and nothing else. Selecting anew is the look.
+        let seen = |next: Uid| uids.max().is_none_or(|last| last < next.0);
+        let is_open = self.selected().is_some_and(|(name, selected)| {
+            name == mailbox && selected.uid_validity == validity && seen(selected.uid_next)
+        });
+        if is_open {
+            return self.fetch_bodies(uids, part, structure, out).await;
+        }
+        let line = self.select_line(mailbox, None);
+        if line.waits(self.caps()) {
+            // A name that has to wait for `+` cannot share its flight with a second command.
+            let selected = self.reselect(mailbox, None).await?;
+            if selected.uid_validity != validity {
+                return Err(Error::Replaced);
+            }
+            return self.fetch_bodies(uids, part, structure, out).await;
+        }
+        let opening = Opening { mailbox: mailbox.into(), validity, line };
+        self.fetch_parts(Some(opening), uids, part, structure, out).await
+    }
+
     /// UID FETCH of `part` of messages (with BODYSTRUCTURE if asked), streamed to `out`. Gone messages have no `Done`. A refusal may come
     /// after some messages were given; these are whole. If nobody receives any more, the rest is dropped, or the session
     /// closed when the rest is large.
     pub async fn fetch_bodies(
         &mut self,
+        uids: &UidSet,
+        part: BodyPart,
+        structure: bool,
+        out: &mpsc::Sender<BodyEvent>,
+    ) -> Result<(), Error> {
+        self.fetch_parts(None, uids, part, structure, out).await
+    }
+
+    async fn fetch_parts(
+        &mut self,
+        opening: Option<Opening>,
         uids: &UidSet,
         part: BodyPart,
         structure: bool,
@@ -46,22 +104,25 @@ impl Session {
         let single = |uids: &UidSet| uids.iter().map(|uid| UidSet::from_iter([uid])).collect::<Vec<_>>();
         let mut assembler = Assembler::new(part, uids.clone());
         let sets = if self.late_uids { single(uids) } else { self.pieces(uids, items.len()) };
-        let outcome = self.stream(sets, &items, &mut assembler, out).await;
+        let outcome = self.stream(opening, sets, &items, &mut assembler, out).await;
         let again = std::mem::take(&mut assembler.again);
         self.late_uids |= assembler.late;
         outcome?;
-        if again.is_empty() { Ok(()) } else { self.stream(single(&again), &items, &mut assembler, out).await }
+        if again.is_empty() { Ok(()) } else { self.stream(None, single(&again), &items, &mut assembler, out).await }
     }
 
     async fn stream(
         &mut self,
+        opening: Option<Opening>,
         sets: Vec<UidSet>,
         items: &str,
         assembler: &mut Assembler,
         out: &mpsc::Sender<BodyEvent>,
     ) -> Result<(), Error> {
-        let mark = self.begin().await?;
-        match self.stream_sets(sets, items, assembler, out).await {
+        // A connection that was silent for long may be dead: it is given less time to show that it lives.
+        let patience = if self.is_stale() { CHECK_TIMEOUT } else { READ_TIMEOUT };
+        let mark = self.begin_reading().await?;
+        match self.stream_sets(opening, patience, sets, items, assembler, out).await {
             Ok(refused) => {
                 self.finish();
                 refused.map_or(Ok(()), Err)
@@ -72,6 +133,8 @@ impl Session {
 
     async fn stream_sets(
         &mut self,
+        opening: Option<Opening>,
+        mut patience: Duration,
         sets: Vec<UidSet>,
         items: &str,
         assembler: &mut Assembler,
@@ -80,23 +143,43 @@ impl Session {
         let mut sets: VecDeque<UidSet> = sets.into();
         let mut under_way: VecDeque<(String, Option<Uid>)> = VecDeque::new();
         let mut refused = None;
+        if patience < READ_TIMEOUT && self.idling().is_none() {
+            // Answered at once, however long SELECT takes; its answer is told by nobody's tag and dropped.
+            let tag = self.next_tag();
+            self.send(&tag, Line::new("NOOP"), &mut nothing).await?;
+        }
+        if let Some(opening) = opening {
+            let select = self.next_tag();
+            // From here on nothing is selected until upstream says so (RFC 9051 §6.3.2).
+            self.selected = None;
+            self.send(&select, opening.line.clone(), &mut nothing).await?;
+            if let Some(set) = sets.pop_front() {
+                under_way.push_back(self.ask(&set, items).await?);
+            }
+            self.flush().await?;
+            refused = self.opened(&select, opening, patience).await?.err();
+            patience = READ_TIMEOUT;
+            if refused.is_some() {
+                // The FETCH is under way all the same; whatever it gives is of another mailbox.
+                sets.clear();
+                assembler.nobody_listens();
+            }
+        }
         loop {
             // One message alone is its own command: whatever body comes is its body. Two such would be told apart by order only.
             while let Some(set) = sets.front() {
-                let only = (set.len() == 1).then(|| set.min().map(Uid)).flatten();
+                let only = only(set);
                 let room = if only.is_some() { 1 } else { AHEAD };
                 if under_way.len() >= room || under_way.iter().any(|(_, only)| only.is_some()) || out.is_closed() {
                     break;
                 }
-                let tag = self.next_tag();
-                self.send(&tag, Line::new(format!("UID FETCH {set} {items}")), &mut nothing).await?;
-                sets.pop_front();
-                under_way.push_back((tag, only));
+                let Some(set) = sets.pop_front() else { break };
+                under_way.push_back(self.ask(&set, items).await?);
             }
             let Some((_, only)) = under_way.front() else { return Ok(refused) };
             assembler.only = *only;
             self.flush().await?;
-            let frame = self.frame(Some(READ_TIMEOUT)).await?;
+            let frame = self.frame(Some(std::mem::replace(&mut patience, READ_TIMEOUT))).await?;
             let (events, message) = assembler.frame(frame)?;
             for event in events {
                 if out.send(event).await.is_err() {
@@ -106,20 +189,67 @@ impl Session {
             if assembler.for_nobody > DRAIN {
                 let reason = "nobody wanted the rest of a large message";
                 self.close(reason);
+                if refused.is_some() {
+                    return Ok(refused);
+                }
                 return Err(Fault::Lost(reason.into()));
             }
             let Some(message) = message else { continue };
             match self.understood(message)? {
-                Answer::Tagged(tag, status) => {
-                    if let Some(at) = under_way.iter().position(|(waiting, _)| *waiting == tag) {
+                Answer::Tagged(tag, status) => match under_way.iter().position(|(waiting, _)| *waiting == tag) {
+                    Some(at) => {
                         under_way.remove(at);
                         refused = refused.or(self.outcome(status)?.err());
                     }
-                }
+                    None => self.untagged(Answer::Tagged(tag, status), &mut nothing)?,
+                },
                 other => self.untagged(other, &mut nothing)?,
             }
         }
     }
+
+    /// Queues one UID FETCH; its tag, and the one message it asks for if it is one.
+    async fn ask(&mut self, set: &UidSet, items: &str) -> Result<(String, Option<Uid>), Fault> {
+        let tag = self.next_tag();
+        self.send(&tag, Line::new(format!("UID FETCH {set} {items}")), &mut nothing).await?;
+        Ok((tag, only(set)))
+    }
+
+    /// Reads the answer to a SELECT under way, and whether the mailbox is the one meant.
+    async fn opened(
+        &mut self,
+        tag: &str,
+        opening: Opening,
+        mut patience: Duration,
+    ) -> Result<Result<(), Error>, Fault> {
+        let mut answer = Selected::default();
+        self.forget_mailbox_events();
+        let status = loop {
+            let was_idling = self.idling().is_some();
+            match self.next_answer(Some(std::mem::replace(&mut patience, READ_TIMEOUT))).await? {
+                Answer::Tagged(answered, status) if answered == tag => break status,
+                other => self.untagged(other, &mut |data| note(&mut answer, data))?,
+            }
+            if was_idling && self.idling().is_none() {
+                // What was heard until now was of the mailbox that is left.
+                answer = Selected::default();
+                self.forget_mailbox_events();
+            }
+        };
+        let done = match self.outcome(status)? {
+            Ok(done) => done,
+            Err(error) => return Ok(Err(error)),
+        };
+        answer.read_only = done.code.as_ref().is_some_and(|code| code.read() == Code::ReadOnly);
+        let same = answer.uid_validity == opening.validity;
+        self.selected = Some((opening.mailbox, Selected { vanished: UidSet::new(), changed: Vec::new(), ..answer }));
+        Ok(if same { Ok(()) } else { Err(Error::Replaced) })
+    }
+}
+
+/// The UID, if it is only one.
+fn only(set: &UidSet) -> Option<Uid> {
+    (set.len() == 1).then(|| set.min().map(Uid)).flatten()
 }
 
 /// What becomes of the literal under way.

@@ -54,6 +54,7 @@ impl Session {
         let tag = self.next_tag();
         self.queue(format!("{tag} IDLE\r\n").as_bytes());
         *self.idling() = Some(Idling { tag, confirmed: false, done: false });
+        let mut is_wanted = false;
         while self.idling().is_some() && !self.has_events() {
             let heard = async {
                 self.flush().await?;
@@ -62,7 +63,10 @@ impl Session {
             };
             let heard = tokio::select! {
                 biased;
-                () = &mut wanted => break,
+                () = &mut wanted => {
+                    is_wanted = true;
+                    break;
+                }
                 heard = heard => heard,
                 () = sleep_until(until) => break,
             };
@@ -70,6 +74,10 @@ impl Session {
         }
         // What came in the same packet belongs together; the rest comes with the answer to DONE.
         self.hear();
+        if is_wanted && !self.has_events() && self.is_usable() {
+            // Whoever waits says DONE together with what he asks, and spares himself a round trip.
+            return Ok(Vec::new());
+        }
         self.end_idle().await.map_err(|fault| self.broke(&fault, mark))?;
         Ok(self.take_events())
     }

@@ -26,12 +26,7 @@ impl Session {
     /// SELECT, with (CONDSTORE) where offered, or with (QRESYNC (validity modseq)) where `qresync` is given and upstream has
     /// confirmed it; never both parameters, which some servers refuse. A refused SELECT leaves no mailbox selected.
     pub async fn reselect(&mut self, mailbox: &str, qresync: Option<(UidValidity, u64)>) -> Result<Selected, Error> {
-        let parameter = match qresync {
-            Some((validity, modseq)) if self.qresync && modseq > 0 => format!(" (QRESYNC ({validity} {modseq}))"),
-            _ if self.caps().condstore() => " (CONDSTORE)".into(),
-            _ => String::new(),
-        };
-        let line = Line::new("SELECT ").string(mailbox.as_bytes()).text(parameter);
+        let line = self.select_line(mailbox, qresync);
         self.begin().await?;
         self.finish();
         // From here on nothing is selected until upstream says so (RFC 9051 §6.3.2).
@@ -50,6 +45,16 @@ impl Session {
         Ok(answer)
     }
 
+    /// The command of [`Self::reselect`].
+    pub(super) fn select_line(&self, mailbox: &str, qresync: Option<(UidValidity, u64)>) -> Line {
+        let parameter = match qresync {
+            Some((validity, modseq)) if self.qresync && modseq > 0 => format!(" (QRESYNC ({validity} {modseq}))"),
+            _ if self.caps().condstore() => " (CONDSTORE)".into(),
+            _ => String::new(),
+        };
+        Line::new("SELECT ").string(mailbox.as_bytes()).text(parameter)
+    }
+
     /// Leaves the selected mailbox without expunging: UNSELECT, else CLOSE after an EXAMINE of it (Law 10).
     pub async fn close_mailbox(&mut self) -> Result<(), Error> {
         let Some((name, _)) = self.selected.take() else { return Ok(()) };
@@ -64,7 +69,7 @@ impl Session {
 }
 
 /// Takes what belongs to a SELECT.
-fn note(answer: &mut Selected, data: Data) -> Option<Data> {
+pub(super) fn note(answer: &mut Selected, data: Data) -> Option<Data> {
     match data {
         Data::Exists(count) => answer.exists = count,
         Data::Recent => {}

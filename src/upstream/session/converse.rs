@@ -44,6 +44,35 @@ impl Session {
     /// Makes sure that a command can be begun, ends an IDLE left over, and marks the session busy. Gives the octets handed to the socket
     /// so far, for [`Self::broke`].
     pub(in crate::upstream) async fn begin(&mut self) -> Result<u64, Error> {
+        self.may_begin()?;
+        // DONE is no part of the command: if it cannot be said, nothing of the command was.
+        if let Err(fault) = self.end_idle().await {
+            let handed = self.handed;
+            return Err(self.broke(&fault, handed));
+        }
+        self.busy = true;
+        Ok(self.handed)
+    }
+
+    /// The same for a command that changes nothing: the DONE of an IDLE left over goes out with the command, and its answer is met
+    /// on the way. RFC 2177 forbids commands before DONE, not behind it.
+    pub(in crate::upstream) async fn begin_reading(&mut self) -> Result<u64, Error> {
+        self.may_begin()?;
+        match &mut self.idling {
+            Some(idling) if idling.confirmed => {
+                if !std::mem::replace(&mut idling.done, true) {
+                    self.queue(b"DONE\r\n");
+                }
+            }
+            // Before its `+` IDLE cannot be ended.
+            Some(_) => return self.begin().await,
+            None => {}
+        }
+        self.busy = true;
+        Ok(self.handed + self.out.len() as u64)
+    }
+
+    fn may_begin(&mut self) -> Result<(), Error> {
         if self.busy && self.link.is_some() {
             self.close("a command was given up before its answer");
         }
@@ -55,14 +84,7 @@ impl Session {
             let (Fault::Lost(reason) | Fault::Protocol(reason)) = self.already_lost();
             return Err(Error::Lost { reason, sent: false });
         }
-        self.gate.lock().may_speak(Instant::now())?;
-        // DONE is no part of the command: if it cannot be said, nothing of the command was.
-        if let Err(fault) = self.end_idle().await {
-            let handed = self.handed;
-            return Err(self.broke(&fault, handed));
-        }
-        self.busy = true;
-        Ok(self.handed)
+        self.gate.lock().may_speak(Instant::now())
     }
 
     /// The command's tagged answer was seen.
@@ -238,6 +260,10 @@ impl Session {
                 self.events.hear(data);
             }
             Answer::Bye(status) => return Err(Fault::Lost(self.farewell(&status))),
+            // The IDLE that a reading command ended.
+            Answer::Tagged(tag, _) if self.idling.as_ref().is_some_and(|idling| idling.tag == tag) => {
+                self.idling = None;
+            }
             // A `+` nobody asked for and answers to nothing: harmless, and servers do send them.
             Answer::Continue | Answer::Tagged(..) => {
                 debug!(account = %self.label, "an answer to nothing");

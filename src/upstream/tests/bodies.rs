@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::model::{Uid, UidSet};
+use crate::model::{Uid, UidSet, UidValidity};
 
 /// Fetches and gives, per message: UID, octets, structure; `None` octets for a message without `Start`.
 async fn fetch(
@@ -238,4 +238,170 @@ async fn many_small_rests_nobody_wants_end_the_session_too() {
     let uids = UidSet::parse("1:40").unwrap();
     let (outcome, ()) = tokio::join!(lease.fetch_bodies(&uids, BodyPart::Whole, false, &out), listen);
     assert!(matches!(outcome, Err(Error::Lost { .. })), "{outcome:?}");
+}
+
+/// The same in a mailbox that may have to be selected first; what came is told as in [`fetch`].
+async fn fetch_in(lease: &mut Lease, mailbox: &str, uids: &str) -> (Vec<(u32, usize)>, Result<(), Error>) {
+    let (out, mut events) = mpsc::channel(4);
+    let uids = UidSet::parse(uids).unwrap();
+    let collect = async {
+        let mut messages = Vec::new();
+        while let Some(event) = events.recv().await {
+            if let BodyEvent::Start { uid, len, .. } = event {
+                messages.push((uid.0, len as usize));
+            }
+        }
+        messages
+    };
+    let run = async {
+        let out = out;
+        lease.fetch_bodies_in(mailbox, UidValidity(7), &uids, BodyPart::Whole, false, &out).await
+    };
+    let (outcome, messages) = tokio::join!(run, collect);
+    (messages, outcome)
+}
+
+/// The peer answers nothing before it has all of it: one flight.
+#[tokio::test(start_paused = true)]
+async fn select_and_fetch_go_out_together_and_once() {
+    let (provider, mut lease) = lease(
+        "",
+        r#"C: w2 SELECT "a"
+           C: w3 UID FETCH 5 (UID BODY.PEEK[])
+           S: * 3 EXISTS
+           S: * OK [UIDVALIDITY 7] ok
+           S: w2 OK [READ-WRITE] done
+           S: * 2 EXPUNGE
+           S: * 1 FETCH (UID 5 BODY[] {3}
+           S- abc
+           S: )
+           S: w3 OK
+           C: w4 UID FETCH 6:7 (UID BODY.PEEK[])
+           S: * 2 FETCH (UID 6 BODY[] "xy")
+           S: w4 OK"#,
+    )
+    .await;
+    let (messages, outcome) = fetch_in(&mut lease, "a", "5").await;
+    assert_eq!((messages, outcome), (vec![(5, 3)], Ok(())));
+    assert_eq!(lease.selected().map(|(name, selected)| (name, selected.exists)), Some(("a", 2)));
+    assert_eq!(lease.take_events(), [Event::Expunge(2)]);
+    let (messages, outcome) = fetch_in(&mut lease, "a", "6:7").await;
+    assert_eq!((messages, outcome), (vec![(6, 2)], Ok(())));
+    provider.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_left_over_is_ended_in_the_same_flight() {
+    let (provider, mut lease) = lease(
+        "IDLE",
+        r#"C: w2 SELECT "b"
+           S: * 9 EXISTS
+           S: * OK [UIDVALIDITY 7] ok
+           S: w2 OK
+           C: w3 IDLE
+           S: + idling
+           C: DONE
+           C: w4 SELECT "a"
+           C: w5 UID FETCH 5 (UID BODY.PEEK[])
+           S: * 8 EXPUNGE
+           S: w3 OK
+           S: * 3 EXISTS
+           S: * OK [UIDVALIDITY 7] ok
+           S: w4 OK
+           S: * 1 FETCH (UID 5 BODY[] "xyz")
+           S: w5 OK"#,
+    )
+    .await;
+    lease.select("b").await.unwrap();
+    // Left as a watcher leaves it whose session is wanted.
+    let idling = lease.idle(Duration::from_secs(600));
+    assert!(tokio::time::timeout(Duration::from_secs(1), idling).await.is_err());
+    let (messages, outcome) = fetch_in(&mut lease, "a", "5").await;
+    assert_eq!((messages, outcome), (vec![(5, 3)], Ok(())));
+    assert_eq!(lease.take_events(), [], "what was heard of the mailbox that was left");
+    assert_eq!(lease.selected().map(|(name, selected)| (name, selected.exists)), Some(("a", 3)));
+    provider.done().await;
+}
+
+/// What a FETCH sent on trust gives is dropped when the SELECT before it does not bear it out.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_believed_of_another_mailbox() {
+    let body = "x".repeat(9000);
+    let script = format!(
+        r#"C: w2 SELECT "a"
+           C: w3 UID FETCH 5:6 (UID BODY.PEEK[])
+           S: * OK [UIDVALIDITY 8] ok
+           S: w2 OK
+           S: * 1 FETCH (UID 5 BODY[] {{9000}}
+           S- {body}
+           S: )
+           S: * 2 FETCH (UID 6 BODY[] "xyz")
+           S: w3 OK
+           C: w4 SELECT "gone"
+           C: w5 UID FETCH 5 (UID BODY.PEEK[])
+           S: w4 NO [NONEXISTENT] no such mailbox
+           S: w5 BAD no mailbox selected
+           C: w6 NOOP
+           S: w6 OK"#
+    );
+    let (provider, mut lease) = lease("", &script).await;
+    assert_eq!(fetch_in(&mut lease, "a", "5:6").await, (vec![], Err(Error::Replaced)));
+    let (messages, outcome) = fetch_in(&mut lease, "gone", "5").await;
+    assert!(
+        matches!(&outcome, Err(Error::No { code: Some(code), bad: false, .. }) if code == "NONEXISTENT"),
+        "{outcome:?}"
+    );
+    assert_eq!(messages, []);
+    assert!(lease.selected().is_none());
+    lease.noop().await.unwrap();
+    provider.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_body_of_another_mailbox_is_not_waited_for() {
+    let script = r#"C: w2 SELECT "a"
+           C: w3 UID FETCH 5 (UID BODY.PEEK[])
+           S: * OK [UIDVALIDITY 8] ok
+           S: w2 OK
+           S: * 1 FETCH (UID 5 BODY[] {90000000}
+           S- xxx
+           H"#;
+    let (provider, mut lease) = lease("", script).await;
+    assert_eq!(fetch_in(&mut lease, "a", "5").await, (vec![], Err(Error::Replaced)));
+    assert!(!lease.is_usable());
+    provider.done().await;
+}
+
+/// A session that rested for long is asked in the same flight whether it lives, and is not waited for as long as another.
+#[tokio::test(start_paused = true)]
+async fn a_dead_session_shows_soon() {
+    let script = r#"C: w2 NOOP
+           C: w3 SELECT "a"
+           C: w4 UID FETCH 5 (UID BODY.PEEK[])
+           S: w2 OK
+           S: * OK [UIDVALIDITY 7] ok
+           S: w3 OK
+           S: w4 OK
+           C: w5 NOOP
+           C: w6 UID FETCH 5 (UID BODY.PEEK[])
+           H"#;
+    let (provider, mut lease) = lease("", script).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(fetch_in(&mut lease, "a", "5").await, (vec![], Ok(())));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let start = tokio::time::Instant::now();
+    let (_, outcome) = fetch_in(&mut lease, "a", "5").await;
+    assert!(matches!(outcome, Err(Error::Lost { sent: true, .. })), "{outcome:?}");
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    provider.done().await;
+}
+
+/// A name that cannot be quoted waits for its `+`; then everything goes in turn.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_takes_a_literal_goes_alone() {
+    let script = "C: w2 SELECT {2}\nS: + go\nC: \\xC3\\xA9\nS: * OK [UIDVALIDITY 7] ok\nS: w2 OK\n\
+                  C: w3 UID FETCH 5 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 5 BODY[] \"xyz\")\nS: w3 OK";
+    let (provider, mut lease) = lease("", script).await;
+    assert_eq!(fetch_in(&mut lease, "é", "5").await, (vec![(5, 3)], Ok(())));
+    provider.done().await;
 }

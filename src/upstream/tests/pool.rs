@@ -282,3 +282,27 @@ async fn every_octet_is_counted() {
     pool.shutdown().await;
     assert_eq!(counts.open.load(Ordering::Relaxed), 0);
 }
+
+/// With room for another connection a person still gets the watcher's session, and the watcher the connection.
+#[tokio::test(start_paused = true)]
+async fn a_person_does_not_wait_for_a_login() {
+    let provider =
+        Provider::new([session("IDLE", "C: w2 IDLE\nS: + \nC: DONE\nS: w2 OK\nC: w3 NOOP\nS: w3 OK"), session("", "")]);
+    let pool = pool_of(&provider, 2);
+    let mut watch = pool.lease(Class::Watch, None).await.unwrap();
+    let again = pool.clone();
+    let watcher = tokio::spawn(async move {
+        assert_eq!(watch.idle(Duration::from_secs(1000)).await.unwrap(), []);
+        drop(watch);
+        again.lease(Class::Watch, None).await.unwrap()
+    });
+    sleep(Duration::from_millis(1)).await;
+    let start = Instant::now();
+    let mut lease = pool.lease(Class::Interactive, None).await.unwrap();
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    lease.noop().await.unwrap();
+    let watch = watcher.await.unwrap();
+    assert_eq!(provider.dialled(), 2);
+    drop((lease, watch));
+    provider.done().await;
+}

@@ -245,6 +245,10 @@ pub enum FetchItem {
     Rfc822Peek,
     /// `BODY[section]<partial>` or `BODY.PEEK[…]`.
     Section(BodySection),
+    /// X-GM-MSGID, X-GM-THRID and X-GM-LABELS: Gmail's X-GM-EXT-1, which a server may refuse.
+    GmMsgId,
+    GmThrId,
+    GmLabels,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

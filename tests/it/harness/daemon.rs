@@ -30,6 +30,8 @@ pub struct Account {
     pub username: String,
     pub password: String,
     pub connections: u32,
+    /// More lines of `[account.limits]`.
+    pub limits_more: String,
 }
 
 impl Account {
@@ -44,6 +46,7 @@ impl Account {
             username: UPSTREAM_USER.to_owned(),
             password: UPSTREAM_PASSWORD.to_owned(),
             connections: 3,
+            limits_more: String::new(),
         }
     }
 }
@@ -146,9 +149,23 @@ impl Daemon {
             if let Some(ca) = &a.ca_file {
                 writeln!(text, "ca_file = \"{}\"", ca.display()).unwrap();
             }
-            writeln!(text, "[account.limits]\nconnections = {}", a.connections).unwrap();
+            writeln!(text, "[account.limits]\nconnections = {}\n{}", a.connections, a.limits_more).unwrap();
         }
         std::fs::write(self.config_file(), text).unwrap();
+    }
+
+    /// Changes the configuration file of a daemon that may run; it is told by [`Self::reload`], or at its next start.
+    pub fn change(&mut self, change: impl FnOnce(&mut Setup)) {
+        change(&mut self.setup);
+        self.write_config();
+    }
+
+    /// SIGHUP, and back when the daemon has said `said` once more.
+    pub fn reload(&self, said: &str) {
+        let count = || self.server().errors().lines().filter(|line| line.contains(said)).count();
+        let before = count();
+        self.server().signal("HUP");
+        super::wait_for(said, || count() > before);
     }
 
     pub fn config_file(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 //! Numbers mean what they meant when the command began: what arrives or goes meanwhile is told afterwards.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use super::select::present;
 use crate::engine::{Error, Summary, Want};
 use crate::message;
 use crate::model::{FlagOp, Flags, MessageMeta, ModSeq, Pages, SectionText, SystemFlags, Uid, UidSet};
-use crate::session::backend::{Body, BodyReads, Mailbox, SUMMARY_BATCH};
+use crate::session::backend::{Body, BodyReads, Gmail, Mailbox, SUMMARY_BATCH};
 use crate::session::imap::io::{Io, Stop};
 use crate::session::imap::reply::{Names, Reply, no};
 use crate::session::imap::state::{Failure, Selected, Session, Telling};
@@ -31,6 +32,10 @@ impl<L: Login> Session<L> {
         let Fetch { numbers, mut items, changed_since, vanished } = fetch;
         let (_, selected) = self.selected()?;
         let Ok(asked) = selected.view.resolve(&numbers, &selected.saved) else { return Ok(super::bad_number("FETCH")) };
+        let asks_gmail = items.iter().any(is_gmail);
+        if asks_gmail && !self.server.profile.gmail {
+            return Ok(Reply::bad("FETCH: unknown item"));
+        }
         if vanished && !(self.qresync && numbers.uid && changed_since.is_some()) {
             // RFC 7162 §3.2.6.
             return Ok(Reply::bad("VANISHED needs QRESYNC enabled, UID FETCH and CHANGEDSINCE"));
@@ -51,14 +56,18 @@ impl<L: Login> Session<L> {
             let earlier = vanished_earlier(selected, &asked, since);
             render::vanished(&mut io.out, &earlier, true);
         }
-        let job = Job {
+        let mut job = Job {
             plan: Plan::new(&items),
             items,
             since: changed_since.unwrap_or_default(),
             messages: selected.view.messages().clone(),
             asked,
+            gmail: BTreeMap::new(),
         };
         let mailbox = selected.mailbox.clone();
+        if asks_gmail {
+            job.gmail = job.targets().map(|(_, message)| (message.uid, mailbox.gmail(message.uid))).collect();
+        }
         let marks_seen = job.plan.sets_seen && !selected.read_only;
         let mut outcome = Outcome::default();
         if job.plan.meta_only() {
@@ -121,7 +130,10 @@ impl Plan {
                 | FetchItem::Flags
                 | FetchItem::InternalDate
                 | FetchItem::Rfc822Size
-                | FetchItem::ModSeq => {}
+                | FetchItem::ModSeq
+                | FetchItem::GmMsgId
+                | FetchItem::GmThrId
+                | FetchItem::GmLabels => {}
                 FetchItem::Envelope => plan.want.envelope = true,
                 FetchItem::Body | FetchItem::BodyStructure => plan.want.structure = true,
                 FetchItem::Rfc822 | FetchItem::Rfc822Peek => whole += 1,
@@ -165,6 +177,8 @@ struct Job {
     /// The view as the command found it.
     messages: Pages,
     asked: UidSet,
+    /// What Gmail's items need; empty where they are not asked for.
+    gmail: BTreeMap<Uid, Gmail>,
 }
 
 #[derive(Default)]
@@ -210,7 +224,7 @@ impl Job {
             render::text(&mut io.out, " FETCH (");
             for (place, item) in self.items.iter().enumerate() {
                 render::text(&mut io.out, if place > 0 { " " } else { "" });
-                meta_item(io, item, meta);
+                self.meta_item(io, item, meta);
             }
             render::text(&mut io.out, ")\r\n");
             io.flush_if_full().await?;
@@ -338,7 +352,7 @@ impl Job {
                 FetchItem::Rfc822Text => (Cut::Text, "RFC822.TEXT"),
                 FetchItem::Section(section) => (Cut::Section(section), "BODY["),
                 item => {
-                    meta_item(io, item, meta);
+                    self.meta_item(io, item, meta);
                     continue;
                 }
             };
@@ -377,6 +391,42 @@ impl Job {
         }
         render::text(&mut io.out, ")\r\n");
         Ok(())
+    }
+}
+
+impl Job {
+    fn meta_item(&self, io: &mut Io, item: &FetchItem, meta: &MessageMeta) {
+        match self.gmail.get(&meta.uid) {
+            Some(gmail) if is_gmail(item) => gmail_item(io, item, meta, gmail),
+            _ => meta_item(io, item, meta),
+        }
+    }
+}
+
+fn is_gmail(item: &FetchItem) -> bool {
+    matches!(item, FetchItem::GmMsgId | FetchItem::GmThrId | FetchItem::GmLabels)
+}
+
+/// X-GM-MSGID, X-GM-THRID or X-GM-LABELS.
+fn gmail_item(io: &mut Io, item: &FetchItem, meta: &MessageMeta, gmail: &Gmail) {
+    let out = &mut io.out;
+    match item {
+        FetchItem::GmMsgId => {
+            render::text(out, "X-GM-MSGID ");
+            render::number(out, meta.gm_msgid);
+        }
+        FetchItem::GmThrId => {
+            render::text(out, "X-GM-THRID ");
+            render::number(out, gmail.thread);
+        }
+        _ => {
+            render::text(out, "X-GM-LABELS (");
+            for (place, label) in gmail.labels.iter().enumerate() {
+                render::text(out, if place > 0 { " " } else { "" });
+                render::string(out, label.as_bytes());
+            }
+            render::text(out, ")");
+        }
     }
 }
 

@@ -17,10 +17,18 @@ const ALWAYS: &str = "IMAP4rev1 LITERAL+ SASL-IR ENABLE ID IDLE NAMESPACE CHILDR
                       CREATE-SPECIAL-USE UIDPLUS MOVE UNSELECT CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN MULTIAPPEND \
                       STATUS=SIZE XLIST";
 
+/// What Gmail offers of it, and its own ids (the simulated provider's list).
+const GMAIL: &str = "IMAP4rev1 UNSELECT IDLE NAMESPACE ID XLIST CHILDREN X-GM-EXT-1 SASL-IR UIDPLUS ENABLE MOVE CONDSTORE \
+                     ESEARCH LIST-EXTENDED LIST-STATUS LITERAL- SPECIAL-USE";
+
 impl<L: Login> Session<L> {
     /// The capabilities of this moment, separated by blanks.
     pub(crate) fn capabilities(&self) -> String {
-        let mut list = ALWAYS.to_owned();
+        let profile = self.server.profile;
+        let mut list = if profile.gmail { GMAIL } else { ALWAYS }.to_owned();
+        if !profile.qresync {
+            list = list.replace(" QRESYNC", "");
+        }
         match &self.account {
             Some(account) => {
                 list.push_str(&format!(" APPENDLIMIT={}", account.append_limit()));
@@ -152,6 +160,7 @@ impl<L: Login> Session<L> {
             Err(LoginError::Wrong) => Reply::no("Wrong user name or password").with("AUTHENTICATIONFAILED"),
             Err(LoginError::Slowed) => Reply::no("Too many failed logins; wait a little").with("LIMIT"),
             Err(LoginError::Unavailable) => Reply::no("This account cannot be served now").with("UNAVAILABLE"),
+            Err(LoginError::Refused { code, text }) => Reply { code: code.map(Into::into), ..Reply::no(text) },
         };
         self.failed_logins += 1;
         Ok(refused)
@@ -162,7 +171,8 @@ impl<L: Login> Session<L> {
         self.account()?;
         let mut enabled = String::from("* ENABLED");
         for name in ["CONDSTORE", "QRESYNC"] {
-            if names.iter().any(|asked| asked.eq_ignore_ascii_case(name)) {
+            let offered = name != "QRESYNC" || self.server.profile.qresync;
+            if offered && names.iter().any(|asked| asked.eq_ignore_ascii_case(name)) {
                 enabled.push(' ');
                 enabled.push_str(name);
                 self.qresync |= name == "QRESYNC";

@@ -30,8 +30,15 @@ impl<L: Login> Session<L> {
                 super::render::text(out, "\r\n");
                 Ok(Reply::ok("Capability completed"))
             }
-            // A mailbox that somebody has selected is watched: there is nothing to ask upstream (a poll costs nothing).
-            Command::Noop => Ok(Reply::ok("NOOP completed")),
+            Command::Noop => {
+                if let Some(mailbox) = self.selected.as_deref().map(|selected| selected.mailbox.clone()) {
+                    // Nothing to ask where upstream tells of changes by itself: a poll costs nothing there.
+                    if let Err(error) = self.io.wait(mailbox.refresh()).await? {
+                        tracing::debug!(%error, "NOOP could not look upstream");
+                    }
+                }
+                Ok(Reply::ok("NOOP completed"))
+            }
             Command::Logout => {
                 untagged(&mut self.io.out, "BYE", None, "Logging out");
                 // Nothing of a mailbox is told after BYE.

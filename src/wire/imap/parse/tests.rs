@@ -410,7 +410,7 @@ fn refusals_say_the_tag_and_never_the_text() {
         b"a FETCH 0 FLAGS",
         b"a FETCH 1",
         b"a FETCH 1 ()",
-        b"a FETCH 1 (X-GM-MSGID)",
+        b"a FETCH 1 (X-MINE)",
         b"a FETCH 1 BODY[",
         b"a FETCH 1 BODY[0]",
         b"a FETCH 1 BODY[1.]x",

@@ -1,0 +1,255 @@
+//! Downloads: one lease for what is asked together, flights fed as octets arrive, and another attempt when a session is lost.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, sleep};
+use tracing::{debug, warn};
+
+use super::account::Inner;
+use super::error::Error;
+use super::flight::{Flight, Landing};
+use super::mailbox::State;
+use crate::metrics::BodyRead;
+use crate::model::{Uid, UidSet};
+use crate::store::BodyKey;
+use crate::upstream::{self, BodyEvent, BodyPart, Class, FetchMeta};
+
+/// Pieces between the upstream session and the flights; each is at most a read buffer.
+const PIECES: usize = 16;
+/// Attempts that bring nothing new before those who wait are told so.
+const FRUITLESS: usize = 3;
+/// Attempts at all: a line that breaks after every few octets is no line, and each attempt costs the whole of a body again.
+const ATTEMPTS: usize = 10;
+/// With octets at clients already, a connection that cannot be had now is waited for this long between two attempts.
+const RESUME_WAIT: Duration = Duration::from_secs(5);
+/// No further attempt is begun this long after the last one that brought anything: the clients have given up.
+const RESUME_WITHIN: Duration = Duration::from_secs(90);
+
+/// Flights begun together, by UID.
+type Begun = HashMap<Uid, (BodyKey, Arc<Flight>)>;
+
+impl Inner {
+    /// Joins the downloads of these messages that are in flight, and begins one for the others. Messages the mirror does not
+    /// hold any more have none.
+    pub(super) fn fly(self: &Arc<Self>, state: &Arc<State>, uids: &[Uid], class: Class) -> Vec<(Uid, Arc<Flight>)> {
+        let snapshot = state.snapshot();
+        let mut all = Vec::with_capacity(uids.len());
+        let mut begun: Begun = HashMap::new();
+        let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        for uid in uids {
+            let Some(message) = snapshot.messages.get(*uid) else { continue };
+            let key = state.body_key(&snapshot, *uid);
+            let flight = if let Some(flight) = flights.get(&key) {
+                self.metrics.body_read(BodyRead::Joined);
+                Arc::clone(flight)
+            } else if let Some(body) = self.bodies.remembered(key) {
+                // The caller has looked in the cache before, and a download may have ended since. It leaves its body in memory before
+                // it takes its flight off the list, so whoever finds none looks there once more: a body is fetched once.
+                self.metrics.body_read(BodyRead::Hit);
+                Flight::landed(body)
+            } else {
+                match self.options.allowance.download(u64::from(message.size), class) {
+                    Ok(grant) => {
+                        let flight = Flight::new(grant);
+                        flights.insert(key, Arc::clone(&flight));
+                        begun.insert(*uid, (key, Arc::clone(&flight)));
+                        flight
+                    }
+                    // Nobody joins this one: it may be granted to the next who asks.
+                    Err(error) => {
+                        self.metrics.body_read(BodyRead::Refused);
+                        Flight::refused(error)
+                    }
+                }
+            };
+            all.push((*uid, flight));
+        }
+        drop(flights);
+        if !begun.is_empty() {
+            let (account, state) = (Arc::clone(self), Arc::clone(state));
+            self.tasks.spawn(async move { account.download(&state, begun, class).await });
+        }
+        all
+    }
+
+    /// Fetches bodies and lands their flights, whatever happens.
+    async fn download(self: Arc<Self>, state: &Arc<State>, mut begun: Begun, class: Class) {
+        let own: Vec<(BodyKey, Arc<Flight>)> = begun.values().cloned().collect();
+        let done = self.attempts(state, &mut begun, class).await.map_err(Error::from);
+        if let Err(error) = &done {
+            debug!(account = %self.label(), mailbox = %state.name, %error, "bodies could not be fetched");
+            begun.iter().for_each(|_| self.metrics.body_read(BodyRead::Refused));
+        }
+        // What upstream said OK to and did not send is gone, or cannot be had.
+        let missing = match done {
+            Ok(()) if begun.is_empty() => Ok(()),
+            Ok(()) => {
+                state.set_stale();
+                self.missing_reason(state, &begun).await
+            }
+            Err(error) => Err(error),
+        };
+        for (_, flight) in begun.values() {
+            flight.end(missing.clone());
+        }
+        let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, flight) in own {
+            // Those that landed are off the list already, and another flight may have begun under their key.
+            if flights.get(&key).is_some_and(|listed| Arc::ptr_eq(listed, &flight)) {
+                flights.remove(&key);
+            }
+        }
+    }
+
+    /// Attempts until everything has landed, or nothing more is to be hoped for.
+    async fn attempts(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        begun: &mut Begun,
+        class: Class,
+    ) -> Result<(), upstream::Error> {
+        let mut fruitless = 0;
+        let mut fruit = Instant::now();
+        let mut attempt = 1;
+        loop {
+            let before = amount(begun);
+            let Err(error) = self.attempt(state, begun, class).await else { return Ok(()) };
+            if amount(begun) == before {
+                fruitless += 1;
+            } else {
+                (fruitless, fruit) = (0, Instant::now());
+            }
+            let half_told = begun.values().any(|(_, flight)| flight.has_begun());
+            let wait = match &error {
+                upstream::Error::Lost { .. } => Duration::ZERO,
+                upstream::Error::Unavailable { retry_after, .. } if half_told => (*retry_after).min(RESUME_WAIT),
+                _ => return Err(error),
+            };
+            if begun.is_empty() || fruitless >= FRUITLESS || attempt >= ATTEMPTS || fruit.elapsed() >= RESUME_WITHIN {
+                return Err(error);
+            }
+            attempt += 1;
+            debug!(account = %self.label(), mailbox = %state.name, attempt, %error, "bodies are fetched again");
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(error),
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Why upstream did not send what it was asked for: expunged meanwhile, or not to be had.
+    async fn missing_reason(self: &Arc<Self>, state: &Arc<State>, begun: &Begun) -> Result<(), Error> {
+        if self.freshen(state, Instant::now(), Class::Interactive).await.is_ok() {
+            let snapshot = state.snapshot();
+            for (uid, (_, flight)) in begun {
+                if snapshot.messages.get(*uid).is_none() {
+                    flight.end(Err(Error::Expunged));
+                }
+            }
+        }
+        Err(Error::Unavailable("The provider does not hand out this message".into()))
+    }
+
+    /// One attempt; flights that landed are taken out of `begun`.
+    async fn attempt(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        begun: &mut Begun,
+        class: Class,
+    ) -> Result<(), upstream::Error> {
+        let uids: UidSet = begun.keys().map(|uid| uid.0).collect();
+        let (out, events) = mpsc::channel(PIECES);
+        let fetch = self.fetch_parts(state, class, &uids, BodyPart::Whole, false, out);
+        let (fetched, ()) = tokio::join!(fetch, self.land(events, begun));
+        fetched
+    }
+
+    /// Fetches a part of messages over whatever session is free, in one round trip. [`upstream::Error::Replaced`] when the mailbox is not
+    /// the one we mean any more. Reads only: a write goes through [`Self::ready`].
+    pub(super) async fn fetch_parts(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        class: Class,
+        uids: &UidSet,
+        part: BodyPart,
+        structure: bool,
+        out: mpsc::Sender<BodyEvent>,
+    ) -> Result<(), upstream::Error> {
+        let snapshot = state.snapshot();
+        if snapshot.dead {
+            return Err(upstream::Error::Replaced);
+        }
+        let mut lease = self.pool.lease_to_read(class, Some(&state.name)).await?;
+        let done = lease.fetch_bodies_in(&state.name, snapshot.uid_validity, uids, part, structure, &out).await;
+        drop(lease);
+        match &done {
+            Ok(()) | Err(upstream::Error::No { .. }) => self.seen_upstream(),
+            Err(upstream::Error::Replaced) => self.suspect(state),
+            Err(_) => {}
+        }
+        done
+    }
+
+    /// Feeds flights with what arrives, and stores what is complete.
+    async fn land(self: &Arc<Self>, mut events: mpsc::Receiver<BodyEvent>, begun: &mut Begun) {
+        let mut current: Option<(Uid, Landing)> = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                BodyEvent::Start { uid, len, .. } => {
+                    current = None;
+                    match begun.get(&uid).map(|(_, flight)| Landing::begin(flight, len)) {
+                        Some(Ok(landing)) => current = Some((uid, landing)),
+                        Some(Err(_)) => self.give_up(begun, uid),
+                        None => {}
+                    }
+                }
+                BodyEvent::Chunk(piece) => {
+                    if let Some((uid, landing)) = &mut current
+                        && landing.take(piece).is_err()
+                    {
+                        let uid = *uid;
+                        current = None;
+                        self.give_up(begun, uid);
+                    }
+                }
+                BodyEvent::End => {
+                    let Some((uid, landing)) = current.take() else { continue };
+                    if !landing.is_whole() {
+                        warn!(account = %self.label(), %uid, "upstream's literal has another length than it said");
+                        continue;
+                    }
+                    if let Some((key, flight)) = begun.remove(&uid) {
+                        self.metrics.body_read(BodyRead::Filled);
+                        self.keep(key, &flight).await;
+                        flight.end(Ok(()));
+                        self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                    }
+                }
+                BodyEvent::Done { meta: FetchMeta { .. }, .. } => {}
+            }
+        }
+    }
+
+    /// Ends a flight of which upstream told two different bodies.
+    fn give_up(self: &Arc<Self>, begun: &mut Begun, uid: Uid) {
+        let Some((key, flight)) = begun.remove(&uid) else { return };
+        warn!(account = %self.label(), %uid, "upstream sent another body than the one it had begun to send");
+        self.metrics.body_read(BodyRead::Refused);
+        flight.end(Err(Error::Unavailable("The provider sent two different bodies of this message".into())));
+        self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    async fn keep(self: &Arc<Self>, key: BodyKey, flight: &Arc<Flight>) {
+        let body = flight.joined();
+        self.bodies.remember(key, &body);
+        // A body that cannot be stored is served all the same, and fetched again the next time.
+        let _ = self.disk(move |store| store.put_body(key, &body)).await;
+    }
+}
+
+/// What is still to land, and how much of it is here: an attempt that changed neither was in vain.
+fn amount(begun: &Begun) -> (usize, u64) {
+    (begun.len(), begun.values().map(|(_, flight)| flight.octets()).sum())
+}
