@@ -21,7 +21,7 @@ use crate::store::{BodyKey, Store};
 use crate::upstream::Class;
 
 /// Read ahead of one client: messages, and octets of them (at least one message). A client that never reads holds two such batches.
-const AHEAD_MESSAGES: usize = 64;
+const AHEAD_MESSAGES: usize = 256;
 const AHEAD_OCTETS: u64 = 2 << 20;
 /// A cached body above this is handed out while it is read; reading less is done within a millisecond or two.
 const STREAM_ABOVE: u64 = 1 << 20;
