@@ -13,6 +13,7 @@ use super::account::Inner;
 use super::error::Error;
 use super::flight::Flight;
 use super::mailbox::State;
+use super::recent::Recent;
 use super::stored::{Opened, Stored};
 use crate::metrics::BodyRead;
 use crate::model::Uid;
@@ -20,7 +21,7 @@ use crate::store::{BodyKey, Store};
 use crate::upstream::Class;
 
 /// Read ahead of one client: messages, and octets of them (at least one message). A client that never reads holds two such batches.
-const AHEAD_MESSAGES: usize = 64;
+const AHEAD_MESSAGES: usize = 256;
 const AHEAD_OCTETS: u64 = 2 << 20;
 /// A cached body above this is handed out while it is read; reading less is done within a millisecond or two.
 const STREAM_ABOVE: u64 = 1 << 20;
@@ -28,10 +29,6 @@ const STREAM_ABOVE: u64 = 1 << 20;
 const MEMORY_PIECE: usize = 128 << 10;
 /// The same for the first batch, which somebody waits for: read from disk in well under a millisecond.
 const FIRST_OCTETS: u64 = 256 << 10;
-/// Recently read bodies kept in memory, octets: what Thunderbird's chunked fetches walk through.
-const RECENT_OCTETS: u64 = 16 << 20;
-/// A body above this is not kept in memory at all, unless it is the only one.
-const RECENT_ONE: u64 = 32 << 20;
 
 /// The downloads in flight of an account, and a few bodies read lately.
 #[derive(Default)]
@@ -41,43 +38,14 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
-    /// Keeps a body in memory for a while.
     /// A body read lately.
     pub(super) fn remembered(&self, key: BodyKey) -> Option<Bytes> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).find(key)
     }
 
+    /// Keeps a body in memory for a while.
     pub(super) fn remember(&self, key: BodyKey, body: &Bytes) {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).keep(key, body);
-    }
-}
-
-/// Bodies read lately, the oldest dropped first.
-#[derive(Default)]
-struct Recent {
-    bodies: HashMap<BodyKey, Bytes>,
-    order: VecDeque<BodyKey>,
-    octets: u64,
-}
-
-impl Recent {
-    fn find(&self, key: BodyKey) -> Option<Bytes> {
-        self.bodies.get(&key).cloned()
-    }
-
-    fn keep(&mut self, key: BodyKey, body: &Bytes) {
-        let octets = body.len() as u64;
-        if octets > RECENT_ONE || self.bodies.contains_key(&key) {
-            return;
-        }
-        self.octets += octets;
-        self.bodies.insert(key, body.clone());
-        self.order.push_back(key);
-        while self.octets > RECENT_OCTETS && self.order.len() > 1 {
-            if let Some(dropped) = self.order.pop_front().and_then(|oldest| self.bodies.remove(&oldest)) {
-                self.octets -= dropped.len() as u64;
-            }
-        }
     }
 }
 

@@ -7,8 +7,8 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
-//! - `bodies`, `summaries`, `search`: reading · `flight`, `download`: bodies on their way from upstream · `stored`: large ones on
-//!   their way from disk · `writes`: writing · `allowance`: what reading and writing may spend
+//! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `flight`, `download`: bodies on their way from
+//!   upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`: what reading and writing may spend
 //!
 //! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
 //! back as soon as somebody waits for one. Std mutexes are held for plain assignments, never across an await (Law 4).
@@ -23,6 +23,7 @@ mod folders;
 mod mailbox;
 mod manage;
 mod mirror;
+mod recent;
 mod search;
 mod snapshot;
 mod stored;
