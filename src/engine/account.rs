@@ -36,6 +36,10 @@ const LOOK_WAIT: Duration = Duration::from_secs(4);
 const POLL_SPACING: Duration = Duration::from_secs(3);
 const POLL_WAIT: Duration = Duration::from_millis(1500);
 
+/// Deadlines of store calls (Law 4): a message, a batch; and a whole mailbox of a million.
+const QUICK_CALL: Duration = Duration::from_secs(5);
+pub(crate) const LONG_CALL: Duration = Duration::from_secs(120);
+
 /// A mailbox seen to agree with upstream this recently is not asked for again: a burst of STATUS and SELECT from many clients is one
 /// look.
 const RECENTLY: Duration = Duration::from_millis(1000);
@@ -328,8 +332,17 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
+        self.disk_within(QUICK_CALL, call).await
+    }
+
+    /// The same for what may take longer than somebody waits for a message: writing or forgetting a whole mailbox, eviction.
+    pub(crate) async fn disk_within<T, F>(&self, deadline: Duration, call: F) -> Result<T, store::Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
+    {
         let store = self.store.clone();
-        let done = self.store_pool.run(move || call(&store)).await.and_then(|done| done);
+        let done = self.store_pool.run_within(deadline, move || call(&store)).await.and_then(|done| done);
         match &done {
             Err(store::Error::Full) => {
                 warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")

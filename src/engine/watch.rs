@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::account::{Inner, now_ms};
+use super::account::{Inner, LONG_CALL, now_ms};
 use super::error::Error;
 use super::mailbox::State;
 use crate::model::{MessageMeta, Uid};
@@ -271,11 +271,13 @@ impl Inner {
     /// Keeps the body files below their size.
     async fn hold_size(self: Arc<Self>) {
         loop {
-            let used = self.disk(|store| Ok(store.disk_bytes())).await.unwrap_or(0);
+            let (used, files) =
+                self.disk(|store| Ok((store.disk_bytes(), store.file_bytes()))).await.unwrap_or_default();
             let limit = self.options.cache_size;
             if used > limit {
-                let target = limit / LOW_WATER.1 * LOW_WATER.0;
-                match self.disk(move |store: &Store| store.evict(target)).await {
+                // Only body files are evicted: what the database takes comes off their share.
+                let target = (limit / LOW_WATER.1 * LOW_WATER.0).saturating_sub(used.saturating_sub(files));
+                match self.disk_within(LONG_CALL, move |store: &Store| store.evict(target)).await {
                     Ok(freed) => debug!(account = %self.label(), freed, "bodies evicted"),
                     Err(error) => warn!(account = %self.label(), %error, "bodies cannot be evicted"),
                 }

@@ -9,13 +9,13 @@ use tokio::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
-use crate::engine::account::{Inner, now_ms};
+use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
 use crate::model::{Flags, Keyword, MessageMeta, ModSeq, Uid, UidSet};
-use crate::store::{BodyKey, MailboxRecord};
+use crate::store::MailboxRecord;
 use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
 
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
@@ -149,7 +149,7 @@ impl Inner {
         let record = record(&snapshot, turn);
         let id = state.id;
         let stored = self
-            .disk(move |store| {
+            .disk_within(LONG_CALL, move |store| {
                 store.clear(id)?;
                 store.commit(id, &messages, &UidSet::new(), &record)
             })
@@ -230,8 +230,6 @@ impl Inner {
         let old = state.snapshot();
         let merged = mirror::merge(&old, delta, now_ms());
         let arrived = merged.upserts.iter().any(|message| old.messages.get(message.uid).is_none());
-        let gone: Vec<BodyKey> =
-            merged.vanished.iter().map(|uid| state.body_key(&old, Uid(uid))).filter(is_of_one_message).collect();
         let changed = merged.snapshot.is_some();
         let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
         let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
@@ -241,14 +239,15 @@ impl Inner {
         let (upserts, vanished) = (merged.upserts, merged.vanished.clone());
         let everything: Vec<MessageMeta> = if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
         let stored = self
-            .disk(move |store| {
+            .disk_within(LONG_CALL, move |store| {
+                // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
                 if behind {
                     store.clear(id)?;
                     store.commit(id, &everything, &UidSet::new(), &record)?;
                 } else {
                     store.commit(id, &upserts, &vanished, &record)?;
                 }
-                if gone.is_empty() { Ok(()) } else { store.remove_bodies(&gone) }
+                Ok(())
             })
             .await;
         turn.store_behind = stored.is_err();
@@ -269,18 +268,13 @@ impl Inner {
         self.forget(state);
         let id = state.id;
         // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
-        let _ = self.disk(move |store| store.clear(id)).await;
+        let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;
     }
 }
 
 /// EXISTS as it stands now, which may differ from what SELECT said.
 fn exists(lease: &Lease) -> u32 {
     lease.selected().map_or(0, |(_, selected)| selected.exists)
-}
-
-fn is_of_one_message(key: &BodyKey) -> bool {
-    // A provider's id may show the same body in another mailbox.
-    matches!(key, BodyKey::Message { .. })
 }
 
 fn uid_of(meta: &FetchMeta) -> Option<u32> {
