@@ -2,7 +2,7 @@
 //!
 //! Pure and synchronous: bytes in, bytes out, no clock. A message comes from strangers, so nothing here fails or
 //! panics (Law 7): whatever is odd is read as plain text or as an octet leaf, in time linear in its length, within the
-//! limits of [`structure`]. RFC 9051 §6.4.5 and §7.5.2 say what is answered, RFC 5322, 2045-2047 and 2231 what a
+//! limits of `structure`. RFC 9051 §6.4.5 and §7.5.2 say what is answered, RFC 5322, 2045-2047 and 2231 what a
 //! message is; where they leave room, or a message breaks them, the answers are those of Dovecot, octet for octet.
 //! `tests/data/mime` holds its answers about a set of hard cases; `golden.rs` compares, and lists where we differ.
 //!

@@ -1,4 +1,4 @@
-//! BODY[section]: the octets of a part, a header or a choice of fields (RFC 9051 §6.4.5.1).
+//! `BODY[section]`: the octets of a part, a header or a choice of fields (RFC 9051 §6.4.5.1).
 
 use std::borrow::Cow;
 use std::ops::Range;
