@@ -215,6 +215,7 @@ impl Inner {
         if !lease.caps().has("LIST-STATUS") || !lease.caps().has("CONDSTORE") {
             return None;
         }
+        let asked = Instant::now();
         let lines = lease.list_status().await.ok()?;
         drop(lease);
         let mut differ = HashSet::new();
@@ -232,7 +233,10 @@ impl Inner {
                 && line.highest_modseq == Some(anchor)
                 && anchor > 0;
             if same {
-                state.set_checked(Instant::now());
+                // As of the question: what happened while it was answered is not covered.
+                if state.checked().is_none_or(|checked| checked < asked) {
+                    state.set_checked(asked);
+                }
             } else {
                 differ.insert(name);
             }

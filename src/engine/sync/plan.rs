@@ -79,8 +79,8 @@ pub(crate) fn plan(known: Known, selected: &Selected, ladder: Ladder) -> Plan {
     }
     let keeps_modseq = selected.highest_modseq > 0 && known.upstream_modseq > 0;
     let flags = match ladder {
-        Ladder::Qresync if keeps_modseq => FlagsPlan::Known,
         // A mod-sequence that runs backwards (a restored server) says nothing about changes.
+        Ladder::Qresync if keeps_modseq && selected.highest_modseq >= known.upstream_modseq => FlagsPlan::Known,
         Ladder::Condstore if keeps_modseq && selected.highest_modseq == known.upstream_modseq => FlagsPlan::Known,
         Ladder::Condstore if keeps_modseq && selected.highest_modseq > known.upstream_modseq => {
             FlagsPlan::Since(known.upstream_modseq)
