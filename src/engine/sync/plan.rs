@@ -121,6 +121,7 @@ mod tests {
             ("another validity", known, selected(8, 100, 50), Qresync, Plan::Reset),
             ("never read", Known { complete: false, ..known }, selected(7, 100, 50), Qresync, Plan::Whole),
             ("qresync told it", known, selected(7, 100, 60), Qresync, changes(Told, None)),
+            ("qresync ran backwards", known, selected(7, 100, 49), Qresync, changes(From(Uid(1)), None)),
             ("qresync and new mail", known, selected(7, 101, 60), Qresync, changes(Told, Some(100))),
             ("no modseq kept", known, selected(7, 100, 0), Qresync, changes(From(Uid(1)), None)),
             ("condstore, quiet", known, selected(7, 100, 50), Condstore, changes(Told, None)),
