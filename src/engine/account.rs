@@ -217,7 +217,7 @@ impl Inner {
             match self.look(&state).await {
                 Ok(()) => return Ok(state),
                 Err(Error::Gone) => {}
-                Err(error) if error.is_outage() && state.is_known() => return Ok(state),
+                Err(error) if (error.is_outage() || error.is_passing()) && state.is_known() => return Ok(state),
                 Err(error) => return Err(error),
             }
         }
@@ -281,7 +281,7 @@ impl Inner {
         let empty = Snapshot::empty(Arc::clone(name));
         let Ok((id, record, messages, (entries, floor))) = loaded else {
             // Passing through without a store: an id no store hands out.
-            let id = MailboxId(u32::MAX - self.next_opening() as u32);
+            let id = MailboxId::transient(self.next_opening());
             return State::new(id, empty, Turn { store_behind: true, ..Turn::default() }, VanishedLog::default());
         };
         let Some(record) = record else {

@@ -43,6 +43,16 @@ impl Error {
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
+
+    /// Whether the provider, or our budget, refuses only for the moment: what the mirror has is served meanwhile.
+    pub(crate) fn is_passing(&self) -> bool {
+        const CODES: [&str; 5] = ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "CONTACTADMIN"];
+        match self {
+            Self::Limit(_) => true,
+            Self::Refused { code: Some(code), .. } => CODES.iter().any(|known| code.eq_ignore_ascii_case(known)),
+            _ => false,
+        }
+    }
 }
 
 impl From<upstream::Error> for Error {

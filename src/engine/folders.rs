@@ -81,7 +81,9 @@ impl Inner {
     pub(crate) fn folders_suspect(self: &Arc<Self>) {
         let account = Arc::clone(self);
         self.tasks.spawn(async move {
-            if let Err(error) = account.refresh_folders(Instant::now()).await {
+            // A mailbox that cannot be selected says so at every look: it does not have the list asked for at every look too.
+            let since = Instant::now().checked_sub(FRESH).unwrap_or_else(Instant::now);
+            if let Err(error) = account.refresh_folders(since).await {
                 warn!(account = %account.label(), %error, "the list of mailboxes cannot be had now");
             }
         });

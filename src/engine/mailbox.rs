@@ -109,6 +109,14 @@ impl State {
         self.newest.send_modify(|snapshot| *snapshot = Arc::new(Snapshot { dead: true, ..(**snapshot).clone() }));
     }
 
+    /// Publishes the next version. A mailbox that died while it was being made stays dead: its sessions have to end.
+    pub(crate) fn publish(&self, next: Snapshot) {
+        self.newest.send_modify(|newest| {
+            let dead = newest.dead || next.dead;
+            *newest = Arc::new(Snapshot { dead, ..next });
+        });
+    }
+
     pub(crate) fn body_key(&self, snapshot: &Snapshot, uid: Uid) -> BodyKey {
         match snapshot.messages.get(uid) {
             Some(message) if message.gm_msgid != 0 => BodyKey::Provider(message.gm_msgid),
@@ -238,5 +246,20 @@ impl Mailbox {
     /// Asks upstream whether anything changed, unless it tells us by itself.
     pub async fn refresh(&self) -> Result<(), Error> {
         self.held.account.refresh(&self.held.state).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DELETE or a new UIDVALIDITY while a commit waits for the disk.
+    #[test]
+    fn the_dead_stay_dead() {
+        let state = State::new(MailboxId(1), Snapshot::empty("a".into()), Turn::default(), VanishedLog::default());
+        let next = (*state.snapshot()).clone();
+        state.kill();
+        state.publish(next);
+        assert!(state.snapshot().dead);
     }
 }

@@ -68,6 +68,7 @@ impl Inner {
     async fn watch_slot(self: Arc<Self>, slot: usize) {
         self.restore_folders().await;
         let mut interest = self.interest.subscribe();
+        let mut pause = RETRY;
         loop {
             interest.mark_unchanged();
             let Some(name) = self.watch_target(slot) else {
@@ -84,7 +85,15 @@ impl Inner {
                 Err(error) => {
                     self.missed_upstream(&error);
                     debug!(account = %self.label(), mailbox = %name, %error, "watching failed");
-                    sleep(RETRY).await;
+                    if error.is_outage() {
+                        // The pool has its own back-off; when it lets us through we want to be there.
+                        pause = RETRY;
+                    }
+                    sleep(pause).await;
+                    if !error.is_outage() {
+                        // A mailbox that is refused today is refused in two seconds too.
+                        pause = (pause * 2).min(LOOK_ALL);
+                    }
                 }
             }
         }
@@ -215,6 +224,7 @@ impl Inner {
         if !lease.caps().has("LIST-STATUS") || !lease.caps().has("CONDSTORE") {
             return None;
         }
+        let asked = Instant::now();
         let lines = lease.list_status().await.ok()?;
         drop(lease);
         let mut differ = HashSet::new();
@@ -232,7 +242,10 @@ impl Inner {
                 && line.highest_modseq == Some(anchor)
                 && anchor > 0;
             if same {
-                state.set_checked(Instant::now());
+                // As of the question: what happened while it was answered is not covered.
+                if state.checked().is_none_or(|checked| checked < asked) {
+                    state.set_checked(asked);
+                }
             } else {
                 differ.insert(name);
             }
@@ -243,16 +256,28 @@ impl Inner {
     /// Fetches bodies of recent messages before anyone asks, the newest first.
     async fn prefetch(self: Arc<Self>) {
         let Some(age) = self.options.prefetch else { return };
+        let mut pause = RETRY * 5;
         loop {
             self.arrivals.notified().await;
             let horizon = (now_ms() / 1000) as i64 - age.as_secs() as i64;
+            let mut failed = false;
             for state in self.states() {
                 if let Err(error) = self.prefetch_mailbox(&state, horizon).await {
                     debug!(account = %self.label(), mailbox = %state.name, %error, "prefetch stopped");
-                    sleep(if matches!(error, Error::Limit(_)) { SPENT } else { RETRY * 5 }).await;
-                    self.mail_arrived();
-                    break;
+                    failed = true;
+                    if matches!(error, Error::Limit(_)) {
+                        pause = SPENT;
+                        break;
+                    }
                 }
+            }
+            if failed {
+                // A message the provider does not hand out is not there in ten seconds either: each attempt costs a look.
+                sleep(pause).await;
+                pause = (pause * 2).min(SPENT);
+                self.mail_arrived();
+            } else {
+                pause = RETRY * 5;
             }
         }
     }
@@ -262,10 +287,16 @@ impl Inner {
         let young = |message: &&MessageMeta| message.internal_date.seconds >= horizon;
         let mut uids: Vec<Uid> = snapshot.messages.iter().filter(young).map(|message| message.uid).collect();
         uids.reverse();
+        let mut failed = None;
         for batch in uids.chunks(PREFETCH_BATCH) {
-            self.fill(state, batch, Class::Prefetch).await?;
+            match self.fill(state, batch, Class::Prefetch).await {
+                Ok(()) => {}
+                // Perhaps one message that cannot be had: it does not keep the others from being fetched.
+                Err(error) if failed.is_none() && error.is_outage() => failed = Some(error),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Keeps the body files below their size.

@@ -3,6 +3,7 @@
 //! Every write runs in a task of its own, so that a client that goes away does not cut it in half. A connection lost in the middle is
 //! settled by looking: what upstream then holds decides, and only what is seen not to have happened is asked for again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::mirror::Delta;
 use super::snapshot::Snapshot;
 use super::sync::plan::Ladder;
 use crate::message;
-use crate::model::{FlagOp, Flags, InternalDate, ModSeq, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{FlagOp, Flags, InternalDate, MessageMeta, ModSeq, SystemFlags, Uid, UidSet, UidValidity};
 use crate::store::BodyKey;
 use crate::upstream::{self, Class, CopyUid, FetchMeta, Lease};
 
@@ -192,7 +193,7 @@ impl Inner {
             if target.is_empty() {
                 return Ok(());
             }
-            match expunge_on(&mut lease, &state, &target).await {
+            match expunge_on(&mut lease, &target).await {
                 Ok(()) => {}
                 Err(upstream::Error::Lost { reason, .. }) => {
                     warn!(account = %account.label(), mailbox = %state.name, %reason, "connection lost during EXPUNGE: looking");
@@ -202,7 +203,7 @@ impl Inner {
                     // Still there, still \Deleted, and still what the client asked to be rid of.
                     let left = deleted(&state.snapshot(), Some(&target));
                     if !left.is_empty() {
-                        expunge_on(&mut lease, &state, &left).await?;
+                        expunge_on(&mut lease, &left).await?;
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -276,21 +277,12 @@ impl Inner {
         let source = state.snapshot();
         self.freshen(target, Instant::now(), Class::Interactive).await?;
         let arrived = target.snapshot();
-        let mut candidates: Vec<_> = window.arrivals(&arrived);
-        let mut pairs = Vec::new();
-        for (_, message) in source.messages.select(uids) {
-            let same = candidates
-                .iter()
-                .position(|new| new.size == message.size && new.internal_date.seconds == message.internal_date.seconds);
-            if let Some(found) = same {
-                pairs.push((message.uid, candidates.remove(found).uid));
-            }
-        }
-        if pairs.len() as u64 == uids.len() {
-            return Ok(Some(CopyUid { uid_validity: arrived.uid_validity, pairs }));
+        let (found, pairs) = matched(source.messages.select(uids).map(|(_, message)| message), &window.arrivals(&arrived));
+        if found as u64 == uids.len() {
+            return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
         }
         let lost = "The connection to the provider was lost while copying";
-        Err(Error::Unavailable(match pairs.len() {
+        Err(Error::Unavailable(match found {
             0 => format!("{lost}: nothing was copied"),
             some => format!("{lost}: {some} of {} messages were copied", uids.len()),
         }))
@@ -309,7 +301,7 @@ impl Inner {
         let moved = if lease.caps().has("MOVE") {
             lease.move_to(uids, &target.name).await
         } else {
-            move_by_copy(&mut lease, state, uids, &target.name).await
+            move_by_copy(&mut lease, uids, &target.name).await
         };
         match moved {
             Ok(moved) => {
@@ -345,18 +337,9 @@ impl Inner {
         if left.is_empty() {
             self.freshen(target, Instant::now(), Class::Interactive).await?;
             let arrived = target.snapshot();
-            let mut candidates = window.arrivals(&arrived);
-            let mut pairs = Vec::new();
-            for (_, message) in before.messages.select(uids) {
-                let same = candidates.iter().position(|new| {
-                    new.size == message.size && new.internal_date.seconds == message.internal_date.seconds
-                });
-                if let Some(found) = same {
-                    pairs.push((message.uid, candidates.remove(found).uid));
-                }
-            }
-            let all = pairs.len() as u64 == uids.len();
-            return Ok(all.then_some(CopyUid { uid_validity: arrived.uid_validity, pairs }));
+            let sources = before.messages.select(uids).map(|(_, message)| message);
+            let (_, pairs) = matched(sources, &window.arrivals(&arrived));
+            return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
         }
         let moved = uids.len() - left.len();
         Err(Error::Unavailable(format!(
@@ -382,14 +365,19 @@ impl Inner {
             let _grant = grant;
             let target = account.state(&to).await?;
             let mut done: Vec<(UidValidity, Uid)> = Vec::new();
+            // Those whose UIDs upstream told: what was found by looking could be another's, and is never taken back.
+            let mut ours: Vec<(UidValidity, Uid)> = Vec::new();
             let mut unknown = false;
             for message in &messages {
                 match account.append_one(&target, message).await {
-                    Ok(Some(at)) => done.push(at),
-                    Ok(None) => unknown = true,
+                    Ok((Some(at), told)) => {
+                        done.push(at);
+                        ours.extend(told.then_some(at));
+                    }
+                    Ok((None, _)) => unknown = true,
                     Err(error) => {
                         // All or nothing (RFC 3502 §6.3.11): what is there already is taken back.
-                        account.take_back(&target, &done).await;
+                        account.take_back(&target, &ours).await;
                         return Err(error);
                     }
                 }
@@ -408,22 +396,23 @@ impl Inner {
         .await
     }
 
+    /// Uploads one message; where it is, and whether upstream told so (else it was found by looking).
     async fn append_one(
         self: &Arc<Self>,
         target: &Arc<State>,
         message: &Append,
-    ) -> Result<Option<(UidValidity, Uid)>, Error> {
+    ) -> Result<(Option<(UidValidity, Uid)>, bool), Error> {
         let window = Window::before(target);
         for attempt in 0..2 {
             let mut lease = self.pool.lease(Class::Interactive, None).await?;
             match lease.append(&target.name, &message.flags, message.date, &message.body).await {
-                Ok(at) => return Ok(at),
+                Ok(at) => return Ok((at, true)),
                 // Not an octet of it left us: another session is as good.
                 Err(upstream::Error::Lost { sent: false, .. }) if attempt == 0 => {}
                 Err(upstream::Error::Lost { reason, .. }) => {
                     warn!(account = %self.label(), mailbox = %target.name, %reason, "connection lost during APPEND: looking");
                     drop(lease);
-                    return self.settle_append(target, message, &window).await;
+                    return self.settle_append(target, message, &window).await.map(|at| (at, false));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -449,7 +438,14 @@ impl Inner {
         for (new, summary) in candidates.iter().zip(self.summaries(target, &uids, want).await) {
             let same = match (&id, summary) {
                 (Some(id), Ok(summary)) => message::message_id(&summary.header).as_ref() == Some(id),
-                _ => u64::from(new.size) == message.body.len() as u64,
+                (None, Ok(summary)) => {
+                    let header = message.body.get(..end).unwrap_or_default();
+                    u64::from(new.size) == message.body.len() as u64
+                        && summary.header.trim_ascii_end() == header.trim_ascii_end()
+                }
+                (_, Err(Error::Expunged)) => false,
+                // Not seen is not known: a message of the same size is not taken for ours.
+                (_, Err(error)) => return Err(error),
             };
             if same {
                 found = Some((arrived.uid_validity, new.uid));
@@ -457,6 +453,10 @@ impl Inner {
         }
         match found {
             Some(at) => Ok(Some(at)),
+            None if !window.known => Err(Error::Unavailable(
+                "The connection to the provider was lost while storing the message; whether it was stored cannot be seen"
+                    .into(),
+            )),
             None => Err(Error::Unavailable(
                 "The connection to the provider was lost while storing the message; it has not been stored".into(),
             )),
@@ -547,7 +547,7 @@ impl Window {
         Self { known: target.is_known(), uid_next: target.snapshot().uid_next }
     }
 
-    fn arrivals(&self, now: &Snapshot) -> Vec<crate::model::MessageMeta> {
+    fn arrivals(&self, now: &Snapshot) -> Vec<MessageMeta> {
         if !self.known {
             // Never seen before: nothing can be told to be new.
             return Vec::new();
@@ -557,6 +557,30 @@ impl Window {
     }
 }
 
+/// Finds messages among those that arrived by size and date: how many have one of their own there, and which became which, if that is
+/// beyond doubt. Two that look alike could be taken for each other, and one would be given the other's body.
+fn matched<'a>(
+    sources: impl Iterator<Item = &'a MessageMeta>,
+    arrived: &[MessageMeta],
+) -> (usize, Option<Vec<(Uid, Uid)>>) {
+    let look = |message: &MessageMeta| (message.size, message.internal_date.seconds);
+    let mut alike: HashMap<_, (Vec<Uid>, Vec<Uid>)> = HashMap::new();
+    for message in sources {
+        alike.entry(look(message)).or_default().0.push(message.uid);
+    }
+    for message in arrived {
+        if let Some((_, there)) = alike.get_mut(&look(message)) {
+            there.push(message.uid);
+        }
+    }
+    let found = alike.values().map(|(here, there)| here.len().min(there.len())).sum();
+    let pairs = alike.values().map(|(here, there)| match (here.as_slice(), there.as_slice()) {
+        ([here], [there]) => Some((*here, *there)),
+        _ => None,
+    });
+    (found, pairs.collect())
+}
+
 /// UIDs marked `\Deleted`, of all or of some.
 fn deleted(snapshot: &Snapshot, only: Option<&UidSet>) -> UidSet {
     let marked = snapshot.messages.iter().filter(|message| message.flags.has(SystemFlags::DELETED));
@@ -564,12 +588,13 @@ fn deleted(snapshot: &Snapshot, only: Option<&UidSet>) -> UidSet {
 }
 
 /// Expunges just these, on upstreams with and without UIDPLUS.
-async fn expunge_on(lease: &mut Lease, state: &State, target: &UidSet) -> Result<(), upstream::Error> {
+async fn expunge_on(lease: &mut Lease, target: &UidSet) -> Result<(), upstream::Error> {
     if lease.caps().has("UIDPLUS") {
         return lease.uid_expunge(target).await;
     }
-    // Plain EXPUNGE takes everything that is \Deleted: what is not meant is spared for the moment.
-    let spared = deleted(&state.snapshot(), None).minus(target);
+    // Plain EXPUNGE takes everything that is \Deleted, also what others have marked and our last look did not cover: upstream itself is
+    // asked, and what is not meant is spared for the moment (Law 10).
+    let spared = lease.search(b"DELETED").await?.minus(target);
     let mark = Flags::new(SystemFlags::DELETED, []);
     if !spared.is_empty() {
         lease.store(&spared, FlagOp::Remove, &mark, None).await?;
@@ -582,15 +607,10 @@ async fn expunge_on(lease: &mut Lease, state: &State, target: &UidSet) -> Result
 }
 
 /// MOVE where upstream has none: COPY, mark, expunge, in this order (RFC 6851 §3.3).
-async fn move_by_copy(
-    lease: &mut Lease,
-    state: &State,
-    uids: &UidSet,
-    to: &str,
-) -> Result<Option<CopyUid>, upstream::Error> {
+async fn move_by_copy(lease: &mut Lease, uids: &UidSet, to: &str) -> Result<Option<CopyUid>, upstream::Error> {
     let copied = lease.copy(uids, to).await?;
     lease.store(uids, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
-    expunge_on(lease, state, uids).await?;
+    expunge_on(lease, uids).await?;
     Ok(copied)
 }
 
@@ -598,4 +618,43 @@ fn sorted(copied: CopyUid) -> Copied {
     let mut pairs = copied.pairs;
     pairs.sort_unstable();
     Copied { uid_validity: copied.uid_validity, pairs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(uid: u32, size: u32, seconds: i64) -> MessageMeta {
+        MessageMeta {
+            uid: Uid(uid),
+            flags: Flags::default(),
+            modseq: ModSeq(1),
+            internal_date: InternalDate { seconds, ..InternalDate::default() },
+            size,
+            gm_msgid: 0,
+        }
+    }
+
+    #[test]
+    fn copies_are_told_apart_or_not_told() {
+        let table: [(&[(u32, u32, i64)], &[(u32, u32, i64)], usize, Option<&[(u32, u32)]>); 5] = [
+            (&[(1, 10, 5), (2, 11, 5)], &[(71, 11, 5), (72, 10, 5), (73, 9, 9)], 2, Some(&[(1, 72), (2, 71)])),
+            (&[(1, 10, 5)], &[], 0, None),
+            (&[(1, 10, 5), (2, 11, 5)], &[(71, 11, 5)], 1, None),
+            // Alike: all are there, and which is which is not known.
+            (&[(1, 10, 5), (2, 10, 5)], &[(71, 10, 5), (72, 10, 5)], 2, None),
+            (&[(1, 10, 5)], &[(71, 10, 5), (72, 10, 5)], 1, None),
+        ];
+        for (sources, arrived, found, pairs) in table {
+            let make = |list: &[(u32, u32, i64)]| -> Vec<MessageMeta> {
+                list.iter().map(|(uid, size, seconds)| message(*uid, *size, *seconds)).collect()
+            };
+            let (got, mut told) = matched(make(sources).iter(), &make(arrived));
+            if let Some(told) = &mut told {
+                told.sort_unstable();
+            }
+            let pairs: Option<Vec<_>> = pairs.map(|p| p.iter().map(|(a, b)| (Uid(*a), Uid(*b))).collect());
+            assert_eq!((got, told), (found, pairs), "{sources:?} {arrived:?}");
+        }
+    }
 }

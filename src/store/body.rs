@@ -76,6 +76,9 @@ impl Store {
 
     /// Keeps a body, replacing what was there.
     pub fn put_body(&self, key: BodyKey, body: &[u8]) -> Result<(), Error> {
+        if key.is_transient() {
+            return Ok(());
+        }
         let _watch = self.inner.sound()?;
         let len = body.len() as u64;
         if len > LONGEST {
@@ -111,7 +114,7 @@ impl Store {
     /// or MOVE, or when a UIDVALIDITY changed and the messages are recognised. What the second has already stays.
     pub fn alias(&self, pairs: &[(BodyKey, BodyKey)]) -> Result<(), Error> {
         let _watch = self.inner.sound()?;
-        for (from, to) in pairs.iter().filter(|(from, to)| from != to) {
+        for (from, to) in pairs.iter().filter(|(from, to)| from != to && !to.is_transient()) {
             let (source, target) = (Key::body(*from), Key::body(*to));
             if let Some(summary) = self.inner.summary(&source, SummaryWant::ALL)? {
                 self.put_summaries(&[(*to, summary)])?;

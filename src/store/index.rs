@@ -36,6 +36,10 @@ impl Index {
         for row in &trees.mbox {
             let (key, value) = row?;
             match (key::mailbox_of(&key), value::mailbox_record(&value)) {
+                (Some(id), Some(_)) if id.is_transient() => {
+                    // Written by a version that kept what it should not: its id would use up all others.
+                    trees.mbox.remove(key)?;
+                }
                 (Some(id), Some(record)) => {
                     index.next = index.next.max(id.0.saturating_add(1));
                     index.names.insert(record.name, id);
@@ -86,6 +90,9 @@ impl Store {
     /// # Errors
     /// [`Error::Failed`] if another mailbox has that name: rename that one first.
     pub fn put_mailbox(&self, id: MailboxId, record: &MailboxRecord) -> Result<(), Error> {
+        if id.is_transient() {
+            return Ok(());
+        }
         let _watch = self.inner.sound()?;
         self.inner.disk.room(0)?;
         let mut index = lock(&self.inner.index);
@@ -94,6 +101,9 @@ impl Store {
 
     /// Forgets a mailbox, its messages, its log, and the summaries and bodies that only it refers to.
     pub fn remove_mailbox(&self, id: MailboxId) -> Result<(), Error> {
+        if id.is_transient() {
+            return Ok(());
+        }
         let _watch = self.inner.sound()?;
         let mut index = lock(&self.inner.index);
         // The record last: if this is cut short, the mailbox is still there and counts too few messages.
@@ -129,6 +139,9 @@ impl Store {
         vanished: &UidSet,
         record: &MailboxRecord,
     ) -> Result<(), Error> {
+        if id.is_transient() {
+            return Ok(());
+        }
         let _watch = self.inner.sound()?;
         self.inner.disk.room(0)?;
         let mut index = lock(&self.inner.index);
@@ -151,6 +164,9 @@ impl Store {
     /// Forgets all messages and the log of a mailbox (UIDVALIDITY changed), and the summaries and bodies kept under
     /// the UIDVALIDITY of its record. What is kept by provider id stays; see [`Store::alias`] for the rest.
     pub fn clear(&self, id: MailboxId) -> Result<(), Error> {
+        if id.is_transient() {
+            return Ok(());
+        }
         let _watch = self.inner.sound()?;
         let mut index = lock(&self.inner.index);
         self.inner.clear_messages(&mut index, id)?;

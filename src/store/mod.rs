@@ -66,6 +66,27 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MailboxId(pub u32);
 
+impl MailboxId {
+    /// From here on ids are of one process and never stored: no store makes two thousand million mailboxes.
+    const TRANSIENT: u32 = 1 << 31;
+
+    /// An id for a mailbox the store cannot keep. What is written under it is dropped: kept, it would meet another mailbox that has the
+    /// same id in the next process.
+    pub fn transient(number: u64) -> Self {
+        Self(Self::TRANSIENT | (number % u64::from(Self::TRANSIENT)) as u32)
+    }
+
+    fn is_transient(self) -> bool {
+        self.0 >= Self::TRANSIENT
+    }
+}
+
+impl BodyKey {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Message { mailbox, .. } if mailbox.is_transient())
+    }
+}
+
 /// What is kept of a mailbox besides its messages ("anchors"), written after the data it covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailboxRecord {

@@ -23,6 +23,13 @@ impl Store {
     /// Adds what is not known yet; what is stored already stays as it is (the first answer told is the one kept).
     pub fn put_summaries(&self, records: &[(BodyKey, SummaryRecord)]) -> Result<(), Error> {
         let _watch = self.inner.sound()?;
+        let kept: Vec<(BodyKey, SummaryRecord)>;
+        let records = if records.iter().any(|(key, _)| key.is_transient()) {
+            kept = records.iter().filter(|(key, _)| !key.is_transient()).cloned().collect();
+            kept.as_slice()
+        } else {
+            records
+        };
         let sum = |record: &SummaryRecord| {
             record.header.len() + record.envelope.len() + record.body_structure.len() + record.body.len()
         };

@@ -178,6 +178,11 @@ impl Session {
         &self.caps
     }
 
+    /// Whether upstream has confirmed `ENABLE QRESYNC` on this session.
+    pub fn has_qresync(&self) -> bool {
+        self.qresync
+    }
+
     pub(super) fn caps_shared(&self) -> &Arc<Caps> {
         &self.caps
     }

@@ -79,8 +79,8 @@ pub(crate) fn plan(known: Known, selected: &Selected, ladder: Ladder) -> Plan {
     }
     let keeps_modseq = selected.highest_modseq > 0 && known.upstream_modseq > 0;
     let flags = match ladder {
-        Ladder::Qresync if keeps_modseq => FlagsPlan::Known,
         // A mod-sequence that runs backwards (a restored server) says nothing about changes.
+        Ladder::Qresync if keeps_modseq && selected.highest_modseq >= known.upstream_modseq => FlagsPlan::Known,
         Ladder::Condstore if keeps_modseq && selected.highest_modseq == known.upstream_modseq => FlagsPlan::Known,
         Ladder::Condstore if keeps_modseq && selected.highest_modseq > known.upstream_modseq => {
             FlagsPlan::Since(known.upstream_modseq)
@@ -121,6 +121,7 @@ mod tests {
             ("another validity", known, selected(8, 100, 50), Qresync, Plan::Reset),
             ("never read", Known { complete: false, ..known }, selected(7, 100, 50), Qresync, Plan::Whole),
             ("qresync told it", known, selected(7, 100, 60), Qresync, changes(Told, None)),
+            ("qresync ran backwards", known, selected(7, 100, 49), Qresync, changes(From(Uid(1)), None)),
             ("qresync and new mail", known, selected(7, 101, 60), Qresync, changes(Told, Some(100))),
             ("no modseq kept", known, selected(7, 100, 0), Qresync, changes(From(Uid(1)), None)),
             ("condstore, quiet", known, selected(7, 100, 50), Condstore, changes(Told, None)),

@@ -71,10 +71,14 @@ impl Inner {
         }
         // What was heard until now is covered by what we are going to ask.
         lease.take_events();
-        let ladder = Ladder::of(lease.caps());
+        let ladder = match Ladder::of(lease.caps()) {
+            // Offered and not confirmed: SELECT tells no changes then, and they have to be asked for.
+            Ladder::Qresync if !lease.has_qresync() => Ladder::Condstore,
+            ladder => ladder,
+        };
         let ask_qresync = ladder == Ladder::Qresync && turn.complete && turn.upstream_modseq > 0;
         let qresync = ask_qresync.then_some((snapshot.uid_validity, turn.upstream_modseq));
-        let selected = match lease.reselect(&state.name, qresync).await {
+        let mut selected = match lease.reselect(&state.name, qresync).await {
             Ok(selected) => selected,
             Err(upstream::Error::No { code, text, .. }) => {
                 // Perhaps deleted or renamed by somebody: the list of mailboxes will tell.
@@ -87,6 +91,10 @@ impl Inner {
             }
             Err(error) => return Err(error.into()),
         };
+        if qresync.is_none() {
+            // Nobody asked for changes: what came is some late word, perhaps of the mailbox that was selected before.
+            (selected.vanished, selected.changed) = (UidSet::new(), Vec::new());
+        }
         let known = Known {
             uid_validity: snapshot.uid_validity,
             uid_next: snapshot.uid_next,
@@ -158,7 +166,7 @@ impl Inner {
         *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
             crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
         debug!(account = %self.label(), mailbox = %state.name, messages = snapshot.messages.len(), "mailbox read");
-        state.newest.send_replace(Arc::new(snapshot));
+        state.publish(snapshot);
         self.mail_arrived();
         Ok(())
     }
@@ -257,7 +265,7 @@ impl Inner {
         let mut log = state.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.push(next.highest_modseq, merged.vanished);
         drop(log);
-        state.newest.send_replace(Arc::new(next));
+        state.publish(next);
         if arrived {
             self.mail_arrived();
         }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::engine::Snapshot;
-use crate::model::{Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, Uid, UidSet};
+use crate::model::{Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, SystemFlags, Uid, UidSet};
 use crate::wire::imap::command::Numbers;
 
 /// What the client knows of its mailbox.
@@ -101,6 +101,20 @@ impl View {
     /// from a later value would never hear of that expunge (RFC 7162 §3.2.5).
     pub fn highest_modseq(&self) -> ModSeq {
         self.highest
+    }
+
+    /// The HIGHESTMODSEQ that CLOSE may tell (RFC 7162 §3.2.8): the newest if nothing has happened but the expunge of what the client knows
+    /// to be \Deleted, else where it stands. From a later one it would never hear of what others did meanwhile.
+    pub fn highest_at_close(&self, newest: &Snapshot) -> ModSeq {
+        let is_deleted = |uid| self.shown.get(uid).is_some_and(|message| message.flags.has(SystemFlags::DELETED));
+        match self.clone().catch_up(newest, Tell { expunge: true, mod_sequences: true, store: None }) {
+            Ok(News { changed, exists: None, expunged, .. })
+                if changed.is_empty() && expunged.iter().all(|(_, uid)| is_deleted(*uid)) =>
+            {
+                newest.highest_modseq
+            }
+            _ => self.highest,
+        }
     }
 
     /// The UIDs a command's set names. In the UID form `*` is the last message (RFC 9051 `seq-range`) and UIDs that do not exist
@@ -402,6 +416,18 @@ mod tests {
                     assert_eq!(view.messages(), &now.messages, "seed {seed} turn {turn}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn close_tells_no_more_than_the_client_knows() {
+        let start = step(&snapshot(), &[(1, "\\Deleted"), (2, ""), (3, "")], "");
+        let view = View::new(&start);
+        let own = step(&start, &[], "1");
+        assert_eq!(view.highest_at_close(&own), own.highest_modseq);
+        // Others did something too, and the client was not told.
+        for other in [step(&own, &[(2, "\\Seen")], ""), step(&own, &[], "3"), step(&own, &[(4, "")], "")] {
+            assert_eq!(view.highest_at_close(&other), start.highest_modseq);
         }
     }
 }

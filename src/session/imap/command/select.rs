@@ -64,10 +64,10 @@ impl<L: Login> Session<L> {
         }
         let mailbox = selected.mailbox.clone();
         io.wait(mailbox.expunge(None)).await??;
-        let snapshot = mailbox.snapshot();
+        let highest = selected.view.highest_at_close(&mailbox.snapshot());
         self.selected = None;
         // RFC 7162 §3.2.8: what a QRESYNC client needs to resynchronise past its own expunge.
-        Ok(if qresync { reply.with(format!("HIGHESTMODSEQ {}", snapshot.highest_modseq)) } else { reply })
+        Ok(if qresync { reply.with(format!("HIGHESTMODSEQ {highest}")) } else { reply })
     }
 
     pub(crate) fn unselect(&mut self) -> Result<Reply, Failure> {
