@@ -178,6 +178,12 @@ fn quirks(account: &config::Account) -> upstream::Quirks {
     }
 }
 
+/// Whether `BODY[section]` and BODYSTRUCTURE of this provider are known for nothing bad.
+fn believes_parts(account: &config::Account) -> bool {
+    let wrong = [Quirk::SectionMayBeEmpty, Quirk::StructureWrong];
+    account.provider.is_none_or(|preset| !wrong.iter().any(|quirk| preset.has(*quirk)))
+}
+
 impl Running {
     /// Sets to work what was prepared.
     pub(super) fn begin(context: &Context, prepared: Prepared) -> Self {
@@ -211,6 +217,7 @@ impl Running {
             cache_size: context.cache.max_size / context.shares.max(1),
             append_limit: APPEND_LIMIT,
             connections,
+            parts: believes_parts(&settings),
             allowance: Arc::<Spending>::clone(&spending),
         };
         let (threads, metrics) = (context.threads.clone(), context.metrics.clone());

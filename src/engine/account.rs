@@ -57,6 +57,8 @@ pub struct Options {
     pub append_limit: u64,
     /// Upstream sessions the pool may hold; all but one may watch.
     pub connections: usize,
+    /// Whether upstream's BODYSTRUCTURE and `BODY[section]` are to be believed: sections of large messages are then asked for alone.
+    pub parts: bool,
     /// What may be fetched and sent.
     pub allowance: Arc<dyn Allowance>,
 }

@@ -6,13 +6,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
 use super::account::Inner;
 use super::error::Error;
 use super::flight::Flight;
 use super::mailbox::State;
+use super::parts::Walks;
 use super::recent::Recent;
 use super::stored::{Opened, Stored};
 use crate::metrics::BodyRead;
@@ -35,6 +36,7 @@ const FIRST_OCTETS: u64 = 256 << 10;
 pub(crate) struct Bodies {
     pub(super) flights: Mutex<HashMap<BodyKey, Arc<Flight>>>,
     recent: Mutex<Recent>,
+    pub(super) walks: Mutex<Walks>,
 }
 
 impl Bodies {
@@ -97,6 +99,30 @@ impl Body {
         }
     }
 
+    /// `count` octets from `start` on, as soon as these are here: what comes behind them is not waited for. Shorter at the end.
+    /// Asked of a body of which no [`Self::chunk`] was taken; none is to be taken afterwards.
+    pub async fn range(&mut self, start: u64, count: u64) -> Result<Bytes, Error> {
+        let end = start.saturating_add(count).min(self.len());
+        let start = start.min(end);
+        match &self.from {
+            From::Memory { body, .. } => return Ok(slice(body, start, end)),
+            From::Flight { flight, .. } => return flight.range(start..end).await,
+            // Whoever reads in stretches comes back for the next: the whole is remembered, and read from disk once.
+            From::Stored(stored) if stored.len() <= RECENT_ONE => {
+                return stored.whole().await.map(|body| slice(&body, start, end));
+            }
+            From::Stored(_) => {}
+        }
+        let (mut at, mut cut) = (0, BytesMut::new());
+        while at < end
+            && let Some(piece) = self.chunk().await.transpose()?
+        {
+            cut.extend_from_slice(&slice(&piece, start.saturating_sub(at), end - at));
+            at += piece.len() as u64;
+        }
+        Ok(cut.freeze())
+    }
+
     /// The next piece as it arrives, `None` after [`Self::len`] octets. After an error the literal begun at a client cannot be
     /// completed: its connection has to be closed.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, Error>> {
@@ -129,6 +155,12 @@ impl Body {
             }
         }
     }
+}
+
+/// The octets from `start` to `end`, as far as there are any.
+fn slice(body: &Bytes, start: u64, end: u64) -> Bytes {
+    let within = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(body.len());
+    body.slice(within(start).min(within(end))..within(end))
 }
 
 /// Reads of whole messages in a given order.

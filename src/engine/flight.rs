@@ -4,6 +4,7 @@
 //! its beginning, and a [`Landing`] compares what comes with what was handed out: only what lies behind it is news. So a client is
 //! told one body, whatever happened upstream, or its connection ends.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -31,6 +32,7 @@ struct Progress {
     /// Known once upstream began to send.
     len: Option<u64>,
     pieces: usize,
+    octets: u64,
     end: Option<Result<(), Error>>,
 }
 
@@ -70,9 +72,9 @@ impl Flight {
         let mut arrived = self.arrived();
         arrived.octets += piece.len() as u64;
         arrived.pieces.push(piece);
-        let count = arrived.pieces.len();
+        let (count, octets) = (arrived.pieces.len(), arrived.octets);
         drop(arrived);
-        self.progress.send_modify(|progress| progress.pieces = count);
+        self.progress.send_modify(|progress| (progress.pieces, progress.octets) = (count, octets));
     }
 
     /// The first end is the one that counts.
@@ -141,6 +143,32 @@ impl Flight {
             return self.arrived().pieces.get(at).cloned().map(Ok);
         }
         now.end.and_then(Result::err).map(Err)
+    }
+
+    /// The octets of a stretch, as soon as the last of them is here; what lies behind the end of the body is left out.
+    pub(super) async fn range(&self, stretch: Range<u64>) -> Result<Bytes, Error> {
+        let len = self.begun().await?;
+        let (start, end) = (stretch.start.min(len), stretch.end.min(len));
+        if start >= end {
+            return Ok(Bytes::new());
+        }
+        let mut progress = self.progress.subscribe();
+        let now = progress.wait_for(|progress| progress.octets >= end || progress.end.is_some()).await;
+        let Ok(now) = now.map(|now| now.clone()) else { return Err(without_a_word()) };
+        if now.octets < end {
+            return Err(now.end.and_then(Result::err).unwrap_or_else(without_a_word));
+        }
+        let mut cut = BytesMut::with_capacity(usize::try_from(end - start).unwrap_or_default());
+        let mut at = 0;
+        for piece in &self.arrived().pieces {
+            let within = |place: u64| usize::try_from(place.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
+            cut.extend_from_slice(piece.get(within(start)..within(end)).unwrap_or_default());
+            at += piece.len() as u64;
+            if at >= end {
+                break;
+            }
+        }
+        Ok(cut.freeze())
     }
 
     /// Waits for the first octets and shows that they are these (`octets` of them, with this BLAKE3): the place behind them, as
@@ -281,6 +309,32 @@ mod tests {
         let mut longer = Landing::begin(&flight, 6).unwrap();
         assert_eq!(longer.take(Bytes::from_static(b"abcdefg")), Err(Differs));
         assert_eq!(flight.joined(), "abc");
+    }
+
+    /// A stretch is there as soon as its last octet is, whatever the pieces; and not before.
+    #[tokio::test]
+    async fn a_stretch_does_not_wait_for_the_rest() {
+        use futures_util::FutureExt as _;
+
+        let flight = Flight::new(Box::new(()));
+        assert_eq!(flight.range(0..1).now_or_never(), None, "before anything is known");
+        let mut landing = Landing::begin(&flight, 10).unwrap();
+        assert_eq!(flight.range(10..20).now_or_never(), Some(Ok(Bytes::new())), "behind the end");
+        for piece in ["ab", "cde", "f"] {
+            landing.take(piece.into()).unwrap();
+        }
+        for (start, end) in (0..=6).flat_map(|start| (start..=6).map(move |end| (start, end))) {
+            let want = "abcdef".get(start..end).unwrap();
+            assert_eq!(flight.range(start as u64..end as u64).now_or_never(), Some(Ok(want.into())), "{start}..{end}");
+        }
+        assert_eq!(flight.range(0..7).now_or_never(), None);
+        let gone = Error::Unavailable("gone".into());
+        flight.end(Err(gone.clone()));
+        assert_eq!(flight.range(0..7).await, Err(gone.clone()));
+        // The whole body has failed by now; whoever asks from the beginning is told.
+        assert_eq!(flight.begun().await, Err(gone));
+        let landed = Flight::landed("abc".into());
+        assert_eq!(landed.range(1..100).await, Ok("bc".into()));
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use super::error::Error;
 use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
 use super::writes::{Copied, CopyMode};
-use crate::model::{FlagOp, Flags, ModSeq, Uid, UidSet};
+use crate::model::{FlagOp, Flags, ModSeq, Section, Uid, UidSet};
 use crate::store::{BodyKey, MailboxId};
 
 /// Expunges remembered per mailbox in memory; the store keeps its own bound. 10,000 entries are some hundred KB.
@@ -214,6 +215,12 @@ impl Mailbox {
     /// Reads whole messages in the order given, ahead from disk and upstream.
     pub fn read(&self, uids: Vec<Uid>) -> BodyReads {
         BodyReads::new(Arc::clone(&self.held.account), Arc::clone(&self.held.state), uids)
+    }
+
+    /// Sections of one large message, asked of upstream without the whole of it; in the order asked. `None` where they are to be cut
+    /// from the whole message: it is small, or here, or on its way, or mostly wanted, or upstream's parts cannot be trusted.
+    pub async fn parts(&self, uid: Uid, sections: &[Section]) -> Result<Option<Vec<Bytes>>, Error> {
+        self.held.account.parts(&self.held.state, uid, sections).await
     }
 
     /// STORE (RFC 9051 §6.4.6). When it returns the newest snapshot holds the new flags. The result names what failed

@@ -7,8 +7,9 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
-//! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `flight`, `download`: bodies on their way from
-//!   upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`: what reading and writing may spend
+//! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
+//!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
+//!   what reading and writing may spend
 //!
 //! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
 //! back as soon as somebody waits for one. Std mutexes are held for plain assignments, never across an await (Law 4).
@@ -23,6 +24,7 @@ mod folders;
 mod mailbox;
 mod manage;
 mod mirror;
+mod parts;
 mod recent;
 mod search;
 mod snapshot;
@@ -37,6 +39,7 @@ pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
 pub use error::Error;
 pub use mailbox::Mailbox;
+pub use parts::WHOLE_UP_TO;
 pub use snapshot::{Snapshot, StatusData};
 pub use summaries::{Summary, Want};
 pub use writes::{Append, Appended, Copied, CopyMode};

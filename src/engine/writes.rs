@@ -277,7 +277,8 @@ impl Inner {
         let source = state.snapshot();
         self.freshen(target, Instant::now(), Class::Interactive).await?;
         let arrived = target.snapshot();
-        let (found, pairs) = matched(source.messages.select(uids).map(|(_, message)| message), &window.arrivals(&arrived));
+        let (found, pairs) =
+            matched(source.messages.select(uids).map(|(_, message)| message), &window.arrivals(&arrived));
         if found as u64 == uids.len() {
             return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
         }

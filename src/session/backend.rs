@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::engine::{Append, Appended, Copied, CopyMode, Error, Snapshot, StatusData, Summary, Want};
-use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Uid, UidSet};
+use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
 
 /// An account as a session sees it after login. Cheap to clone.
 pub trait Account: Clone + Send + Sync + 'static {
@@ -60,6 +60,15 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     fn summaries(&self, uids: &[Uid], want: Want) -> impl Future<Output = Vec<Result<Arc<Summary>, Error>>> + Send;
     /// Whole messages in the order given.
     fn read(&self, uids: Vec<Uid>) -> Self::Reads;
+    /// Sections of one large message without the whole of it, in the order asked; `None` where they are to be cut from the whole
+    /// ([`Self::read`]).
+    fn parts(
+        &self,
+        _uid: Uid,
+        _sections: &[Section],
+    ) -> impl Future<Output = Result<Option<Vec<Bytes>>, Error>> + Send {
+        std::future::ready(Ok(None))
+    }
     /// STORE; gives the UIDs that failed UNCHANGEDSINCE. When it returns, the newest snapshot holds the new flags.
     fn store(
         &self,
@@ -104,6 +113,9 @@ pub struct Gmail {
 /// FETCH leaves at once.
 pub const SUMMARY_BATCH: usize = 64;
 
+/// A message up to this many octets has no [`Mailbox::parts`].
+pub const PARTS_ABOVE: u32 = crate::engine::WHOLE_UP_TO;
+
 /// Reads of whole messages, in order.
 pub trait BodyReads: Send {
     type Body: Body;
@@ -114,11 +126,19 @@ pub trait BodyReads: Send {
 
 /// A raw message, whole or still arriving.
 #[expect(clippy::len_without_is_empty, reason = "mirrors the engine; nothing here asks whether a message is empty")]
-pub trait Body: Send {
+pub trait Body: Send + Sync {
     /// Octets, known before the last one is here.
     fn len(&self) -> u64;
     /// All of it; waits until it has arrived.
     fn whole(&self) -> impl Future<Output = Result<Bytes, Error>> + Send;
+    /// `count` octets from `start` on, as soon as these are here; shorter at the end. Instead of `chunk`, not after it.
+    fn range(&mut self, start: u64, count: u64) -> impl Future<Output = Result<Bytes, Error>> + Send {
+        async move {
+            let whole = self.whole().await?;
+            let within = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(whole.len());
+            Ok(whole.slice(within(start)..within(start.saturating_add(count))))
+        }
+    }
     /// The next piece as it arrives, `None` after `len()` octets.
     fn chunk(&mut self) -> impl Future<Output = Option<Result<Bytes, Error>>> + Send;
 }

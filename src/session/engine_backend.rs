@@ -9,7 +9,7 @@ use super::backend;
 use crate::engine::{
     Account, Append, Appended, Body, BodyReads, Copied, CopyMode, Error, Mailbox, Snapshot, StatusData, Summary, Want,
 };
-use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Uid, UidSet};
+use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
 
 impl backend::Account for Account {
     type Mailbox = Mailbox;
@@ -90,6 +90,10 @@ impl backend::Mailbox for Mailbox {
         Self::read(self, uids)
     }
 
+    async fn parts(&self, uid: Uid, sections: &[Section]) -> Result<Option<Vec<Bytes>>, Error> {
+        Self::parts(self, uid, sections).await
+    }
+
     async fn store(
         &self,
         uids: &UidSet,
@@ -132,6 +136,10 @@ impl backend::Body for Body {
 
     async fn whole(&self) -> Result<Bytes, Error> {
         Self::whole(self).await
+    }
+
+    async fn range(&mut self, start: u64, count: u64) -> Result<Bytes, Error> {
+        Self::range(self, start, count).await
     }
 
     async fn chunk(&mut self) -> Option<Result<Bytes, Error>> {

@@ -17,6 +17,7 @@ mod interop;
 mod layering;
 mod licences;
 mod memory;
+mod parts;
 mod pool;
 mod reload;
 mod straight;

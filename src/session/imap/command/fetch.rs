@@ -14,8 +14,8 @@ use futures_util::{StreamExt as _, stream};
 use super::select::present;
 use crate::engine::{Error, Summary, Want};
 use crate::message;
-use crate::model::{FlagOp, Flags, MessageMeta, ModSeq, Pages, SectionText, SystemFlags, Uid, UidSet};
-use crate::session::backend::{Body, BodyReads, Gmail, Mailbox, SUMMARY_BATCH};
+use crate::model::{FlagOp, Flags, MessageMeta, ModSeq, Pages, Section, SectionText, SystemFlags, Uid, UidSet};
+use crate::session::backend::{Body, BodyReads, Gmail, Mailbox, PARTS_ABOVE, SUMMARY_BATCH};
 use crate::session::imap::io::{Io, Stop};
 use crate::session::imap::reply::{Names, Reply, no};
 use crate::session::imap::state::{Failure, Selected, Session, Telling};
@@ -24,6 +24,9 @@ use crate::wire::imap::command::{BodySection, Fetch, FetchItem};
 
 /// Batches of summaries asked for ahead of the one being written: enough to fill a slow line to the provider.
 pub(super) const BATCHES_AHEAD: usize = 4;
+/// A stretch of a message up to this is waited for before the first word of the answer: it fits in memory, and a failure on the way
+/// is then told as one instead of ending the connection.
+const STRETCH_MOST: u32 = 1 << 20;
 /// What of a large body is handed on at once: four TLS records, as much as TLS takes in one go.
 const SLICE: usize = 64 * 1024;
 
@@ -115,6 +118,10 @@ struct Plan {
     body: bool,
     /// The only such item is the message itself, which needs no parsing and passes through.
     stream: bool,
+    /// Of that only a stretch is asked for.
+    stretch: Option<(u32, u32)>,
+    /// All that is cut from the message is named by part numbers.
+    parts_only: bool,
     /// Some item is cut by the message's structure.
     structure: bool,
     sets_seen: bool,
@@ -123,7 +130,7 @@ struct Plan {
 impl Plan {
     fn new(items: &[FetchItem]) -> Self {
         let mut plan = Self::default();
-        let (mut whole, mut parts, mut headers) = (0, 0, false);
+        let (mut whole, mut parts, mut numbered, mut headers) = (0, 0, 0, false);
         for item in items {
             match item {
                 FetchItem::Uid
@@ -139,8 +146,11 @@ impl Plan {
                 FetchItem::Rfc822 | FetchItem::Rfc822Peek => whole += 1,
                 FetchItem::Rfc822Header => headers = true,
                 FetchItem::Rfc822Text => parts += 1,
-                FetchItem::Section(BodySection { section, .. }) => match section.text {
-                    SectionText::Whole if section.path.is_empty() => whole += 1,
+                FetchItem::Section(BodySection { section, partial, .. }) => match section.text {
+                    SectionText::Whole if section.path.is_empty() => {
+                        whole += 1;
+                        plan.stretch = partial.filter(|(_, count)| *count <= STRETCH_MOST);
+                    }
                     SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_)
                         if section.path.is_empty() =>
                     {
@@ -148,6 +158,7 @@ impl Plan {
                     }
                     _ => {
                         plan.structure |= !section.path.is_empty();
+                        numbered += usize::from(!section.path.is_empty());
                         parts += 1;
                     }
                 },
@@ -161,6 +172,7 @@ impl Plan {
         plan.want.header = headers;
         plan.body = whole + parts > 0;
         plan.stream = whole == 1 && parts == 0;
+        plan.parts_only = whole == 0 && parts == numbered && parts > 0;
         plan
     }
 
@@ -208,6 +220,10 @@ enum Content<B> {
     /// Passed on as it comes; the first piece is here.
     Stream(B, Option<Bytes>),
     Raw(Bytes, Option<Box<message::Structure>>),
+    /// The stretch asked for.
+    Stretch(Bytes),
+    /// The sections asked for, each by itself.
+    Parts(Vec<(Section, Bytes)>),
 }
 
 impl Job {
@@ -234,7 +250,16 @@ impl Job {
 
     async fn contents<M: Mailbox>(&self, io: &mut Io, mailbox: &M, outcome: &mut Outcome) -> Result<(), Stop> {
         let targets: Vec<(u32, Uid)> = self.targets().map(|(index, message)| (index, message.uid)).collect();
-        let mut reads = self.plan.body.then(|| mailbox.read(targets.iter().map(|(_, uid)| *uid).collect()));
+        // Of these the parts are asked for first; should the whole be wanted after all, it is read when its turn comes.
+        let by_parts: UidSet = match self.plan.parts_only {
+            true => self.targets().filter(|(_, m)| m.size > PARTS_ABOVE).map(|(_, m)| m.uid.0).collect(),
+            false => UidSet::new(),
+        };
+        let mut reads = self.plan.body.then(|| {
+            let ahead = targets.iter().map(|(_, uid)| *uid).filter(|uid| !by_parts.contains(uid.0));
+            mailbox.read(ahead.collect())
+        });
+        let sections = if by_parts.is_empty() { Vec::new() } else { self.sections() };
         let want = self.plan.want;
         let summarised = want != Want::default();
         let owned: Vec<Vec<(u32, Uid)>> = targets.chunks(SUMMARY_BATCH).map(<[_]>::to_vec).collect();
@@ -257,17 +282,29 @@ impl Job {
             let mut summaries = summaries.into_iter();
             for (index, uid) in batch {
                 let summary = if summarised { Some(summaries.next()) } else { None };
+                let mut parts = None;
                 let body = match &mut reads {
+                    Some(_) if by_parts.contains(uid.0) => match io.wait(mailbox.parts(uid, &sections)).await? {
+                        Ok(Some(bytes)) => {
+                            parts = Some(sections.iter().cloned().zip(bytes).collect());
+                            None
+                        }
+                        Ok(None) => Some(io.wait(mailbox.read(vec![uid]).next()).await?),
+                        Err(error) => Some(Some((uid, Err(error)))),
+                    },
                     Some(reads) => Some(io.wait(reads.next()).await?),
                     None => None,
                 };
-                let contents = match self.gather(io, uid, summary, body).await? {
+                let mut contents = match self.gather(io, uid, summary, body).await? {
                     Ok(contents) => contents,
                     Err(error) => {
                         outcome.fail(error);
                         continue;
                     }
                 };
+                if let Some(parts) = parts {
+                    contents.body = Content::Parts(parts);
+                }
                 let Some(meta) = self.messages.at(index) else { continue };
                 self.one(io, index, meta, contents).await?;
                 if !meta.flags.has(SystemFlags::SEEN) {
@@ -300,8 +337,14 @@ impl Job {
             Some(Some((_, Err(error)))) => return Ok(Err(error)),
             Some(_) => return Ok(Err(missing())),
         };
+        let mut body = body;
+        if self.plan.stream
+            && let Some((origin, count)) = self.plan.stretch
+        {
+            let stretch = io.wait(body.range(origin.into(), count.into())).await?;
+            return Ok(stretch.map(|stretch| Contents { summary, body: Content::Stretch(stretch) }));
+        }
         if self.plan.stream {
-            let mut body = body;
             let first = match io.wait(body.chunk()).await? {
                 None => None,
                 Some(Ok(chunk)) => Some(chunk),
@@ -375,11 +418,24 @@ impl Job {
                 pass_on(io, body, first.take(), partial).await?;
                 continue;
             }
+            if section.is_whole()
+                && let Content::Stretch(stretch) = &contents.body
+            {
+                render::literal_head(&mut io.out, stretch.len() as u64);
+                io.body(&message::without_nul(Cow::Borrowed(stretch))).await?;
+                continue;
+            }
             let raw = match &contents.body {
                 Content::Raw(raw, structure) => Some((&raw[..], structure.as_deref())),
-                Content::None | Content::Stream(..) => None,
+                Content::None | Content::Stream(..) | Content::Stretch(_) | Content::Parts(_) => None,
             };
-            match section.bytes(summary, raw) {
+            let part = match (&contents.body, section) {
+                (Content::Parts(parts), Cut::Section(asked)) => {
+                    parts.iter().find(|(section, _)| *section == asked.section).map(|(_, part)| part)
+                }
+                _ => None,
+            };
+            match part.map(|part| Cow::Borrowed(&part[..])).or_else(|| section.bytes(summary, raw)) {
                 Some(bytes) => {
                     let bytes = message::without_nul(Cow::Borrowed(part_of(&bytes, partial)));
                     render::literal_head(&mut io.out, bytes.len() as u64);
@@ -395,6 +451,15 @@ impl Job {
 }
 
 impl Job {
+    /// The sections named by part numbers.
+    fn sections(&self) -> Vec<Section> {
+        let sections = self.items.iter().filter_map(|item| match item {
+            FetchItem::Section(BodySection { section, .. }) if !section.path.is_empty() => Some(section.clone()),
+            _ => None,
+        });
+        sections.collect()
+    }
+
     fn meta_item(&self, io: &mut Io, item: &FetchItem, meta: &MessageMeta) {
         match self.gmail.get(&meta.uid) {
             Some(gmail) if is_gmail(item) => gmail_item(io, item, meta, gmail),
