@@ -108,7 +108,7 @@ impl Body {
             From::Memory { body, .. } => return Ok(slice(body, start, end)),
             From::Flight { flight, .. } => return flight.range(start..end).await,
             // Whoever reads in stretches comes back for the next: the whole is remembered, and read from disk once.
-            From::Stored(stored) if stored.len() <= RECENT_ONE => {
+            From::Stored(stored) if stored.len() <= super::recent::ONE => {
                 return stored.whole().await.map(|body| slice(&body, start, end));
             }
             From::Stored(_) => {}

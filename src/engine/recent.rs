@@ -14,7 +14,7 @@ use crate::store::BodyKey;
 /// Octets kept for an account.
 const OCTETS: u64 = 16 << 20;
 /// A body above this is not kept at all. Between the two it is kept alone: somebody may be walking through it in pieces.
-const ONE: u64 = 32 << 20;
+pub(super) const ONE: u64 = 32 << 20;
 
 /// The bodies kept.
 #[derive(Debug, Default)]
