@@ -636,20 +636,29 @@ mod tests {
         }
     }
 
+    /// UID, size and seconds of messages; how many are found, and which became which.
+    struct Case {
+        sources: &'static [(u32, u32, i64)],
+        arrived: &'static [(u32, u32, i64)],
+        found: usize,
+        pairs: Option<&'static [(u32, u32)]>,
+    }
+
     #[test]
     fn copies_are_told_apart_or_not_told() {
-        let table: [(&[(u32, u32, i64)], &[(u32, u32, i64)], usize, Option<&[(u32, u32)]>); 5] = [
-            (&[(1, 10, 5), (2, 11, 5)], &[(71, 11, 5), (72, 10, 5), (73, 9, 9)], 2, Some(&[(1, 72), (2, 71)])),
-            (&[(1, 10, 5)], &[], 0, None),
-            (&[(1, 10, 5), (2, 11, 5)], &[(71, 11, 5)], 1, None),
+        let case = |sources, arrived, found, pairs| Case { sources, arrived, found, pairs };
+        let table = [
+            case(&[(1, 10, 5), (2, 11, 5)], &[(71, 11, 5), (72, 10, 5), (73, 9, 9)], 2, Some(&[(1, 72), (2, 71)])),
+            case(&[(1, 10, 5)], &[], 0, None),
+            case(&[(1, 10, 5), (2, 11, 5)], &[(71, 11, 5)], 1, None),
             // Alike: all are there, and which is which is not known.
-            (&[(1, 10, 5), (2, 10, 5)], &[(71, 10, 5), (72, 10, 5)], 2, None),
-            (&[(1, 10, 5)], &[(71, 10, 5), (72, 10, 5)], 1, None),
+            case(&[(1, 10, 5), (2, 10, 5)], &[(71, 10, 5), (72, 10, 5)], 2, None),
+            case(&[(1, 10, 5)], &[(71, 10, 5), (72, 10, 5)], 1, None),
         ];
-        for (sources, arrived, found, pairs) in table {
-            let make = |list: &[(u32, u32, i64)]| -> Vec<MessageMeta> {
-                list.iter().map(|(uid, size, seconds)| message(*uid, *size, *seconds)).collect()
-            };
+        let make = |list: &[(u32, u32, i64)]| -> Vec<MessageMeta> {
+            list.iter().map(|(uid, size, seconds)| message(*uid, *size, *seconds)).collect()
+        };
+        for Case { sources, arrived, found, pairs } in table {
             let (got, mut told) = matched(make(sources).iter(), &make(arrived));
             if let Some(told) = &mut told {
                 told.sort_unstable();
