@@ -277,7 +277,8 @@ impl Inner {
         let source = state.snapshot();
         self.freshen(target, Instant::now(), Class::Interactive).await?;
         let arrived = target.snapshot();
-        let (found, pairs) = matched(source.messages.select(uids).map(|(_, message)| message), &window.arrivals(&arrived));
+        let (found, pairs) =
+            matched(source.messages.select(uids).map(|(_, message)| message), &window.arrivals(&arrived));
         if found as u64 == uids.len() {
             return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
         }
@@ -524,8 +525,7 @@ impl Inner {
             (source.body_key(before, *from), to)
         });
         // A provider's own id goes along by itself.
-        let keys: Vec<(BodyKey, BodyKey)> =
-            keys.filter(|(from, _)| matches!(from, BodyKey::Message { .. })).collect();
+        let keys: Vec<(BodyKey, BodyKey)> = keys.filter(|(from, _)| matches!(from, BodyKey::Message { .. })).collect();
         // What cannot be carried is fetched when asked for.
         let _ = self.disk(move |store| store.alias(&keys)).await;
     }

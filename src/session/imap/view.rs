@@ -11,7 +11,9 @@
 use std::sync::Arc;
 
 use crate::engine::Snapshot;
-use crate::model::{Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, SystemFlags, Uid, UidSet};
+use crate::model::{
+    Change, FlagOp, Flags, Keyword, MessageMeta, ModSeq, Pages, Seq, SequenceSet, SystemFlags, Uid, UidSet,
+};
 use crate::wire::imap::command::Numbers;
 
 /// What the client knows of its mailbox.
