@@ -129,11 +129,13 @@ impl Daemon {
         let logins = logins::Logins { local: Arc::clone(&self.logins), shared: Arc::clone(&self.shared) };
         let started = listen::imap(self, config, logins)?;
         self.listeners.extend(started);
+        let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
         for address in &config.listen.http {
             let source: Arc<dyn http::Source> = Arc::clone(&self.shared) as Arc<dyn http::Source>;
-            let (bound, serving) = http::serve(*address, source, self.stop.clone()).await.map_err(|error| {
-                StartError(vec![format!("listen.http: cannot listen on {address}: {error}. Choose another port.")])
-            })?;
+            let (bound, serving) =
+                http::serve(*address, Arc::clone(&names), source, self.stop.clone()).await.map_err(|error| {
+                    StartError(vec![format!("listen.http: cannot listen on {address}: {error}. Choose another port.")])
+                })?;
             self.tasks.spawn(serving);
             self.listeners.push(("http", bound));
         }

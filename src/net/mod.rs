@@ -19,5 +19,6 @@ pub mod trust;
 
 pub use dial::{DialError, Target, Trust, dial, upgrade};
 pub use listener::{Gate, Ticket};
+pub use names::found as own_names;
 pub use stream::Stream;
 pub use tls::TlsIdentity;

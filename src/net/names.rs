@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Names and addresses found, without those every computer has (`localhost`, loopback).
-pub(super) fn found() -> Vec<String> {
+pub fn found() -> Vec<String> {
     let mut names = Vec::new();
     if let Some(host) = host_name() {
         names.extend(names_of(&host));

@@ -1,17 +1,20 @@
 //! What the daemon shows: `/metrics`, `/healthz`, `/readyz`, `/status.json` and a status page at `/`.
 //!
 //! Nothing here changes anything, and nothing names a secret. The pages are for the machine's owner: the default address is loopback.
+//! A page on the web must not read them through its owner's browser by giving its own name our address (DNS rebinding): a
+//! request that calls us by a name that is not ours is refused.
 
 mod page;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,9 +31,10 @@ pub(super) trait Source: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// Serves until `stop`. The address is the one really bound (port 0 is resolved).
+/// Serves until `stop`. `names` are this computer's, besides `localhost` and addresses. The address is the one really bound (port 0 is resolved).
 pub(super) async fn serve(
     address: SocketAddr,
+    names: Arc<[String]>,
     source: Arc<dyn Source>,
     stop: CancellationToken,
 ) -> std::io::Result<(SocketAddr, impl Future<Output = ()> + Send + 'static)> {
@@ -42,6 +46,7 @@ pub(super) async fn serve(
         .route("/metrics", get(exposition))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .layer(middleware::from_fn_with_state(names, ours_only))
         .with_state(source);
     let serving = async move {
         let server = axum::serve(listener, routes).with_graceful_shutdown({
@@ -58,6 +63,27 @@ pub(super) async fn serve(
         }
     };
     Ok((bound, serving))
+}
+
+/// Answers only to our own names. A program that gives no name is no browser.
+async fn ours_only(State(names): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    if host.is_none_or(|host| is_ours(host, &names)) {
+        return next.run(request).await;
+    }
+    (StatusCode::MISDIRECTED_REQUEST, "This computer is not known by that name; add it to tls.names.\n").into_response()
+}
+
+/// Whether the value of Host (RFC 9110 §7.2) is an address, which no web page can take over, or a name of ours.
+fn is_ours(host: &str, names: &[String]) -> bool {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address.parse::<IpAddr>().is_ok();
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
 async fn root(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
@@ -87,5 +113,29 @@ async fn ready(State(source): State<Arc<dyn Source>>) -> (StatusCode, String) {
         (StatusCode::OK, "ready\n".into())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, faults.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_are_answered_to() {
+        let names = ["mail.lan".to_owned()];
+        let table = [
+            ("127.0.0.1:1080", true),
+            ("[::1]:1080", true),
+            ("192.168.1.5", true),
+            ("localhost:1080", true),
+            ("Mail.LAN.:1080", true),
+            ("evil.example:1080", false),
+            ("127.0.0.1.evil.example", false),
+            ("[evil.example]", false),
+            ("", false),
+        ];
+        for (host, want) in table {
+            assert_eq!(is_ours(host, &names), want, "{host}");
+        }
     }
 }

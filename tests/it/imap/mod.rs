@@ -5,5 +5,6 @@ mod fetch;
 mod idle;
 mod list;
 mod login;
+mod moves;
 mod search;
 mod select;
