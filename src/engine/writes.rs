@@ -306,9 +306,6 @@ impl Inner {
         };
         match moved {
             Ok(moved) => {
-                if let Some(moved) = &moved {
-                    self.carry_moved(state, &before, target, moved).await;
-                }
                 self.sync_on(&mut lease, state, &mut turn).await?;
                 Ok(moved)
             }
@@ -513,21 +510,6 @@ impl Inner {
                 let _ = self.disk(move |store| store.put_body(key, &body)).await;
             }
         }
-    }
-
-    /// The same for a MOVE, before the commit that takes the sources away and their bodies with them.
-    async fn carry_moved(&self, source: &State, before: &Snapshot, target: &State, moved: &CopyUid) {
-        if target.snapshot().uid_validity != moved.uid_validity {
-            return;
-        }
-        let keys = moved.pairs.iter().map(|(from, to)| {
-            let to = BodyKey::Message { mailbox: target.id, uid_validity: moved.uid_validity, uid: *to };
-            (source.body_key(before, *from), to)
-        });
-        // A provider's own id goes along by itself.
-        let keys: Vec<(BodyKey, BodyKey)> = keys.filter(|(from, _)| matches!(from, BodyKey::Message { .. })).collect();
-        // What cannot be carried is fetched when asked for.
-        let _ = self.disk(move |store| store.alias(&keys)).await;
     }
 
     /// Gives copies the bodies of what they were copied from.

@@ -17,8 +17,6 @@ fn a_move_takes_only_what_it_names(kind: Kind) {
     let (mut c, mut up) = (world.client(), world.straight());
     c.cmd_ok("SELECT INBOX");
     c.cmd_ok("UID FETCH 1 BODY.PEEK[]");
-    let filled = |world: &World| if world.is_straight() { 0.0 } else { world.daemon().bodies_filled() };
-    let before = filled(&world);
     up.cmd_ok("SELECT INBOX");
     up.cmd_ok("UID STORE 2 +FLAGS.SILENT (\\Deleted)");
     c.cmd_ok("UID MOVE 1 Kept");
@@ -30,8 +28,4 @@ fn a_move_takes_only_what_it_names(kind: Kind) {
     assert_eq!(c.cmd_ok("UID SEARCH ALL").search(), [2, 4]);
     c.cmd_ok("SELECT Kept");
     assert!(c.cmd_ok("UID FETCH 1:* BODY.PEEK[]").lines().concat().contains("body 1"));
-    if matches!(kind, Kind::Dovecot | Kind::Cyrus) {
-        // Where upstream tells what became of it, the body goes along.
-        assert!((filled(&world) - before).abs() < 0.5, "the moved message was fetched again");
-    }
 }
