@@ -112,6 +112,10 @@ impl Inner {
             drop(lease);
             account.seen_upstream();
             let list = Arc::new(build(lines, prefix, delimiter));
+            if list.find("INBOX").is_none() {
+                // INBOX always exists (RFC 9051 §5.1): a list without it is no list, and must not cost every cache.
+                return Err(Error::Unavailable("The provider's list of mailboxes is not complete".into()));
+            }
             asked.last = Some(started);
             account.take_folders(&list).await;
             Ok(list)

@@ -14,7 +14,7 @@ use super::error::Error;
 use super::mailbox::State;
 use crate::model::{MessageMeta, Uid};
 use crate::store::Store;
-use crate::upstream::Class;
+use crate::upstream::{Class, StatusLine};
 
 /// IDLE is renewed this often: well below the 29 minutes of RFC 2177, and below what NAT boxes and providers forget (Outlook
 /// stops pushing after some ten minutes).
@@ -191,8 +191,13 @@ impl Inner {
                     let differ = self.told_by_list_status().await;
                     for name in names {
                         let Ok(state) = self.state(&name).await else { continue };
-                        let told_same = differ.as_ref().is_some_and(|differ| !differ.contains(&*name));
-                        if state.is_live() || (state.is_known() && told_same) {
+                        let same = state.is_live()
+                            || state.is_known()
+                                && match &differ {
+                                    Some(differ) => !differ.contains(&*name),
+                                    None => self.told_by_status(&state).await.unwrap_or(false),
+                                };
+                        if same {
                             continue;
                         }
                         self.look_quietly(&state).await;
@@ -221,36 +226,26 @@ impl Inner {
     /// Names of mailboxes that differ from the mirror, by one LIST-STATUS (RFC 5819); `None` where upstream has none.
     async fn told_by_list_status(self: &Arc<Self>) -> Option<HashSet<String>> {
         let mut lease = self.pool.lease(Class::Sync, None).await.ok()?;
-        if !lease.caps().has("LIST-STATUS") || !lease.caps().has("CONDSTORE") {
+        if !lease.caps().has("LIST-STATUS") {
             return None;
         }
         let asked = Instant::now();
         let lines = lease.list_status().await.ok()?;
         drop(lease);
-        let mut differ = HashSet::new();
-        for line in lines {
+        let differ = lines.into_iter().filter_map(|line| {
             let name = super::folders::canonical(&line.mailbox);
-            let Some(state) = self.known_state(&name) else {
-                differ.insert(name);
-                continue;
-            };
-            let anchor = state.turn.try_lock().map(|turn| turn.upstream_modseq).unwrap_or(0);
-            let snapshot = state.snapshot();
-            let same = line.messages == Some(snapshot.messages.len())
-                && line.uid_next == Some(snapshot.uid_next)
-                && line.uid_validity == Some(snapshot.uid_validity)
-                && line.highest_modseq == Some(anchor)
-                && anchor > 0;
-            if same {
-                // As of the question: what happened while it was answered is not covered.
-                if state.checked().is_none_or(|checked| checked < asked) {
-                    state.set_checked(asked);
-                }
-            } else {
-                differ.insert(name);
-            }
-        }
-        Some(differ)
+            let same = self.known_state(&name).is_some_and(|state| agrees(&state, &line, asked));
+            (!same).then_some(name)
+        });
+        Some(differ.collect())
+    }
+
+    /// The same for one mailbox, by STATUS: some hundred octets where a look may be a hundred thousand. Whoever opens the mailbox has
+    /// it looked at in full.
+    async fn told_by_status(self: &Arc<Self>, state: &Arc<State>) -> Result<bool, Error> {
+        let asked = Instant::now();
+        let line = self.pool.lease(Class::Sync, None).await?.status(&state.name).await?;
+        Ok(agrees(state, &line, asked))
     }
 
     /// Fetches bodies of recent messages before anyone asks, the newest first.
@@ -315,6 +310,26 @@ impl Inner {
             }
             let _ = timeout(Duration::from_secs(30), self.stop.cancelled()).await;
         }
+    }
+}
+
+/// Whether the mirror has what a STATUS tells. Without mod-sequences a changed flag shows only if it was `\Seen`.
+fn agrees(state: &State, line: &StatusLine, asked: Instant) -> bool {
+    let anchor = state.turn.try_lock().map_or(0, |turn| turn.upstream_modseq);
+    let known = state.snapshot().status();
+    let same = line.messages == Some(known.messages)
+        && line.uid_next == Some(known.uid_next)
+        && line.uid_validity == Some(known.uid_validity);
+    match line.highest_modseq {
+        Some(modseq) if modseq > 0 => {
+            let same = same && modseq == anchor;
+            // As of the question: what happened while it was answered is not covered.
+            if same && state.checked().is_none_or(|checked| checked < asked) {
+                state.set_checked(asked);
+            }
+            same
+        }
+        _ => same && line.unseen == Some(known.unseen),
     }
 }
 
