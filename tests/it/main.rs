@@ -22,6 +22,7 @@ mod pool;
 mod reload;
 mod straight;
 mod sync;
+mod thunderbird;
 mod tls;
 mod twoway;
 mod wan;
