@@ -7,6 +7,7 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
+//! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
 //!   what reading and writing may spend
@@ -21,6 +22,7 @@ mod download;
 mod error;
 mod flight;
 mod folders;
+mod keywords;
 mod mailbox;
 mod manage;
 mod mirror;
@@ -34,7 +36,7 @@ mod sync;
 mod watch;
 mod writes;
 
-pub use account::{Account, Options};
+pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
 pub use error::Error;
