@@ -171,6 +171,7 @@ impl Inner {
                 self.read_changes(lease, state, turn, &selected, flags, new_from).await?;
             }
         }
+        lease.has_seen(state.snapshot().uid_next);
         state.set_checked(started);
         self.seen_upstream();
         Ok(())

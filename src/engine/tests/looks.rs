@@ -136,3 +136,31 @@ async fn a_hundred_lists_of_a_provider_that_hangs_are_two() {
     world.provider.hold("");
     assert!(world.account.refresh_folders(Instant::now()).await.is_ok());
 }
+
+/// A server that tells no UIDNEXT (RFC 3501 lets it) is not selected anew for each command, but for what it has not shown yet.
+#[tokio::test(start_paused = true)]
+async fn without_uidnext_a_session_is_selected_once() {
+    let world = World::new(Provider::offering("", false), 2);
+    let state = inbox(&world).await;
+    let (uids, seen) = (UidSet::parse("1").unwrap(), Flags::new(SystemFlags::SEEN, []));
+    let flagged = Flags::new(SystemFlags::FLAGGED, []);
+    let selects = world.provider.count("SELECT");
+    for flags in [&seen, &flagged, &seen] {
+        world.account.store_flags(&state, &uids, FlagOp::Replace, flags, None).await.unwrap();
+    }
+    assert_eq!(world.provider.count("SELECT"), selects, "the look before has shown all");
+
+    // Another session sees a new message first.
+    let parked = world.pool.lease(Class::Interactive, Some("INBOX")).await.unwrap();
+    world.provider.deliver("INBOX");
+    world.account.freshen(&state, Instant::now(), Class::Interactive).await.unwrap();
+    assert_eq!(state.snapshot().messages.len(), 2);
+    let other = world.pool.lease(Class::Interactive, None).await.unwrap();
+    drop(parked);
+    let selects = world.provider.count("SELECT");
+    for flags in [&flagged, &seen] {
+        world.account.store_flags(&state, &UidSet::parse("2").unwrap(), FlagOp::Replace, flags, None).await.unwrap();
+    }
+    assert_eq!(world.provider.count("SELECT"), selects + 1, "it has to look, once");
+    drop(other);
+}

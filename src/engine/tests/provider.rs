@@ -52,6 +52,11 @@ struct Box {
 }
 
 impl Provider {
+    /// With these capabilities besides IMAP4rev1; with or without UIDNEXT in its answers.
+    pub(super) fn offering(caps: &'static str, tells_uid_next: bool) -> Self {
+        Self { shared: Arc::new(Shared { caps, tells_uid_next, ..Shared::default() }) }
+    }
+
     /// Puts in a message without flags.
     pub(super) fn deliver(&self, mailbox: &str) {
         let mut mail = self.shared.mail();
