@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
 use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
-use crate::engine::looks::Look;
+use crate::engine::looks::{Look, Outcome};
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
@@ -37,6 +37,11 @@ impl Inner {
         if state.checked().is_some_and(|checked| checked >= since) {
             return Ok(());
         }
+        self.wish_look(state, since, class).wait().await
+    }
+
+    /// The same without waiting for it.
+    pub(crate) fn wish_look(self: &Arc<Self>, state: &Arc<State>, since: Instant, class: Class) -> Outcome<()> {
         let (outcome, look) = state.looks.wish(since, class);
         if let Some(look) = look {
             let (account, state) = (Arc::clone(self), Arc::clone(state));
@@ -48,7 +53,7 @@ impl Inner {
                 look.end(done);
             });
         }
-        outcome.wait().await
+        outcome
     }
 
     /// A look somebody waits for: turn, then lease, as a write does. Whoever waits for the turn meanwhile is of no higher standing, and
