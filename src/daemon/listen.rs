@@ -1,9 +1,11 @@
-//! The IMAP listeners: from an accepted connection to a session's task.
+//! The listeners: from an accepted connection to a session's task.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use axum::Router;
 
 use crate::config::{Config, PlaintextLogin};
 use crate::metrics::{Held, Metrics, Protocol};
@@ -11,7 +13,7 @@ use crate::net::listener::{self, Gate};
 use crate::session::imap::{Accepted, Observer, Server, serve};
 
 use super::logins::{Logins, seated};
-use super::{Daemon, StartError};
+use super::{Daemon, StartError, http};
 
 /// Binds `listen.imap` and `listen.imaps` and serves them; the addresses really bound.
 pub(super) fn imap(
@@ -51,6 +53,32 @@ pub(super) fn imap(
                 let session = serve(Arc::clone(&server), accepted, stop.clone());
                 tasks.spawn(async move {
                     seated(stop, session).await;
+                    drop(ticket);
+                });
+            });
+        daemon.tasks.spawn(serving);
+    }
+    Ok(addresses)
+}
+
+/// Binds `listen.http` and serves the pages; the addresses really bound.
+pub(super) fn http(
+    daemon: &Daemon,
+    config: &Config,
+    routes: &Router,
+) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+    let gate = http::gate();
+    let listeners = listener::bind("http", &config.listen.http)
+        .map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        addresses.push(("http", listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
+        let (routes, tasks, stop) = (routes.clone(), daemon.tasks.clone(), daemon.stop.clone());
+        let serving =
+            listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
+                let serving = http::serve(stream, routes.clone(), stop.clone());
+                tasks.spawn(async move {
+                    serving.await;
                     drop(ticket);
                 });
             });

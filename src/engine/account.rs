@@ -106,23 +106,7 @@ pub(crate) struct Inner {
 impl Account {
     /// Begins to serve an account: from the store at once, from upstream as soon as it answers. Runs until [`Self::shutdown`].
     pub fn start(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Self {
-        let inner = Arc::new(Inner {
-            options,
-            pool,
-            metrics,
-            bodies: Bodies::default(),
-            folders: FolderList::default(),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            disk,
-            mailboxes: Mutex::default(),
-            loading: tokio::sync::Mutex::default(),
-            openings: AtomicU64::new(1),
-            interest: watch::Sender::new(0),
-            arrivals: Notify::new(),
-            last_seen: Mutex::default(),
-            fault: Mutex::default(),
-        });
+        let inner = Inner::new(options, pool, disk, metrics);
         inner.spawn_keepers();
         Self { inner }
     }
@@ -217,6 +201,27 @@ impl Account {
 }
 
 impl Inner {
+    /// An account at rest: nothing runs by itself yet.
+    pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            pool,
+            metrics,
+            bodies: Bodies::default(),
+            folders: FolderList::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            disk,
+            mailboxes: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
+            openings: AtomicU64::new(1),
+            interest: watch::Sender::new(0),
+            arrivals: Notify::new(),
+            last_seen: Mutex::default(),
+            fault: Mutex::default(),
+        })
+    }
+
     pub(crate) fn label(&self) -> &str {
         &self.options.address
     }

@@ -130,7 +130,7 @@ impl Inner {
             Err(upstream::Error::Lost { reason, .. }) => {
                 warn!(account = %self.label(), mailbox = %state.name, %reason, "connection lost during MOVE: looking");
                 drop(lease);
-                self.sync(state, &mut turn, Class::Interactive).await?;
+                self.sync(state, &mut turn).await?;
                 drop(turn);
                 self.settle_move(&before, state, uids, target, window).await
             }

@@ -63,8 +63,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     fault: Fault,
-    /// Bytes left until every open connection is cut, by way.
-    cut_after: Option<(Way, u64)>,
+    /// Bytes left until every open connection is cut, by way; the next is counted from the cut before it.
+    cuts: VecDeque<(Way, u64)>,
     pairs: Vec<(TcpStream, TcpStream)>,
 }
 
@@ -153,12 +153,17 @@ impl Relay {
 
     /// Cuts every open connection once `bytes` more have gone that way: in the middle of whatever that is.
     pub fn cut_after(&self, way: Way, bytes: u64) {
-        self.shared.state.lock().unwrap().cut_after = Some((way, bytes));
+        self.cut_after_each(way, &[bytes]);
+    }
+
+    /// The same again and again: each cut is counted from the one before it.
+    pub fn cut_after_each(&self, way: Way, bytes: &[u64]) {
+        self.shared.state.lock().unwrap().cuts = bytes.iter().map(|bytes| (way, *bytes)).collect();
     }
 
     /// Whether a cut that was set still waits.
     pub fn cut_waits(&self) -> bool {
-        self.shared.state.lock().unwrap().cut_after.is_some()
+        !self.shared.state.lock().unwrap().cuts.is_empty()
     }
 }
 
@@ -290,16 +295,16 @@ fn pass(to: &mut TcpStream, bytes: &[u8], way: Way, shared: &Shared) -> bool {
         state = shared.changed.wait(state).unwrap();
     }
     let trickle = state.fault == Fault::Trickle;
-    if let Some((cut_way, left)) = &mut state.cut_after
+    if let Some((cut_way, left)) = state.cuts.front_mut()
         && *cut_way == way
     {
         if (bytes.len() as u64) < *left {
             *left -= bytes.len() as u64;
         } else {
             let last = *left as usize;
-            state.cut_after = None;
-            let _ = to.write_all(&bytes[..last]);
+            state.cuts.pop_front();
             count.fetch_add(last as u64, Ordering::SeqCst);
+            let _ = to.write_all(&bytes[..last]);
             for (a, b) in state.pairs.drain(..) {
                 let _ = a.shutdown(Shutdown::Both);
                 let _ = b.shutdown(Shutdown::Both);
@@ -308,6 +313,8 @@ fn pass(to: &mut TcpStream, bytes: &[u8], way: Way, shared: &Shared) -> bool {
         }
     }
     drop(state);
+    // Counted before it is passed on: who has read it finds it counted.
+    count.fetch_add(bytes.len() as u64, Ordering::SeqCst);
     let sent = if trickle {
         bytes.iter().try_for_each(|b| {
             std::thread::sleep(Duration::from_millis(1));
@@ -316,7 +323,6 @@ fn pass(to: &mut TcpStream, bytes: &[u8], way: Way, shared: &Shared) -> bool {
     } else {
         to.write_all(bytes)
     };
-    count.fetch_add(bytes.len() as u64, Ordering::SeqCst);
     sent.is_ok()
 }
 
