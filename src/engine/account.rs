@@ -149,6 +149,14 @@ impl Account {
         Ok(Mailbox::new(Arc::clone(&self.inner), state))
     }
 
+    /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
+    pub async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
+        let name = self.inner.resolve(name).await?;
+        let state = self.inner.state(&name).await?;
+        let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
+        Ok(Mailbox::new(Arc::clone(&self.inner), state))
+    }
+
     /// STATUS, from the mirror.
     pub async fn status(&self, name: &str) -> Result<StatusData, Error> {
         let name = self.inner.resolve(name).await?;
