@@ -104,6 +104,7 @@ mod tests {
         let kept: i64 = db.query_row("SELECT count(*) FROM kv", [], |row| row.get(0)).unwrap();
         assert_eq!(kept, 1);
         db.execute("UPDATE schema_version SET version = 99", []).unwrap();
-        assert!(matches!(migrate(&mut db), Err(Error::Newer { found: 99, known: 2 })));
+        let newest = i64::try_from(STEPS.len()).unwrap();
+        assert!(matches!(migrate(&mut db), Err(Error::Newer { found: 99, known }) if known == newest));
     }
 }
