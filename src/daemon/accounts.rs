@@ -14,7 +14,7 @@ use super::status::AccountStatus;
 use super::{GRACE, StartError, cache_dir};
 use crate::budget::Direction;
 use crate::config::{self, Prefetch};
-use crate::engine::{self, Account};
+use crate::engine::{self, Account, Durable};
 use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
@@ -221,7 +221,9 @@ impl Running {
             allowance: Arc::<Spending>::clone(&spending),
         };
         let (threads, metrics) = (context.threads.clone(), context.metrics.clone());
-        let account = Account::start(options, pool.clone(), store.clone(), threads, metrics);
+        let upstream = format!("{}@{}:{}", server.username, server.host, server.port);
+        let durable = Durable::new(context.state.clone(), &spending::key(&settings.address), &upstream);
+        let account = Account::start(options, pool.clone(), store.clone(), threads, durable, metrics);
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
         let closing = CancellationToken::new();
         let keeper = keep(account.clone(), Arc::clone(&spending), store.clone(), disk.clone());

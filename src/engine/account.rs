@@ -18,12 +18,13 @@ use tracing::{error, warn};
 
 use super::allowance::Allowance;
 use super::bodies::Bodies;
+use super::durable::Durable;
 use super::error::Error;
 use super::folders::FolderList;
 use super::mailbox::{Mailbox, State, Turn, VanishedLog};
 use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
-use super::writes::{Append, Appended};
+use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
 use crate::model::{Flags, Folders, Role, UidValidity};
 use crate::store::{self, MailboxId, Store, StorePool};
@@ -78,7 +79,9 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     store: Store,
-    store_pool: StorePool,
+    pub(super) store_pool: StorePool,
+    pub(super) durable: Durable,
+    pub(super) unfinished: Unfinished,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -94,25 +97,15 @@ pub(crate) struct Inner {
 
 impl Account {
     /// Begins to serve an account: from the store at once, from upstream as soon as it answers. Runs until [`Self::shutdown`].
-    pub fn start(options: Options, pool: Pool, store: Store, store_pool: StorePool, metrics: Metrics) -> Self {
-        let inner = Arc::new(Inner {
-            options,
-            pool,
-            metrics,
-            bodies: Bodies::default(),
-            folders: FolderList::default(),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            store,
-            store_pool,
-            mailboxes: Mutex::default(),
-            loading: tokio::sync::Mutex::default(),
-            openings: AtomicU64::new(1),
-            interest: watch::Sender::new(0),
-            arrivals: Notify::new(),
-            last_seen: Mutex::default(),
-            fault: Mutex::default(),
-        });
+    pub fn start(
+        options: Options,
+        pool: Pool,
+        store: Store,
+        store_pool: StorePool,
+        durable: Durable,
+        metrics: Metrics,
+    ) -> Self {
+        let inner = Inner::new(options, pool, (store, store_pool), durable, metrics);
         inner.spawn_keepers();
         Self { inner }
     }
@@ -207,6 +200,36 @@ impl Account {
 }
 
 impl Inner {
+    /// An account that does nothing by itself yet.
+    pub(crate) fn new(
+        options: Options,
+        pool: Pool,
+        (store, store_pool): (Store, StorePool),
+        durable: Durable,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            pool,
+            metrics,
+            bodies: Bodies::default(),
+            folders: FolderList::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            store,
+            store_pool,
+            durable,
+            unfinished: Unfinished::default(),
+            mailboxes: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
+            openings: AtomicU64::new(1),
+            interest: watch::Sender::new(0),
+            arrivals: Notify::new(),
+            last_seen: Mutex::default(),
+            fault: Mutex::default(),
+        })
+    }
+
     pub(crate) fn label(&self) -> &str {
         &self.options.address
     }

@@ -8,7 +8,7 @@
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
-//!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
+//!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `durable`: the durable state · `allowance`:
 //!   what reading and writing may spend
 //!
 //! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
@@ -18,6 +18,7 @@ mod account;
 mod allowance;
 mod bodies;
 mod download;
+mod durable;
 mod error;
 mod flight;
 mod folders;
@@ -37,6 +38,7 @@ mod writes;
 pub use account::{Account, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
+pub use durable::Durable;
 pub use error::Error;
 pub use mailbox::Mailbox;
 pub use parts::WHOLE_UP_TO;

@@ -47,6 +47,7 @@ impl Inner {
         let account = Arc::clone(self);
         self.run_to_end(async move {
             let _grant = grant;
+            account.settle_left(&[&to]).await?;
             let target = account.state(&to).await?;
             let mut done: Vec<(UidValidity, Uid)> = Vec::new();
             // Those whose UIDs upstream told: what was found by looking could be another's, and is never taken back.
@@ -61,7 +62,7 @@ impl Inner {
                     Ok((None, _)) => unknown = true,
                     Err(error) => {
                         // All or nothing (RFC 3502 §6.3.11): what is there already is taken back.
-                        account.take_back(&target, &ours).await;
+                        account.take_back_appended(&target, &ours).await;
                         return Err(error);
                     }
                 }
@@ -137,7 +138,7 @@ impl Inner {
         }
         match found {
             Some(at) => Ok(Some(at)),
-            None if !window.known => Err(Error::Unavailable(
+            None if !window.is_known() => Err(Error::Unavailable(
                 "The connection to the provider was lost while storing the message; whether it was stored cannot be seen"
                     .into(),
             )),
@@ -148,7 +149,7 @@ impl Inner {
     }
 
     /// Takes back messages of a MULTIAPPEND that failed later on. They are ours: we have just been told their UIDs.
-    async fn take_back(self: &Arc<Self>, target: &Arc<State>, done: &[(UidValidity, Uid)]) {
+    async fn take_back_appended(self: &Arc<Self>, target: &Arc<State>, done: &[(UidValidity, Uid)]) {
         let uids: UidSet = done.iter().map(|(_, uid)| uid.0).collect();
         if uids.is_empty() {
             return;
