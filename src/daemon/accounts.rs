@@ -14,7 +14,7 @@ use super::status::AccountStatus;
 use super::{GRACE, StartError, cache_dir};
 use crate::budget::Direction;
 use crate::config::{self, Prefetch};
-use crate::engine::{self, Account, Durable};
+use crate::engine::{self, Account};
 use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
@@ -219,12 +219,11 @@ impl Running {
             connections,
             parts: believes_parts(&settings),
             allowance: Arc::<Spending>::clone(&spending),
+            upstream: format!("{}@{}:{}", server.username, server.host, server.port),
         };
-        let (threads, metrics) = (context.threads.clone(), context.metrics.clone());
-        let upstream = format!("{}@{}:{}", server.username, server.host, server.port);
-        let durable = Durable::new(context.state.clone(), &spending::key(&settings.address), &upstream);
-        let account = Account::start(options, pool.clone(), store.clone(), threads, durable, metrics);
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let kept = engine::Disk { store: store.clone(), state: disk.state.clone(), threads: disk.threads.clone() };
+        let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
         let closing = CancellationToken::new();
         let keeper = keep(account.clone(), Arc::clone(&spending), store.clone(), disk.clone());
         let stop = closing.clone();

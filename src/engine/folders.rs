@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
-use tracing::warn;
+use tracing::debug;
 
 use super::account::Inner;
 use super::error::Error;
+use super::looks::{Look, Looks, Outcome};
 use crate::model::{Folder, Folders, Role};
 use crate::upstream::{Class, ListLine};
 
@@ -26,6 +27,7 @@ const BLOB: &str = "folders/1";
 pub(crate) struct FolderList {
     newest: watch::Sender<Option<Arc<Folders>>>,
     turn: tokio::sync::Mutex<Asked>,
+    looks: Arc<Looks<Arc<Folders>>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,48 +81,60 @@ impl Inner {
 
     /// Something hints that the list is not what it was; it is asked for in the background.
     pub(crate) fn folders_suspect(self: &Arc<Self>) {
-        let account = Arc::clone(self);
-        self.tasks.spawn(async move {
-            // A mailbox that cannot be selected says so at every look: it does not have the list asked for at every look too.
-            let since = Instant::now().checked_sub(FRESH).unwrap_or_else(Instant::now);
-            if let Err(error) = account.refresh_folders(since).await {
-                warn!(account = %account.label(), %error, "the list of mailboxes cannot be had now");
-            }
-        });
+        // A mailbox that cannot be selected says so at every look: it does not have the list asked for at every look too.
+        let since = Instant::now().checked_sub(FRESH).unwrap_or_else(Instant::now);
+        drop(self.wish_folders(since));
     }
 
-    /// Asks for the list, unless somebody has done so since `since`. Runs to its end even if the caller goes away.
+    /// Asks for the list, unless somebody has done so since `since`; shared with all who wish the same. Runs to its end even if the
+    /// caller goes away.
     pub(crate) async fn refresh_folders(self: &Arc<Self>, since: Instant) -> Result<Arc<Folders>, Error> {
-        let account = Arc::clone(self);
-        self.run_to_end(async move {
-            let mut asked = account.folders.turn.lock().await;
-            if let (Some(last), Some(list)) = (asked.last, account.folders.newest())
-                && last >= since
-            {
-                return Ok(list);
-            }
-            let started = Instant::now();
-            let mut lease = account.pool.lease(Class::Interactive, None).await?;
-            let (prefix, delimiter) = match &asked.namespace {
-                Some(known) => known.clone(),
-                None => {
-                    let (prefix, delimiter) = lease.namespace_prefix().await?;
-                    asked.namespace.insert((prefix.into(), delimiter)).clone()
+        self.wish_folders(since).wait().await
+    }
+
+    fn wish_folders(self: &Arc<Self>, since: Instant) -> Outcome<Arc<Folders>> {
+        let (outcome, look) = self.folders.looks.wish(since, Class::Interactive);
+        if let Some(look) = look {
+            let account = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let listed = account.list_folders(&look).await;
+                if let Err(error) = &listed {
+                    debug!(account = %account.label(), %error, "the list of mailboxes cannot be had now");
                 }
-            };
-            let lines = lease.list().await?;
-            drop(lease);
-            account.seen_upstream();
-            let list = Arc::new(build(lines, prefix, delimiter));
-            if list.find("INBOX").is_none() {
-                // INBOX always exists (RFC 9051 §5.1): a list without it is no list, and must not cost every cache.
-                return Err(Error::Unavailable("The provider's list of mailboxes is not complete".into()));
+                look.end(listed);
+            });
+        }
+        outcome
+    }
+
+    async fn list_folders(self: &Arc<Self>, look: &Look<Arc<Folders>>) -> Result<Arc<Folders>, Error> {
+        let mut asked = self.folders.turn.lock().await;
+        if let Some(list) = self.folders.newest()
+            && look.is_answered(asked.last)
+        {
+            return Ok(list);
+        }
+        let mut lease = self.pool.lease(Class::Interactive, None).await?;
+        look.begin();
+        let started = Instant::now();
+        let (prefix, delimiter) = match &asked.namespace {
+            Some(known) => known.clone(),
+            None => {
+                let (prefix, delimiter) = lease.namespace_prefix().await?;
+                asked.namespace.insert((prefix.into(), delimiter)).clone()
             }
-            asked.last = Some(started);
-            account.take_folders(&list).await;
-            Ok(list)
-        })
-        .await
+        };
+        let lines = lease.list().await?;
+        drop(lease);
+        self.seen_upstream();
+        let list = Arc::new(build(lines, prefix, delimiter));
+        if list.find("INBOX").is_none() {
+            // INBOX always exists (RFC 9051 §5.1): a list without it is no list, and must not cost every cache.
+            return Err(Error::Unavailable("The provider's list of mailboxes is not complete".into()));
+        }
+        asked.last = Some(started);
+        self.take_folders(&list).await;
+        Ok(list)
     }
 
     /// Reads the list of the last run, so that clients are served before upstream answers.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::account::Inner;
 use super::bodies::BodyReads;
 use super::error::Error;
+use super::looks::Looks;
 use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
 use super::writes::{Copied, CopyMode};
@@ -29,6 +30,7 @@ pub(crate) struct State {
     /// Whoever holds the turn is the one who talks to upstream about this mailbox's state and commits what it said (Law 1).
     /// Body fetches need no turn.
     pub(crate) turn: tokio::sync::Mutex<Turn>,
+    pub(crate) looks: Arc<Looks<()>>,
     pub(crate) log: Mutex<VanishedLog>,
     /// Sessions that have it selected.
     pub(crate) interest: AtomicUsize,
@@ -67,6 +69,7 @@ impl State {
             name: Arc::clone(&snapshot.name),
             newest: watch::Sender::new(Arc::new(snapshot)),
             turn: tokio::sync::Mutex::new(turn),
+            looks: Arc::default(),
             log: Mutex::new(log),
             interest: AtomicUsize::new(0),
             opened: AtomicU64::new(0),

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
 use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
+use crate::engine::looks::{Look, Outcome};
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
@@ -23,33 +24,94 @@ use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 impl Inner {
-    /// Brings a mailbox in step, unless somebody has done so since `since`. Runs to its end even if the caller goes away.
+    /// Brings a mailbox in step, unless somebody has done so since `since`; shared with all who wish the same ([`Looks`]). Runs to its
+    /// end even if the caller goes away.
+    ///
+    /// [`Looks`]: crate::engine::looks::Looks
     pub(crate) async fn freshen(
         self: &Arc<Self>,
         state: &Arc<State>,
         since: Instant,
         class: Class,
     ) -> Result<(), Error> {
-        let (account, state) = (Arc::clone(self), Arc::clone(state));
-        self.run_to_end(async move {
-            let mut turn = state.turn.lock().await;
-            if state.checked().is_some_and(|checked| checked >= since) {
-                return Ok(());
-            }
-            account.sync(&state, &mut turn, class).await
-        })
-        .await
+        if state.checked().is_some_and(|checked| checked >= since) {
+            return Ok(());
+        }
+        self.wish_look(state, since, class).wait().await
     }
 
-    /// Brings a mailbox in step over a session of its own.
-    pub(crate) async fn sync(self: &Arc<Self>, state: &Arc<State>, turn: &mut Turn, class: Class) -> Result<(), Error> {
-        let mut lease = self.pool.lease(class, Some(&state.name)).await?;
+    /// The same without waiting for it.
+    pub(crate) fn wish_look(self: &Arc<Self>, state: &Arc<State>, since: Instant, class: Class) -> Outcome<()> {
+        let (outcome, look) = state.looks.wish(since, class);
+        if let Some(look) = look {
+            let (account, state) = (Arc::clone(self), Arc::clone(state));
+            self.tasks.spawn(async move {
+                let done = match class {
+                    Class::Interactive => account.look_at_once(&look, &state).await,
+                    class => account.look_behind(&look, &state, class).await,
+                };
+                look.end(done);
+            });
+        }
+        outcome
+    }
+
+    /// A look somebody waits for: turn, then lease, as a write does. Whoever waits for the turn meanwhile is of no higher standing, and
+    /// would have waited for a session behind us in any case.
+    async fn look_at_once(self: &Arc<Self>, look: &Look<()>, state: &Arc<State>) -> Result<(), Error> {
+        let mut turn = state.turn.lock().await;
+        if look.is_answered(state.checked()) {
+            return Ok(());
+        }
+        let lease = self.pool.lease(Class::Interactive, Some(&state.name)).await?;
+        look.begin();
+        self.sync_over(lease, state, &mut turn).await
+    }
+
+    /// A look in the background: lease, then turn, because a lease of its class may take minutes, and a client's STORE must not wait
+    /// so long for the turn.
+    ///
+    /// No deadlock, though the order is the other way round: we wait for the turn only as long as nobody wants our session. Whoever
+    /// holds the turn and waits for a session is Interactive, and the pool serves such a one or asks a lower lease to give way (`queue`),
+    /// which we do at once. No starvation beyond what the classes mean: each round lost has served a person, and the wait for a lease is
+    /// bounded.
+    async fn look_behind(self: &Arc<Self>, look: &Look<()>, state: &Arc<State>, class: Class) -> Result<(), Error> {
+        let mut was_dead = false;
+        loop {
+            let mut lease = tokio::select! {
+                lease = self.pool.lease(class, Some(&state.name)) => lease?,
+                () = self.stop.cancelled() => return Err(Error::Unavailable("The account is being closed".into())),
+            };
+            let mut turn = tokio::select! {
+                turn = state.turn.lock() => turn,
+                () = lease.wanted() => continue,
+            };
+            if look.is_answered(state.checked()) {
+                return Ok(());
+            }
+            look.begin();
+            match self.sync_on(&mut lease, state, &mut turn).await {
+                // The session was dead before we used it: a new one may do. It is waited for without the turn.
+                Err(Error::Unavailable(_)) if !lease.is_usable() && !was_dead => was_dead = true,
+                done => return done,
+            }
+        }
+    }
+
+    /// Brings a mailbox in step over a session of its own. The holder of a turn waits for a session as Interactive only, see
+    /// [`Self::look_behind`].
+    pub(crate) async fn sync(self: &Arc<Self>, state: &Arc<State>, turn: &mut Turn) -> Result<(), Error> {
+        let lease = self.pool.lease(Class::Interactive, Some(&state.name)).await?;
+        self.sync_over(lease, state, turn).await
+    }
+
+    async fn sync_over(self: &Arc<Self>, mut lease: Lease, state: &Arc<State>, turn: &mut Turn) -> Result<(), Error> {
         let done = self.sync_on(&mut lease, state, turn).await;
         match done {
             // The session was dead before we used it: a new one may do.
             Err(Error::Unavailable(_)) if !lease.is_usable() => {
                 drop(lease);
-                let mut lease = self.pool.lease(class, Some(&state.name)).await?;
+                let mut lease = self.pool.lease(Class::Interactive, Some(&state.name)).await?;
                 self.sync_on(&mut lease, state, turn).await
             }
             done => done,
@@ -114,6 +176,7 @@ impl Inner {
                 self.read_changes(lease, state, turn, &selected, flags, new_from).await?;
             }
         }
+        lease.has_seen(state.snapshot().uid_next);
         state.set_checked(started);
         self.seen_upstream();
         Ok(())

@@ -62,7 +62,7 @@ impl Inner {
                     Ok((None, _)) => unknown = true,
                     Err(error) => {
                         // All or nothing (RFC 3502 §6.3.11): what is there already is taken back.
-                        account.take_back_appended(&target, &ours).await;
+                        account.take_back(&target, &ours).await;
                         return Err(error);
                     }
                 }
@@ -149,7 +149,7 @@ impl Inner {
     }
 
     /// Takes back messages of a MULTIAPPEND that failed later on. They are ours: we have just been told their UIDs.
-    async fn take_back_appended(self: &Arc<Self>, target: &Arc<State>, done: &[(UidValidity, Uid)]) {
+    async fn take_back(self: &Arc<Self>, target: &Arc<State>, done: &[(UidValidity, Uid)]) {
         let uids: UidSet = done.iter().map(|(_, uid)| uid.0).collect();
         if uids.is_empty() {
             return;

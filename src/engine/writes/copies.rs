@@ -72,7 +72,7 @@ impl Inner {
     }
 
     /// Expunges copies of ours. Only with UIDPLUS: a plain EXPUNGE could take what others mark meanwhile.
-    pub(super) async fn take_back(
+    pub(super) async fn expunge_copies(
         &self,
         lease: &mut Lease,
         mailbox: &str,

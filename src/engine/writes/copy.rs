@@ -49,7 +49,7 @@ impl Inner {
             let target = account.state(&to).await?;
             let window = Window::before(&target);
             let copied = match mode {
-                CopyMode::Copy => account.copy_only(&state, &there, &target, window).await?,
+                CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await?,
                 CopyMode::Move => account.move_only(&state, &there, &target, &window).await?,
             };
             account.seen_upstream();
@@ -68,19 +68,22 @@ impl Inner {
         state: &Arc<State>,
         uids: &UidSet,
         target: &Arc<State>,
-        mut window: Window,
+        window: &Window,
     ) -> Result<Option<CopyUid>, Error> {
         let mut lease = self.ready(state, Class::Interactive).await?;
-        if !window.is_known() || lease.copies_in_pieces(uids, &target.name) {
-            window = Window::ask(&mut lease, target).await?;
-        }
+        let asked = if !window.is_known() || lease.copies_in_pieces(uids, &target.name) {
+            Some(Window::ask(&mut lease, target).await?)
+        } else {
+            None
+        };
+        let window = asked.as_ref().unwrap_or(window);
         let copied = lease.copy(uids, &target.name).await;
         match copied.failed.map(Fault::from) {
             None => Ok(copied.told),
             Some(Fault::Lost(reason)) => {
                 warn!(account = %self.label(), mailbox = %state.name, reason, "connection lost during COPY: looking");
                 drop(lease);
-                self.settle_copy(state, uids, target, &window).await
+                self.settle_copy(state, uids, target, window).await
             }
             Some(Fault::Refused(error)) if copied.done.is_empty() => Err(error),
             Some(Fault::Refused(error)) => {
@@ -90,7 +93,10 @@ impl Inner {
                 let ours: UidSet = told.pairs.iter().filter(is_ours).map(|(_, to)| to.0).collect();
                 let mut stay = copied.done.len();
                 if !ours.is_empty() && stay == ours.len() {
-                    match self.take_back(&mut lease, &target.name, told.uid_validity, &ours).await.map_err(Error::from)
+                    match self
+                        .expunge_copies(&mut lease, &target.name, told.uid_validity, &ours)
+                        .await
+                        .map_err(Error::from)
                     {
                         Ok(()) => stay = 0,
                         Err(failure) => {

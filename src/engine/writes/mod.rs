@@ -40,19 +40,15 @@ impl Inner {
             return Err(Error::Gone);
         }
         let mut lease = self.pool.lease(class, Some(&state.name)).await?;
-        let mut selected = lease.select(&state.name).await;
+        let (validity, next) = (snapshot.uid_validity, snapshot.uid_next);
+        let mut selected = lease.select_seeing(&state.name, validity, next).await;
         if matches!(selected, Err(upstream::Error::Lost { .. })) {
             // A session that died in the pool: nothing was asked of it yet, so another one is as good.
             drop(lease);
             lease = self.pool.lease(class, Some(&state.name)).await?;
-            selected = lease.select(&state.name).await;
+            selected = lease.select_seeing(&state.name, validity, next).await;
         }
-        let mut selected = selected?;
-        if selected.uid_validity != snapshot.uid_validity || selected.uid_next < snapshot.uid_next {
-            // Perhaps selected before the mailbox was deleted and made again; or before the newest messages came: a server may not
-            // show them to a session that has not looked since (Dovecot, Courier), and then a command on them does nothing and says OK.
-            selected = lease.reselect(&state.name, None).await?;
-        }
+        let selected = selected?;
         if selected.uid_validity != snapshot.uid_validity {
             drop(lease);
             self.suspect(state);
@@ -64,8 +60,7 @@ impl Inner {
     /// A mailbox was seen to have another UIDVALIDITY: a look finds the same and ends the sessions that have the old one selected.
     pub(crate) fn suspect(self: &Arc<Self>, state: &Arc<State>) {
         state.set_stale();
-        let (account, state) = (Arc::clone(self), Arc::clone(state));
-        self.tasks.spawn(async move { account.freshen(&state, Instant::now(), Class::Sync).await });
+        drop(self.wish_look(state, Instant::now(), Class::Sync));
     }
 
     /// Brings a mailbox in step after a write that has ended: how it ended is known, and stays so if this cannot be done now.
@@ -73,7 +68,7 @@ impl Inner {
         let looked = match self.sync_on(&mut lease, state, turn).await {
             Err(Error::Unavailable(_)) if !lease.is_usable() => {
                 drop(lease);
-                self.sync(state, turn, Class::Interactive).await
+                self.sync(state, turn).await
             }
             looked => looked,
         };

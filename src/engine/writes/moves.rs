@@ -58,7 +58,7 @@ impl Inner {
             Some(Fault::Lost(reason)) => {
                 warn!(account = %self.label(), mailbox = %state.name, reason, "connection lost during MOVE: looking");
                 drop(lease);
-                self.sync(state, &mut turn, Class::Interactive).await?;
+                self.sync(state, &mut turn).await?;
                 drop(turn);
                 self.settle_move(&before, state, uids, target, window, moved.told).await
             }
@@ -222,7 +222,7 @@ impl Inner {
         let back: UidSet = copies.iter().filter(|(from, _)| left.contains(**from)).map(|(_, copy)| *copy).collect();
         let mut ended = Ended { left: left.len(), ..Ended::default() };
         if !back.is_empty() && uidplus {
-            self.take_back(&mut lease, &moving.to, moving.to_validity(), &back).await?;
+            self.expunge_copies(&mut lease, &moving.to, moving.to_validity(), &back).await?;
         } else {
             ended.doubled = back.len();
         }

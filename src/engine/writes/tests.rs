@@ -10,9 +10,8 @@ use tempfile::TempDir;
 
 use self::model::{Fault, Provider, mail};
 use super::*;
-use crate::engine::account::Options;
+use crate::engine::account::{Disk, Options};
 use crate::engine::allowance::Unlimited;
-use crate::engine::durable::Durable;
 use crate::metrics::Metrics;
 use crate::model::UidSet;
 use crate::secret::Secret;
@@ -69,6 +68,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
         connections: 1,
         parts: false,
         allowance: Arc::new(Unlimited),
+        upstream: "ann@test:143".into(),
     };
     let config = Config {
         label: "ann".into(),
@@ -82,8 +82,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
     };
     let store = Store::open(&dir.path().join(run), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
     let state = state::State::open(&dir.path().join("state.db")).unwrap();
-    let durable = Durable::new(state, "ann", "ann@test:143");
-    Inner::new(options, Pool::new(config), (store, StorePool::new(2)), durable, Metrics::new())
+    Inner::new(options, Pool::new(config), Disk { store, state, threads: StorePool::new(2) }, Metrics::new())
 }
 
 /// The mirror reads every mailbox, as if a client had opened it.

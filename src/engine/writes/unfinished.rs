@@ -201,8 +201,7 @@ impl Inner {
     }
 
     fn payload(&self, write: &Write) -> Result<Vec<u8>, Error> {
-        let payload =
-            Payload { version: VERSION, upstream: self.durable.upstream().into(), write: Some(write.clone()) };
+        let payload = Payload { version: VERSION, upstream: self.options.upstream.clone(), write: Some(write.clone()) };
         serde_json::to_vec(&payload).map_err(|failure| Error::Internal(failure.to_string()))
     }
 
@@ -214,7 +213,7 @@ impl Inner {
                 Ok(Payload { version, .. }) if version > VERSION => {
                     warn!(account = %self.label(), kind, version, "an unfinished write of a newer version of this program is left alone");
                 }
-                Ok(Payload { upstream, write: Some(write), .. }) if upstream == self.durable.upstream() => {
+                Ok(Payload { upstream, write: Some(write), .. }) if upstream == self.options.upstream => {
                     warn!(account = %self.label(), kind, "a write was not finished: it is settled as soon as the provider is reached");
                     self.unfinished.leave(id, Some(write));
                 }
