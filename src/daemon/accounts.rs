@@ -219,10 +219,11 @@ impl Running {
             connections,
             parts: believes_parts(&settings),
             allowance: Arc::<Spending>::clone(&spending),
+            upstream: format!("{}@{}:{}", server.username, server.host, server.port),
         };
-        let (threads, metrics) = (context.threads.clone(), context.metrics.clone());
-        let account = Account::start(options, pool.clone(), store.clone(), threads, metrics);
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let kept = engine::Disk { store: store.clone(), state: disk.state.clone(), threads: disk.threads.clone() };
+        let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
         let closing = CancellationToken::new();
         let keeper = keep(account.clone(), Arc::clone(&spending), store.clone(), disk.clone());
         let stop = closing.clone();

@@ -23,9 +23,10 @@ use super::folders::FolderList;
 use super::mailbox::{Mailbox, State, Turn, VanishedLog};
 use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
-use super::writes::{Append, Appended};
+use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
 use crate::model::{Flags, Folders, Role, UidValidity};
+use crate::state;
 use crate::store::{self, MailboxId, Store, StorePool};
 use crate::upstream::{Class, Pool};
 
@@ -61,6 +62,18 @@ pub struct Options {
     pub parts: bool,
     /// What may be fetched and sent.
     pub allowance: Arc<dyn Allowance>,
+    /// User and server, as one word: what was kept of another means nothing here.
+    pub upstream: String,
+}
+
+/// Where an account is kept, and the threads that may wait for it.
+#[derive(Clone)]
+pub struct Disk {
+    /// The cache, this account's own.
+    pub store: Store,
+    /// What cannot be fetched again, of all accounts.
+    pub state: state::State,
+    pub threads: StorePool,
 }
 
 /// An account as sessions see it. Cloned freely.
@@ -77,8 +90,8 @@ pub(crate) struct Inner {
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    store: Store,
-    store_pool: StorePool,
+    disk: Disk,
+    pub(super) unfinished: Unfinished,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -94,8 +107,8 @@ pub(crate) struct Inner {
 
 impl Account {
     /// Begins to serve an account: from the store at once, from upstream as soon as it answers. Runs until [`Self::shutdown`].
-    pub fn start(options: Options, pool: Pool, store: Store, store_pool: StorePool, metrics: Metrics) -> Self {
-        let inner = Inner::new(options, pool, store, store_pool, metrics);
+    pub fn start(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Self {
+        let inner = Inner::new(options, pool, disk, metrics);
         inner.spawn_keepers();
         Self { inner }
     }
@@ -190,14 +203,8 @@ impl Account {
 }
 
 impl Inner {
-    /// An account at rest: nothing runs by itself yet.
-    pub(crate) fn new(
-        options: Options,
-        pool: Pool,
-        store: Store,
-        store_pool: StorePool,
-        metrics: Metrics,
-    ) -> Arc<Self> {
+    /// An account that does nothing by itself yet.
+    pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             options,
             pool,
@@ -206,8 +213,8 @@ impl Inner {
             folders: FolderList::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            store,
-            store_pool,
+            disk,
+            unfinished: Unfinished::default(),
             mailboxes: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),
@@ -354,8 +361,8 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.store.clone();
-        let done = self.store_pool.run_within(deadline, move || call(&store)).await.and_then(|done| done);
+        let store = self.disk.store.clone();
+        let done = self.disk.threads.run_within(deadline, move || call(&store)).await.and_then(|done| done);
         match &done {
             Err(store::Error::Full) => {
                 warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
@@ -364,6 +371,23 @@ impl Inner {
             Ok(_) => {}
         }
         done
+    }
+
+    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
+    /// is logged here, once.
+    pub(crate) async fn durably<T, F>(&self, call: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
+    {
+        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
+        let failure = match self.disk.threads.run_within(QUICK_CALL, move || call(&state, &account)).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(failure) => failure.to_string(),
+        };
+        error!(account = %self.label(), %failure, "the durable state failed");
+        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
     }
 
     /// Runs work that must not stop half way when its client goes away (Law 11).

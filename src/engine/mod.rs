@@ -39,7 +39,7 @@ mod tests;
 mod watch;
 mod writes;
 
-pub use account::{Account, Options};
+pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
 pub use error::Error;

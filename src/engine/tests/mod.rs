@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use provider::Provider;
 
-use super::account::{Inner, Options};
+use super::account::{Disk, Inner, Options};
 use super::allowance::Unlimited;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::state::State;
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{Config, Credentials, Dial, Pacing, Pool, Quirks};
 
@@ -46,8 +47,11 @@ impl World {
             connections,
             parts: true,
             allowance: Arc::new(Unlimited),
+            upstream: "ann@test:143".into(),
         };
-        let account = Inner::new(options, pool.clone(), store, StorePool::new(2), Metrics::default());
+        let state = State::open(&dir.path().join("state.db")).unwrap();
+        let disk = Disk { store, state, threads: StorePool::new(2) };
+        let account = Inner::new(options, pool.clone(), disk, Metrics::default());
         Self { provider, account, pool, _dir: dir }
     }
 }

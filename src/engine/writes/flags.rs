@@ -23,6 +23,7 @@ impl Inner {
     ) -> Result<UidSet, Error> {
         let (account, state, uids, flags) = (Arc::clone(self), Arc::clone(state), uids.clone(), flags.clone());
         self.run_to_end(async move {
+            account.settle_left(&[&state.name]).await?;
             let mut turn = state.turn.lock().await;
             let mut lease = account.ready(&state, Class::Interactive).await?;
             let mut failed = UidSet::new();
