@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use super::allowance::Allowance;
 use super::bodies::Bodies;
+use super::cache::Cache;
 use super::error::Error;
 use super::folders::FolderList;
 use super::mailbox::{Mailbox, State, Turn, VanishedLog};
@@ -26,7 +27,7 @@ use super::snapshot::{Snapshot, StatusData};
 use super::writes::{Append, Appended};
 use crate::metrics::Metrics;
 use crate::model::{Flags, Folders, Role, UidValidity};
-use crate::store::{self, MailboxId, Store, StorePool};
+use crate::store::{self, MailboxId, Store};
 use crate::upstream::{Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
@@ -77,8 +78,7 @@ pub(crate) struct Inner {
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    store: Store,
-    store_pool: StorePool,
+    pub(crate) cache: Cache,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -94,8 +94,8 @@ pub(crate) struct Inner {
 
 impl Account {
     /// Begins to serve an account: from the store at once, from upstream as soon as it answers. Runs until [`Self::shutdown`].
-    pub fn start(options: Options, pool: Pool, store: Store, store_pool: StorePool, metrics: Metrics) -> Self {
-        let inner = Inner::new(options, pool, store, store_pool, metrics);
+    pub fn start(options: Options, pool: Pool, cache: Cache, metrics: Metrics) -> Self {
+        let inner = Inner::new(options, pool, cache, metrics);
         inner.spawn_keepers();
         Self { inner }
     }
@@ -110,6 +110,11 @@ impl Account {
         self.inner.pool.shutdown().await;
         // A failure is told by `disk`, and costs only a resynchronisation.
         let _ = self.inner.disk(Store::flush).await;
+    }
+
+    /// What it is cached in; another account may go on with it after [`Self::shutdown`].
+    pub fn cache(&self) -> &Cache {
+        &self.inner.cache
     }
 
     pub fn address(&self) -> &str {
@@ -191,13 +196,7 @@ impl Account {
 
 impl Inner {
     /// An account at rest: nothing runs by itself yet.
-    pub(crate) fn new(
-        options: Options,
-        pool: Pool,
-        store: Store,
-        store_pool: StorePool,
-        metrics: Metrics,
-    ) -> Arc<Self> {
+    pub(crate) fn new(options: Options, pool: Pool, cache: Cache, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             options,
             pool,
@@ -206,8 +205,7 @@ impl Inner {
             folders: FolderList::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            store,
-            store_pool,
+            cache,
             mailboxes: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),
@@ -354,9 +352,11 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.store.clone();
-        let done = self.store_pool.run_within(deadline, move || call(&store)).await.and_then(|done| done);
+        let was_open = self.cache.is_open();
+        let done = self.cache.run(deadline, call).await.and_then(|done| done);
         match &done {
+            // Told when it failed.
+            Err(_) if !was_open => {}
             Err(store::Error::Full) => {
                 warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
             }

@@ -1,7 +1,7 @@
 //! One mailbox of the mirror, and the handle a session holds on it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -24,7 +24,9 @@ const VANISHED_LOG: usize = 10_000;
 /// One mailbox of the mirror: its newest snapshot and the right to change it.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) id: MailboxId,
+    id: AtomicU32,
+    /// The store does not have what was committed: the next commit writes everything.
+    store_lost: AtomicBool,
     pub(crate) name: Arc<str>,
     pub(crate) newest: watch::Sender<Arc<Snapshot>>,
     /// Whoever holds the turn is the one who talks to upstream about this mailbox's state and commits what it said (Law 1).
@@ -65,7 +67,8 @@ struct Freshness {
 impl State {
     pub(crate) fn new(id: MailboxId, snapshot: Snapshot, turn: Turn, log: VanishedLog) -> Self {
         Self {
-            id,
+            id: AtomicU32::new(id.0),
+            store_lost: AtomicBool::new(false),
             name: Arc::clone(&snapshot.name),
             newest: watch::Sender::new(Arc::new(snapshot)),
             turn: tokio::sync::Mutex::new(turn),
@@ -76,6 +79,24 @@ impl State {
             freshness: Mutex::default(),
             summaries: tokio::sync::Mutex::default(),
         }
+    }
+
+    pub(crate) fn id(&self) -> MailboxId {
+        MailboxId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Gives an id of the store to a mailbox that was opened without one. What was begun under the old one is dropped by the store.
+    pub(crate) fn set_id(&self, id: MailboxId) {
+        self.id.store(id.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_store_lost(&self) {
+        self.store_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// For who commits: whether everything has to be written. Asked once.
+    pub(crate) fn take_store_lost(&self) -> bool {
+        self.store_lost.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -124,7 +145,7 @@ impl State {
     pub(crate) fn body_key(&self, snapshot: &Snapshot, uid: Uid) -> BodyKey {
         match snapshot.messages.get(uid) {
             Some(message) if message.gm_msgid != 0 => BodyKey::Provider(message.gm_msgid),
-            _ => BodyKey::Message { mailbox: self.id, uid_validity: snapshot.uid_validity, uid },
+            _ => BodyKey::Message { mailbox: self.id(), uid_validity: snapshot.uid_validity, uid },
         }
     }
 

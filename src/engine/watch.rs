@@ -47,9 +47,10 @@ impl Inner {
         self.spawn_keeper(|account| async move { account.look_after_open().await });
         self.spawn_keeper(|account| async move { account.prefetch().await });
         self.spawn_keeper(|account| async move { account.hold_size().await });
+        self.spawn_keeper(|account| async move { account.mend_cache().await });
     }
 
-    fn spawn_keeper<F, W>(self: &Arc<Self>, keeper: F)
+    pub(crate) fn spawn_keeper<F, W>(self: &Arc<Self>, keeper: F)
     where
         F: FnOnce(Arc<Self>) -> W + Send + 'static,
         W: Future<Output = ()> + Send + 'static,

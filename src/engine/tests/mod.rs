@@ -1,5 +1,7 @@
 //! The engine over a provider in memory, a real store and a paused clock: what only an exact order of events shows.
 
+mod bodies;
+mod cache;
 mod looks;
 mod provider;
 
@@ -9,6 +11,7 @@ use provider::Provider;
 
 use super::account::{Inner, Options};
 use super::allowance::Unlimited;
+use super::cache::Cache;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::store::{self, Store, StorePool};
@@ -47,7 +50,7 @@ impl World {
             parts: true,
             allowance: Arc::new(Unlimited),
         };
-        let account = Inner::new(options, pool.clone(), store, StorePool::new(2), Metrics::default());
+        let account = Inner::new(options, pool.clone(), Cache::new(store, StorePool::new(2)), Metrics::default());
         Self { provider, account, pool, _dir: dir }
     }
 }
