@@ -222,8 +222,9 @@ impl Running {
             parts: believes_parts(&settings),
             allowance: Arc::<Spending>::clone(&spending),
         };
-        let account = Account::start(options, pool.clone(), cache, context.metrics.clone());
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let kept = engine::Disk { cache, state: disk.state.clone(), threads: disk.threads.clone() };
+        let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
         let closing = CancellationToken::new();
         let keeper = keep(account.clone(), Arc::clone(&spending), disk.clone());
         let stop = closing.clone();

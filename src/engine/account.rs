@@ -21,13 +21,15 @@ use super::bodies::Bodies;
 use super::cache::Cache;
 use super::error::Error;
 use super::folders::FolderList;
+use super::keywords::{Local, Overlay};
 use super::mailbox::{Mailbox, State, Turn, VanishedLog};
 use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
 use super::writes::{Append, Appended};
 use crate::metrics::Metrics;
-use crate::model::{Flags, Folders, Role, UidValidity};
-use crate::store::{self, MailboxId, Store};
+use crate::model::{Flags, Folders, ModSeq, Role, UidSet, UidValidity};
+use crate::state;
+use crate::store::{self, MailboxId, Store, StorePool};
 use crate::upstream::{Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
@@ -64,6 +66,16 @@ pub struct Options {
     pub allowance: Arc<dyn Allowance>,
 }
 
+/// Where an account is kept, and the threads that may wait for it.
+#[derive(Clone)]
+pub struct Disk {
+    /// The cache, this account's own.
+    pub cache: Cache,
+    /// What cannot be fetched again, of all accounts.
+    pub state: state::State,
+    pub threads: StorePool,
+}
+
 /// An account as sessions see it. Cloned freely.
 #[derive(Clone)]
 pub struct Account {
@@ -78,7 +90,7 @@ pub(crate) struct Inner {
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    pub(crate) cache: Cache,
+    pub(crate) disk: Disk,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -94,8 +106,8 @@ pub(crate) struct Inner {
 
 impl Account {
     /// Begins to serve an account: from the store at once, from upstream as soon as it answers. Runs until [`Self::shutdown`].
-    pub fn start(options: Options, pool: Pool, cache: Cache, metrics: Metrics) -> Self {
-        let inner = Inner::new(options, pool, cache, metrics);
+    pub fn start(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Self {
+        let inner = Inner::new(options, pool, disk, metrics);
         inner.spawn_keepers();
         Self { inner }
     }
@@ -114,7 +126,7 @@ impl Account {
 
     /// What it is cached in; another account may go on with it after [`Self::shutdown`].
     pub fn cache(&self) -> &Cache {
-        &self.inner.cache
+        &self.inner.disk.cache
     }
 
     pub fn address(&self) -> &str {
@@ -196,7 +208,7 @@ impl Account {
 
 impl Inner {
     /// An account at rest: nothing runs by itself yet.
-    pub(crate) fn new(options: Options, pool: Pool, cache: Cache, metrics: Metrics) -> Arc<Self> {
+    pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             options,
             pool,
@@ -205,7 +217,7 @@ impl Inner {
             folders: FolderList::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            cache,
+            disk,
             mailboxes: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),
@@ -274,12 +286,16 @@ impl Inner {
         if let Some(state) = self.mailboxes().get(name) {
             return Ok(Arc::clone(state));
         }
-        let state = Arc::new(self.load(name).await);
+        let state = Arc::new(self.load(name).await?);
         self.mailboxes().insert(Arc::clone(name), Arc::clone(&state));
         Ok(state)
     }
 
-    async fn load(&self, name: &Arc<str>) -> State {
+    async fn load(&self, name: &Arc<str>) -> Result<State, Error> {
+        let wanted = name.to_string();
+        // Without them a message would seem to have lost them: then it is not shown at all.
+        let kept = self.durable(move |db, account| db.local_keywords(account, &wanted)).await?;
+        let mut overlay = Overlay::new(&kept);
         let wanted = name.to_string();
         let loaded = self
             .disk(move |store| {
@@ -293,10 +309,12 @@ impl Inner {
         let Ok((id, record, messages, (entries, floor))) = loaded else {
             // Passing through without a store: an id no store hands out.
             let id = MailboxId::transient(self.next_opening());
-            return State::new(id, empty, Turn { store_behind: true, ..Turn::default() }, VanishedLog::default());
+            let turn = Turn { store_behind: true, ..Turn::default() };
+            return Ok(State::new(id, empty, turn, VanishedLog::default()).with_local(Local::new(overlay)));
         };
-        let Some(record) = record else {
-            return State::new(id, empty, Turn::default(), VanishedLog::default());
+        let Some(mut record) = record else {
+            let state = State::new(id, empty, Turn::default(), VanishedLog::default());
+            return Ok(state.with_local(Local::new(overlay)));
         };
         let base = Snapshot { highest_modseq: record.highest_modseq, ..empty };
         let whole = record.uid_validity != UidValidity(0) && messages.len() == record.exists as usize;
@@ -305,17 +323,33 @@ impl Inner {
                 warn!(account = %self.label(), mailbox = %name, expected = record.exists, found = messages.len(),
                     "the cache has lost messages of this mailbox: it is read anew");
             }
-            return State::new(id, base, Turn::default(), VanishedLog::default());
+            let state = State::new(id, base, Turn::default(), VanishedLog::default());
+            return Ok(state.with_local(Local::new(overlay)));
+        }
+        let mut messages = messages;
+        overlay.enter(record.uid_validity);
+        let changed = kept.get(&record.uid_validity).map(|kept| kept.changed.clone()).unwrap_or_default();
+        let fresh = ModSeq(now_ms().max(record.highest_modseq.0 + 1));
+        let late = overlay.restore(&mut messages, &changed, record.highest_modseq, fresh);
+        let mut store_behind = false;
+        if !late.is_empty() {
+            record.highest_modseq = fresh;
+            let record = record.clone();
+            let stored =
+                self.disk_within(LONG_CALL, move |store| store.commit(id, &late, &UidSet::new(), &record)).await;
+            store_behind = stored.is_err();
         }
         let base = Snapshot {
             uid_validity: record.uid_validity,
             uid_next: record.uid_next,
             permanent: record.permanent.as_deref().map(|text| Flags::parse(text.split(' '))),
             read_only: record.read_only,
+            highest_modseq: record.highest_modseq,
             ..base
         };
-        let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, ..Turn::default() };
-        State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor))
+        let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, store_behind, ..Turn::default() };
+        let state = State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor));
+        Ok(state.with_local(Local::new(overlay)))
     }
 
     /// Every mailbox the mirror holds now.
@@ -352,8 +386,8 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let was_open = self.cache.is_open();
-        let done = self.cache.run(deadline, call).await.and_then(|done| done);
+        let was_open = self.disk.cache.is_open();
+        let done = self.disk.cache.run(deadline, call).await.and_then(|done| done);
         match &done {
             // Told when it failed.
             Err(_) if !was_open => {}

@@ -120,14 +120,14 @@ impl Inner {
     pub(super) async fn mend_cache(self: Arc<Self>) {
         loop {
             // Asked before it is waited for: it may have failed under an account that was restarted since.
-            let Some(remains) = self.cache.let_go() else {
-                self.cache.shared.failed.notified().await;
+            let Some(remains) = self.disk.cache.let_go() else {
+                self.disk.cache.shared.failed.notified().await;
                 continue;
             };
             error!(account = %self.label(), "the cache has failed: going on without it until it is opened again");
             let mut pause = AGAIN;
             let store = loop {
-                match self.cache.open_again(&remains).await {
+                match self.disk.cache.open_again(&remains).await {
                     Ok(store) => break store,
                     Err(failure) => {
                         warn!(account = %self.label(), %failure, again_in = ?pause, "the cache cannot be opened again now")
@@ -139,7 +139,7 @@ impl Inner {
             let was_reset = store.was_reset() || store.is_new();
             // First the mark, then the store: a commit that finds the store writes all of the mailbox into it.
             self.states().iter().for_each(|state| state.set_store_lost());
-            *self.cache.now() = Now::Open(store);
+            *self.disk.cache.now() = Now::Open(store);
             info!(account = %self.label(), was_reset, "the cache is open again");
             self.write_anew().await;
         }

@@ -9,6 +9,7 @@
 //!   by itself
 //! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it
+//! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
 //!   what reading and writing may spend
@@ -25,6 +26,7 @@ mod download;
 mod error;
 mod flight;
 mod folders;
+mod keywords;
 mod looks;
 mod mailbox;
 mod manage;
@@ -41,7 +43,7 @@ mod tests;
 mod watch;
 mod writes;
 
-pub use account::{Account, Options};
+pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
 pub use cache::Cache;

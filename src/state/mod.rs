@@ -22,6 +22,7 @@ use rusqlite::{OptionalExtension as _, params};
 use crate::budget::{Direction, Entry};
 use connection::Connections;
 pub use journal::JournalEntry;
+pub use keywords::LocalKeywords;
 
 /// What goes wrong in the durable state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -125,7 +126,7 @@ impl State {
     /// Forgets everything of an account (`mailweir account remove`), unfinished writes too.
     pub fn remove_account(&self, account: &str) -> Result<(), Error> {
         self.connections.write(|db| {
-            for table in ["ledger", "local_keywords", "journal", "marker"] {
+            for table in ["ledger", "local_keywords", "local_changes", "journal", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
             Ok(())

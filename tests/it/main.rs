@@ -23,4 +23,5 @@ mod reload;
 mod straight;
 mod sync;
 mod tls;
+mod twoway;
 mod wan;

@@ -46,14 +46,14 @@ async fn it_fails_and_is_mended(corrupt: bool) {
     // A slow reader keeps the old database open, so that a while passes without one.
     let reader = world.account.disk(|store| Ok(store.clone())).await.unwrap();
     assert!(world.account.disk(move |store| Err::<(), _>(store.break_down(corrupt))).await.is_err());
-    while world.account.cache.is_open() {
+    while world.account.disk.cache.is_open() {
         sleep(Duration::from_millis(1)).await;
     }
     let seen = Flags::new(SystemFlags::SEEN, []);
     world.account.store_flags(&inbox, &UidSet::parse("1").unwrap(), FlagOp::Add, &seen, None).await.unwrap();
     let new = open(&world, "New").await;
     assert_eq!((inbox.snapshot().messages.len(), new.snapshot().messages.len()), (1, 1), "served meanwhile");
-    assert!(new.id().is_transient() && !world.account.cache.is_open());
+    assert!(new.id().is_transient() && !world.account.disk.cache.is_open());
     drop(reader);
 
     let deadline = Instant::now() + Duration::from_secs(3600);

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use provider::Provider;
 
-use super::account::{Inner, Options};
+use super::account::{Disk, Inner, Options};
 use super::allowance::Unlimited;
 use super::cache::Cache;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::state::State;
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{Config, Credentials, Dial, Pacing, Pool, Quirks};
 
@@ -50,7 +51,10 @@ impl World {
             parts: true,
             allowance: Arc::new(Unlimited),
         };
-        let account = Inner::new(options, pool.clone(), Cache::new(store, StorePool::new(2)), Metrics::default());
+        let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+        let threads = StorePool::new(2);
+        let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
+        let account = Inner::new(options, pool.clone(), disk, Metrics::default());
         Self { provider, account, pool, _dir: dir }
     }
 }

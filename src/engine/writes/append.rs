@@ -1,5 +1,6 @@
 //! APPEND and MULTIAPPEND (RFC 9051 §6.3.12, RFC 3502).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ impl Inner {
     pub(crate) async fn append(
         self: &Arc<Self>,
         mailbox: &str,
-        messages: Vec<Append>,
+        mut messages: Vec<Append>,
     ) -> Result<Option<Appended>, Error> {
         let limit = self.options.append_limit;
         if messages.iter().any(|message| message.body.len() as u64 > limit) {
@@ -48,6 +49,8 @@ impl Inner {
         self.run_to_end(async move {
             let _grant = grant;
             let target = account.state(&to).await?;
+            let keywords = account.share_appends(&target, &mut messages).await?;
+            let window = Window::before(&target);
             let mut done: Vec<(UidValidity, Uid)> = Vec::new();
             // Those whose UIDs upstream told: what was found by looking could be another's, and is never taken back.
             let mut ours: Vec<(UidValidity, Uid)> = Vec::new();
@@ -67,7 +70,10 @@ impl Inner {
                 }
             }
             account.seen_upstream();
-            account.show_arrivals(&target).await;
+            if let Err(error) = account.keep_appended_keywords(&target, &messages, keywords, (&done, &window)).await {
+                account.take_back(&target, &ours).await;
+                return Err(error);
+            }
             account.keep_appended(&target, &messages, &done).await;
             let validity = done.first().map(|(validity, _)| *validity);
             Ok(match validity {
@@ -167,6 +173,47 @@ impl Inner {
             warn!(account = %self.label(), mailbox = %target.name, %uids, %error, "messages of a failed MULTIAPPEND stay");
         }
         self.show_arrivals(target).await;
+    }
+
+    /// Shows what was appended, with the keywords that upstream does not keep.
+    async fn keep_appended_keywords(
+        self: &Arc<Self>,
+        target: &Arc<State>,
+        messages: &[Append],
+        keywords: Vec<Flags>,
+        (done, window): (&[(UidValidity, Uid)], &Window),
+    ) -> Result<(), Error> {
+        if keywords.is_empty() {
+            self.show_arrivals(target).await;
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        let places = match done.len() == messages.len() {
+            true => done,
+            false => {
+                // Not told by upstream (it lacks UIDPLUS): perhaps it can be seen.
+                for message in messages {
+                    found.extend(self.settle_append(target, message, window).await.ok().flatten());
+                }
+                found.as_slice()
+            }
+        };
+        if places.len() != messages.len() {
+            warn!(account = %self.label(), mailbox = %target.name, "where a new message is is not known: its keywords are lost");
+            self.show_arrivals(target).await;
+            return Ok(());
+        }
+        let uids: UidSet = places.iter().map(|(_, uid)| uid.0).collect();
+        let mut new: BTreeMap<UidValidity, Vec<(Uid, Flags)>> = BTreeMap::new();
+        for ((validity, uid), keywords) in places.iter().zip(keywords) {
+            new.entry(*validity).or_default().push((*uid, keywords));
+        }
+        for (validity, new) in new {
+            self.keep_new(target, validity, new).await?;
+        }
+        self.show_arrivals(target).await;
+        self.show_kept(target, &uids).await;
+        Ok(())
     }
 
     /// The body that was uploaded need not be downloaded, if upstream kept it as it was.
