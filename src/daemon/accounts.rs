@@ -375,7 +375,7 @@ async fn mark(account: &Account, disk: &Disk) {
 }
 
 async fn sweep(account: &Account) {
-    let swept = account.cache().run(SWEEP_DEADLINE, Store::sweep).await;
+    let swept = account.cache().run_apart(SWEEP_DEADLINE, Store::sweep).await;
     match swept.and_then(|done| done) {
         Ok(swept) => info!(account = account.address(), ?swept, "the cache was swept"),
         Err(error) => warn!(account = account.address(), %error, "the cache cannot be swept"),

@@ -61,8 +61,20 @@ impl Cache {
         T: Send + 'static,
         F: FnOnce(&Store) -> T + Send + 'static,
     {
-        let store = self.store().ok_or_else(|| store::Error::Failed("it is being opened again".into()))?;
+        let store = self.borrow()?;
         let done = self.shared.threads.run_within(deadline, move || call(&store)).await;
+        self.notice();
+        done
+    }
+
+    /// The same for work that takes long and that nobody waits for, see [`StorePool::run_apart`].
+    pub async fn run_apart<T, F>(&self, deadline: Duration, call: F) -> Result<T, store::Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> T + Send + 'static,
+    {
+        let store = self.borrow()?;
+        let done = self.shared.threads.run_apart(deadline, move || call(&store)).await;
         self.notice();
         done
     }
@@ -75,6 +87,10 @@ impl Cache {
     /// Whether there is a store at all now.
     pub(crate) fn is_open(&self) -> bool {
         matches!(&*self.now(), Now::Open(_))
+    }
+
+    fn borrow(&self) -> Result<Store, store::Error> {
+        self.store().ok_or_else(|| store::Error::Failed("it is being opened again".into()))
     }
 
     fn store(&self) -> Option<Store> {
@@ -107,7 +123,7 @@ impl Cache {
 
     async fn open_again(&self, remains: &Arc<Remains>) -> Result<Store, store::Error> {
         let remains = Arc::clone(remains);
-        self.shared.threads.run_within(OPEN_WITHIN, move || remains.open()).await.and_then(|opened| opened)
+        self.shared.threads.run_apart(OPEN_WITHIN, move || remains.open()).await.and_then(|opened| opened)
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
