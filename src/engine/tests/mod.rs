@@ -4,6 +4,7 @@ mod bodies;
 mod cache;
 mod looks;
 mod provider;
+mod watch;
 
 use std::sync::Arc;
 
