@@ -25,7 +25,7 @@ use super::keywords::{Local, Overlay};
 use super::mailbox::{Mailbox, State, Turn, VanishedLog};
 use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
-use super::writes::{Append, Appended};
+use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
 use crate::model::{Flags, Folders, ModSeq, Role, UidSet, UidValidity};
 use crate::state;
@@ -64,6 +64,8 @@ pub struct Options {
     pub parts: bool,
     /// What may be fetched and sent.
     pub allowance: Arc<dyn Allowance>,
+    /// User and server, as one word: what was kept of another means nothing here.
+    pub upstream: String,
 }
 
 /// Where an account is kept, and the threads that may wait for it.
@@ -91,6 +93,7 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) disk: Disk,
+    pub(super) unfinished: Unfinished,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -152,6 +155,14 @@ impl Account {
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(name).await?;
         let state = self.inner.in_step(&name).await?;
+        Ok(Mailbox::new(Arc::clone(&self.inner), state))
+    }
+
+    /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
+    pub async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
+        let name = self.inner.resolve(name).await?;
+        let state = self.inner.state(&name).await?;
+        let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
         Ok(Mailbox::new(Arc::clone(&self.inner), state))
     }
 
@@ -218,6 +229,7 @@ impl Inner {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             disk,
+            unfinished: Unfinished::default(),
             mailboxes: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),
@@ -398,6 +410,23 @@ impl Inner {
             Ok(_) => {}
         }
         done
+    }
+
+    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
+    /// is logged here, once.
+    pub(crate) async fn durably<T, F>(&self, call: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
+    {
+        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
+        let failure = match self.disk.threads.run_within(QUICK_CALL, move || call(&state, &account)).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(failure) => failure.to_string(),
+        };
+        error!(account = %self.label(), %failure, "the durable state failed");
+        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
     }
 
     /// Runs work that must not stop half way when its client goes away (Law 11).

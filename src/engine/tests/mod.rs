@@ -51,6 +51,7 @@ impl World {
             connections,
             parts: true,
             allowance: Arc::new(Unlimited),
+            upstream: "ann@test:143".into(),
         };
         let state = State::open(&dir.path().join("state.sqlite")).unwrap();
         let threads = StorePool::new(2);
