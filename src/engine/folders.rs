@@ -200,14 +200,20 @@ impl Inner {
         }
     }
 
+    /// Writes the newest list to the store.
+    pub(crate) async fn keep_folders(&self) {
+        let Some(list) = self.folders.newest() else { return };
+        let bytes = encode(&list);
+        // A failure is told by `disk`; the list is asked for again at the next start.
+        let _ = self.disk(move |store| store.put_blob(BLOB, &bytes)).await;
+    }
+
     async fn take_folders(self: &Arc<Self>, list: &Arc<Folders>) {
         let old = self.folders.newest.send_replace(Some(Arc::clone(list)));
         if old.as_deref() == Some(list.as_ref()) {
             return;
         }
-        let bytes = encode(list);
-        // A failure is told by `disk`; the list is asked for again at the next start.
-        let _ = self.disk(move |store| store.put_blob(BLOB, &bytes)).await;
+        self.keep_folders().await;
         let now: BTreeSet<&str> =
             list.list.iter().filter(|folder| !folder.noselect).map(|folder| &*folder.name).collect();
         for folder in old.iter().flat_map(|old| &old.list) {
