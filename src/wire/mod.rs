@@ -5,4 +5,6 @@
 //! into `*`.
 
 pub mod imap;
+pub mod lines;
+pub mod pop3;
 pub mod sasl;
