@@ -23,6 +23,7 @@ mod files;
 mod index;
 mod key;
 mod long;
+mod octets;
 mod open;
 mod pool;
 mod rewrite;

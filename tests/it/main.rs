@@ -19,6 +19,7 @@ mod licences;
 mod memory;
 mod parts;
 mod pool;
+mod pop3;
 mod reload;
 mod straight;
 mod sync;
