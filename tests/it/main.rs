@@ -20,6 +20,7 @@ mod licences;
 mod memory;
 mod parts;
 mod pool;
+mod pop3;
 mod reload;
 mod sidebyside;
 mod straight;
