@@ -25,6 +25,7 @@ mod reload;
 mod sidebyside;
 mod straight;
 mod sync;
+mod thunderbird;
 mod tls;
 mod twoway;
 mod wan;
