@@ -12,6 +12,7 @@ mod compare;
 mod config;
 mod demo;
 mod harness;
+mod hostile;
 mod imap;
 mod interop;
 mod layering;
