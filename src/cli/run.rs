@@ -79,6 +79,8 @@ fn announce(daemon: &Daemon) {
     {
         warn!(%error, "the listeners could not be printed");
     }
+    // systemd's; other systems' service managers ask nothing.
+    #[cfg(target_os = "linux")]
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         warn!(%error, "the service manager was not told");
     }
@@ -89,6 +91,8 @@ mod signals {
 
     pub(super) enum Told {
         Stop,
+        /// SIGHUP; other systems have nothing like it yet.
+        #[cfg_attr(not(unix), expect(dead_code))]
         Reload,
     }
 

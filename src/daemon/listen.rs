@@ -1,10 +1,11 @@
-//! The listeners of the mail protocols: from an accepted connection to a session's task.
+//! The listeners: from an accepted connection to a session's task.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, OnDele, PlaintextLogin};
@@ -14,7 +15,7 @@ use crate::session::front::{Accepted, Observer};
 use crate::session::{imap, pop3};
 
 use super::logins::{Logins, seated};
-use super::{Daemon, StartError};
+use super::{Daemon, StartError, http};
 
 /// One configured list of addresses: its key, and whether it speaks TLS from the first byte.
 type Ports<'a> = [(&'static str, &'a [SocketAddr], bool); 2];
@@ -77,6 +78,32 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
                 let session = session(accepted, stop.clone());
                 tasks.spawn(async move {
                     seated(stop, session).await;
+                    drop(ticket);
+                });
+            });
+        daemon.tasks.spawn(serving);
+    }
+    Ok(addresses)
+}
+
+/// Binds `listen.http` and serves the pages; the addresses really bound.
+pub(super) fn http(
+    daemon: &Daemon,
+    config: &Config,
+    routes: &Router,
+) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+    let gate = http::gate();
+    let listeners = listener::bind("http", &config.listen.http)
+        .map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        addresses.push(("http", listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
+        let (routes, tasks, stop) = (routes.clone(), daemon.tasks.clone(), daemon.stop.clone());
+        let serving =
+            listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
+                let serving = http::serve(stream, routes.clone(), stop.clone());
+                tasks.spawn(async move {
+                    serving.await;
                     drop(ticket);
                 });
             });

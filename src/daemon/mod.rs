@@ -112,7 +112,7 @@ impl Daemon {
             stop_watch: watch::Sender::new(false),
             _lock: lock,
         };
-        let served = daemon.listen(&config).await;
+        let served = daemon.listen(&config);
         if let Err(error) = served {
             daemon.shutdown().await;
             return Err(error);
@@ -121,7 +121,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    async fn listen(&mut self, config: &Config) -> Result<(), StartError> {
+    fn listen(&mut self, config: &Config) -> Result<(), StartError> {
         for (key, _) in config.listen.all().into_iter().filter(|(_, addresses)| !addresses.is_empty()) {
             if !matches!(key, "imap" | "imaps" | "pop3" | "pop3s" | "http") {
                 warn!("listen.{key} is set, but this version does not serve that protocol yet; nothing listens there");
@@ -131,15 +131,8 @@ impl Daemon {
         self.listeners.extend(listen::imap(self, config, logins.clone())?);
         self.listeners.extend(listen::pop3(self, config, logins)?);
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
-        for address in &config.listen.http {
-            let source: Arc<dyn http::Source> = Arc::clone(&self.shared) as Arc<dyn http::Source>;
-            let (bound, serving) =
-                http::serve(*address, Arc::clone(&names), source, self.stop.clone()).await.map_err(|error| {
-                    StartError(vec![format!("listen.http: cannot listen on {address}: {error}. Choose another port.")])
-                })?;
-            self.tasks.spawn(serving);
-            self.listeners.push(("http", bound));
-        }
+        let routes = http::routes(names, Arc::clone(&self.shared) as Arc<dyn http::Source>);
+        self.listeners.extend(listen::http(self, config, &routes)?);
         Ok(())
     }
 

@@ -5,22 +5,29 @@
 //!
 //! - `account`: assembly, opening of mailboxes · `mailbox`: one mailbox's state and the handle on it
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
-//! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `watch`: what does so by itself
+//! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`: what does so
+//!   by itself
+//! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it
+//! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
 //!   what reading and writing may spend
 //!
-//! Order of locks: a mailbox's turn, then an upstream session; never the other way round except by a watcher, which gives its session
-//! back as soon as somebody waits for one. Std mutexes are held for plain assignments, never across an await (Law 4).
+//! Order of locks: a mailbox's turn, then an upstream session. The other way round only by who gives its session back as soon as somebody
+//! waits for one: a watcher, and a look in the background (`Inner::look_behind` says why nobody waits for ever). Std mutexes are held
+//! for plain assignments, never across an await (Law 4).
 
 mod account;
 mod allowance;
 mod bodies;
+mod cache;
 mod download;
 mod error;
 mod flight;
 mod folders;
+mod keywords;
+mod looks;
 mod mailbox;
 mod manage;
 mod mirror;
@@ -31,12 +38,15 @@ mod snapshot;
 mod stored;
 mod summaries;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod writes;
 
-pub use account::{Account, Options};
+pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
+pub use cache::Cache;
 pub use error::Error;
 pub use mailbox::Mailbox;
 pub use parts::WHOLE_UP_TO;

@@ -24,6 +24,7 @@ use crate::budget::{Direction, Entry};
 use connection::Connections;
 pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
+pub use keywords::LocalKeywords;
 
 /// What goes wrong in the durable state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -131,7 +132,7 @@ impl State {
                 "DELETE FROM pop3_hidden WHERE login IN (SELECT id FROM pop3_login WHERE account = ?)",
                 [account],
             )?;
-            for table in ["pop3_login", "ledger", "local_keywords", "journal", "marker"] {
+            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
             Ok(())

@@ -41,13 +41,16 @@ fn a_push_comes_in_under_a_second_and_once(kind: Kind) {
     c.cmd_ok("SELECT INBOX");
     up.cmd_ok("SELECT INBOX");
     let tag = c.idle();
+    let mut took = Vec::new();
     for round in 1..=5 {
         let start = Instant::now();
         up.cmd_ok(&format!("STORE {round} +FLAGS (Push{round})"));
         c.until(&format!("* {round} FETCH (<*>Push{round}<*>)"));
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(1), "round {round}: {took:?}");
+        took.push(start.elapsed());
     }
+    // The median: at any one moment this machine may be doing something else.
+    took.sort();
+    assert!(took[2] < Duration::from_secs(1), "{took:?}");
     up.append("INBOX", "", b"Subject: last\r\n\r\nlast\r\n");
     // The new mail comes after everything before it, so a second telling would have been seen by now.
     let mut since = c.until("* 41 EXISTS");
@@ -257,15 +260,13 @@ fn a_body_cut_in_the_middle_is_completed() {
         bodies.iter().zip([&[1_500_000][..], &[10_000], &[2_900_000], &[1_000_000, 2_000_000]]).enumerate()
     {
         let uid = n as u64 + 1;
+        world.relay.cut_after_each(Way::Down, cuts);
         let tag = c.start(&format!("UID FETCH {uid} (BODY.PEEK[])")).unwrap();
-        for cut in cuts {
-            world.relay.cut_after(Way::Down, *cut);
-            wait_for("the cut", || !world.relay.cut_waits());
-        }
         let answer = c.finish(&tag).expect("the answer");
         assert!(answer.is_ok(), "UID {uid}: {answer:?}");
         let told = answer.by_uid();
         assert!(told[&uid]["BODY[]"] == Value::Text(body.clone()), "UID {uid}: another body");
+        assert!(!world.relay.cut_waits(), "UID {uid}: was not cut");
     }
     let filled = world.daemon().bodies_filled() - filled;
     assert!((filled - 4.0).abs() < 0.5, "each is counted once: {filled}");

@@ -11,9 +11,6 @@ fn far(fill: impl FnOnce(&mut Client)) -> World {
     World::with(Kind::Dovecot, Link::wan(), |setup| setup, fill)
 }
 
-/// A debug build is slower by itself; on a far link the difference must not grow with it.
-const SLACK: f64 = if cfg!(debug_assertions) { 1.8 } else { 1.2 };
-
 #[test]
 fn warm_select_and_flags_of_a_hundred_thousand() {
     const COUNT: u64 = 100_000;
@@ -56,29 +53,45 @@ fn warm_envelopes_and_bodies_cost_no_upstream_byte() {
 
 #[test]
 fn the_first_byte_of_a_cold_big_body() {
-    let body = mail::big(53, 25_000_000);
+    let bodies: Vec<Vec<u8>> =
+        [25_000_000, 4_000_000, 4_000_000].iter().zip(53..).map(|(size, seed)| mail::big(seed, *size)).collect();
     let world = far(|c| {
-        c.append("INBOX", "", &body);
+        for body in &bodies {
+            c.append("INBOX", "", body);
+        }
     });
     if world.is_straight() {
         return;
     }
-    let measure = |c: &mut Client| {
+    let open = |mut c: Client| {
         c.cmd_ok("EXAMINE INBOX");
         c.cmd_ok("NOOP");
-        let start = Instant::now();
-        let tag = c.start("FETCH 1 (BODY.PEEK[])").unwrap();
-        let (size, first) = c.drain_answer(&tag).expect("the body");
-        assert!(size > body.len() as u64);
-        (first - start, start.elapsed())
+        c
     };
-    let direct = measure(
-        &mut Client::connect(world.relay.addr).login(crate::harness::UPSTREAM_USER, crate::harness::UPSTREAM_PASSWORD),
-    );
-    let through = measure(&mut world.client());
-    println!("first byte and all: direct {direct:?}, through {through:?}");
-    assert!(through.0.as_secs_f64() <= direct.0.as_secs_f64() * SLACK, "first byte: {through:?} against {direct:?}");
-    assert!(through.1.as_secs_f64() <= direct.1.as_secs_f64() * SLACK, "all of it: {through:?} against {direct:?}");
-    let warm = measure(&mut world.client());
-    assert!(warm.0 < direct.0, "warm {warm:?}");
+    let measure = |c: &mut Client, n: usize| {
+        let start = Instant::now();
+        let tag = c.start(&format!("FETCH {} (BODY.PEEK[])", n + 1)).unwrap();
+        let (size, first) = c.drain_answer(&tag).expect("the body");
+        assert!(size > bodies[n].len() as u64);
+        ((first - start).as_secs_f64(), start.elapsed().as_secs_f64())
+    };
+    let (user, password) = (crate::harness::UPSTREAM_USER, crate::harness::UPSTREAM_PASSWORD);
+    let mut direct = open(Client::connect(world.relay.addr).login(user, password));
+    let mut through = open(world.client());
+    // Side by side, and the median: a machine that is busy at one moment is so for either.
+    let mut first = Vec::new();
+    let mut whole = Vec::new();
+    for n in 0..bodies.len() {
+        let (direct, through) = (measure(&mut direct, n), measure(&mut through, n));
+        println!("first byte and all, in seconds: direct {direct:?}, through {through:?}");
+        first.push(through.0 / direct.0);
+        whole.push(through.1 / direct.1);
+    }
+    for ratios in [&mut first, &mut whole] {
+        ratios.sort_by(f64::total_cmp);
+    }
+    assert!(first[1] <= 1.2, "first byte: {first:?}");
+    assert!(whole[1] <= 1.2, "all of it: {whole:?}");
+    let (direct, warm) = (measure(&mut direct, 0), measure(&mut open(world.client()), 0));
+    assert!(warm.0 < direct.0, "warm {warm:?}, direct {direct:?}");
 }

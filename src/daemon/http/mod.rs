@@ -6,7 +6,8 @@
 
 mod page;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +17,28 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::status::Status;
 use crate::metrics;
+use crate::net::listener::Gate;
+use crate::net::stream::Stream;
 
-/// The longest a request may take: everything is in memory.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request's head may take to come, also the first one of a connection and the next on one that is kept: longer than
+/// Prometheus' usual minute between two scrapes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// The longest one connection lives; who still wants something comes again. It frees the place of a peer that never reads its answer.
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Connections at once, and of one address of the network: a browser or two and a scraper need some ten; each may take hyper's head
+/// buffer of some 400 KiB.
+const CONNECTIONS: (usize, usize) = (64, 16);
 
 /// What the pages are made of.
 pub(super) trait Source: Send + Sync + 'static {
@@ -31,38 +46,41 @@ pub(super) trait Source: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// Serves until `stop`. `names` are this computer's, besides `localhost` and addresses. The address is the one really bound (port 0 is resolved).
-pub(super) async fn serve(
-    address: SocketAddr,
-    names: Arc<[String]>,
-    source: Arc<dyn Source>,
-    stop: CancellationToken,
-) -> std::io::Result<(SocketAddr, impl Future<Output = ()> + Send + 'static)> {
-    let listener = TcpListener::bind(address).await?;
-    let bound = listener.local_addr()?;
-    let routes = Router::new()
+/// The places for connections to these pages: apart from the mail programs', so that neither can lock the other out.
+pub(super) fn gate() -> Arc<Gate> {
+    Arc::new(Gate::new(CONNECTIONS.0, CONNECTIONS.1))
+}
+
+/// The pages. `names` are this computer's, besides `localhost` and addresses.
+pub(super) fn routes(names: Arc<[String]>, source: Arc<dyn Source>) -> Router {
+    Router::new()
         .route("/", get(root))
         .route("/status.json", get(status))
         .route("/metrics", get(exposition))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .layer(middleware::from_fn_with_state(names, ours_only))
-        .with_state(source);
-    let serving = async move {
-        let server = axum::serve(listener, routes).with_graceful_shutdown({
-            let stop = stop.clone();
-            async move { stop.cancelled().await }
-        });
-        let bounded = async {
-            stop.cancelled().await;
-            tokio::time::sleep(TIMEOUT).await;
-        };
+        .with_state(source)
+}
+
+/// Serves one connection until it ends, its time is up, or `stop`; a request that is being answered then is answered to its end.
+pub(super) async fn serve(stream: Stream, routes: Router, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    let served = async {
         tokio::select! {
-            done = server => if let Err(error) = done { tracing::warn!(%error, "the status server ended") },
-            () = bounded => {}
+            done = connection.as_mut() => return done,
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
+        connection.await
     };
-    Ok((bound, serving))
+    // Whoever broke off or said nothing we understand is no fault of ours.
+    match timeout(LIFETIME, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "a connection to the status pages ended"),
+        Err(_) => debug!("a connection to the status pages had its time"),
+    }
 }
 
 /// Answers only to our own names. A program that gives no name is no browser.
@@ -118,7 +136,66 @@ async fn ready(State(source): State<Arc<dyn Source>>) -> (StatusCode, String) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
     use super::*;
+
+    struct Fixed;
+
+    impl Source for Fixed {
+        fn status(&self) -> Status {
+            Status { version: "1".into(), uptime_seconds: 0, sessions: 0, cache_bytes: 0, accounts: Vec::new() }
+        }
+
+        fn metrics(&self) -> String {
+            "x 1\n".repeat(100_000)
+        }
+    }
+
+    /// A connection to the pages, and what serves it.
+    fn connect(stop: &CancellationToken) -> (Stream, JoinHandle<()>) {
+        let (ours, theirs) = Stream::pair();
+        (theirs, tokio::spawn(serve(ours, routes(Arc::default(), Arc::new(Fixed)), stop.clone())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_too_little_is_closed() {
+        for said in ["", "GET / HT", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+            let (mut peer, serving) = connect(&CancellationToken::new());
+            peer.write_all(said.as_bytes()).await.unwrap();
+            let began = Instant::now();
+            let mut answer = String::new();
+            peer.read_to_string(&mut answer).await.unwrap();
+            serving.await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), HEAD_TIMEOUT.as_secs(), "{said}");
+            assert_eq!(answer.contains("200 OK"), said.ends_with("\r\n\r\n"), "{answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_reads_gives_its_place_back() {
+        let (mut peer, serving) = connect(&CancellationToken::new());
+        let began = Instant::now();
+        peer.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        serving.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), LIFETIME.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_daemon_ends_what_rests() {
+        let stop = CancellationToken::new();
+        let (mut peer, serving) = connect(&stop);
+        peer.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        peer.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        let began = Instant::now();
+        stop.cancel();
+        serving.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 0);
+    }
 
     #[test]
     fn only_our_own_names_are_answered_to() {

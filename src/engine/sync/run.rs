@@ -11,10 +11,12 @@ use tracing::{debug, warn};
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
 use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
+use crate::engine::keywords;
+use crate::engine::looks::{Look, Outcome};
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
-use crate::model::{Flags, Keyword, MessageMeta, ModSeq, Uid, UidSet};
+use crate::model::{Keyword, MessageMeta, ModSeq, Uid, UidSet};
 use crate::store::MailboxRecord;
 use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
 
@@ -23,33 +25,94 @@ use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 impl Inner {
-    /// Brings a mailbox in step, unless somebody has done so since `since`. Runs to its end even if the caller goes away.
+    /// Brings a mailbox in step, unless somebody has done so since `since`; shared with all who wish the same ([`Looks`]). Runs to its
+    /// end even if the caller goes away.
+    ///
+    /// [`Looks`]: crate::engine::looks::Looks
     pub(crate) async fn freshen(
         self: &Arc<Self>,
         state: &Arc<State>,
         since: Instant,
         class: Class,
     ) -> Result<(), Error> {
-        let (account, state) = (Arc::clone(self), Arc::clone(state));
-        self.run_to_end(async move {
-            let mut turn = state.turn.lock().await;
-            if state.checked().is_some_and(|checked| checked >= since) {
-                return Ok(());
-            }
-            account.sync(&state, &mut turn, class).await
-        })
-        .await
+        if state.checked().is_some_and(|checked| checked >= since) {
+            return Ok(());
+        }
+        self.wish_look(state, since, class).wait().await
     }
 
-    /// Brings a mailbox in step over a session of its own.
-    pub(crate) async fn sync(self: &Arc<Self>, state: &Arc<State>, turn: &mut Turn, class: Class) -> Result<(), Error> {
-        let mut lease = self.pool.lease(class, Some(&state.name)).await?;
+    /// The same without waiting for it.
+    pub(crate) fn wish_look(self: &Arc<Self>, state: &Arc<State>, since: Instant, class: Class) -> Outcome<()> {
+        let (outcome, look) = state.looks.wish(since, class);
+        if let Some(look) = look {
+            let (account, state) = (Arc::clone(self), Arc::clone(state));
+            self.tasks.spawn(async move {
+                let done = match class {
+                    Class::Interactive => account.look_at_once(&look, &state).await,
+                    class => account.look_behind(&look, &state, class).await,
+                };
+                look.end(done);
+            });
+        }
+        outcome
+    }
+
+    /// A look somebody waits for: turn, then lease, as a write does. Whoever waits for the turn meanwhile is of no higher standing, and
+    /// would have waited for a session behind us in any case.
+    async fn look_at_once(self: &Arc<Self>, look: &Look<()>, state: &Arc<State>) -> Result<(), Error> {
+        let mut turn = state.turn.lock().await;
+        if look.is_answered(state.checked()) {
+            return Ok(());
+        }
+        let lease = self.pool.lease(Class::Interactive, Some(&state.name)).await?;
+        look.begin();
+        self.sync_over(lease, state, &mut turn).await
+    }
+
+    /// A look in the background: lease, then turn, because a lease of its class may take minutes, and a client's STORE must not wait
+    /// so long for the turn.
+    ///
+    /// No deadlock, though the order is the other way round: we wait for the turn only as long as nobody wants our session. Whoever
+    /// holds the turn and waits for a session is Interactive, and the pool serves such a one or asks a lower lease to give way (`queue`),
+    /// which we do at once. No starvation beyond what the classes mean: each round lost has served a person, and the wait for a lease is
+    /// bounded.
+    async fn look_behind(self: &Arc<Self>, look: &Look<()>, state: &Arc<State>, class: Class) -> Result<(), Error> {
+        let mut was_dead = false;
+        loop {
+            let mut lease = tokio::select! {
+                lease = self.pool.lease(class, Some(&state.name)) => lease?,
+                () = self.stop.cancelled() => return Err(Error::Unavailable("The account is being closed".into())),
+            };
+            let mut turn = tokio::select! {
+                turn = state.turn.lock() => turn,
+                () = lease.wanted() => continue,
+            };
+            if look.is_answered(state.checked()) {
+                return Ok(());
+            }
+            look.begin();
+            match self.sync_on(&mut lease, state, &mut turn).await {
+                // The session was dead before we used it: a new one may do. It is waited for without the turn.
+                Err(Error::Unavailable(_)) if !lease.is_usable() && !was_dead => was_dead = true,
+                done => return done,
+            }
+        }
+    }
+
+    /// Brings a mailbox in step over a session of its own. The holder of a turn waits for a session as Interactive only, see
+    /// [`Self::look_behind`].
+    pub(crate) async fn sync(self: &Arc<Self>, state: &Arc<State>, turn: &mut Turn) -> Result<(), Error> {
+        let lease = self.pool.lease(Class::Interactive, Some(&state.name)).await?;
+        self.sync_over(lease, state, turn).await
+    }
+
+    async fn sync_over(self: &Arc<Self>, mut lease: Lease, state: &Arc<State>, turn: &mut Turn) -> Result<(), Error> {
         let done = self.sync_on(&mut lease, state, turn).await;
         match done {
             // The session was dead before we used it: a new one may do.
             Err(Error::Unavailable(_)) if !lease.is_usable() => {
                 drop(lease);
-                let mut lease = self.pool.lease(class, Some(&state.name)).await?;
+                let mut lease = self.pool.lease(Class::Interactive, Some(&state.name)).await?;
                 self.sync_on(&mut lease, state, turn).await
             }
             done => done,
@@ -114,6 +177,7 @@ impl Inner {
                 self.read_changes(lease, state, turn, &selected, flags, new_from).await?;
             }
         }
+        lease.has_seen(state.snapshot().uid_next);
         state.set_checked(started);
         self.seen_upstream();
         Ok(())
@@ -131,7 +195,12 @@ impl Inner {
             lease.fetch_meta("1:*", true, None, &mut |meta| seen.push(meta)).await?;
         }
         let old = state.snapshot();
-        let messages: Vec<MessageMeta> = {
+        {
+            let mut local = state.local.lock().await;
+            local.overlay.enter(selected.uid_validity);
+            local.overlay.lay(&mut seen);
+        }
+        let mut messages: Vec<MessageMeta> = {
             let base = Snapshot { messages: crate::model::Pages::default(), ..(*old).clone() };
             let merged = mirror::merge(&base, Delta { seen, ..Delta::default() }, now_ms());
             if !merged.incomplete.is_empty() {
@@ -154,8 +223,9 @@ impl Inner {
         turn.upstream_modseq = selected.highest_modseq;
         turn.complete = true;
         turn.swept = Some(Instant::now());
+        state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
-        let id = state.id;
+        let id = state.id();
         let stored = self
             .disk_within(LONG_CALL, move |store| {
                 store.clear(id)?;
@@ -166,6 +236,7 @@ impl Inner {
         *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
             crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
         debug!(account = %self.label(), mailbox = %state.name, messages = snapshot.messages.len(), "mailbox read");
+        self.settle_keywords(state, &snapshot).await;
         state.publish(snapshot);
         self.mail_arrived();
         Ok(())
@@ -232,26 +303,32 @@ impl Inner {
         self: &Arc<Self>,
         state: &Arc<State>,
         turn: &mut Turn,
-        delta: Delta,
+        mut delta: Delta,
         facts: Option<&Selected>,
     ) {
         let old = state.snapshot();
+        let mut local = state.local.lock().await;
+        local.overlay.enter(old.uid_validity);
+        local.overlay.lay(&mut delta.seen);
         let merged = mirror::merge(&old, delta, now_ms());
         let arrived = merged.upserts.iter().any(|message| old.messages.get(message.uid).is_none());
         let changed = merged.snapshot.is_some();
         let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
         let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
         let record = record(&next, turn);
-        let id = state.id;
-        let behind = turn.store_behind;
-        let (upserts, vanished) = (merged.upserts, merged.vanished.clone());
-        let everything: Vec<MessageMeta> = if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
+        let id = state.id();
+        let behind = state.take_store_lost() || turn.store_behind;
+        let (mut upserts, vanished) = (merged.upserts, merged.vanished.clone());
+        let mut everything: Vec<MessageMeta> =
+            if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
+        local.overlay.strip(&mut upserts);
+        local.overlay.strip(&mut everything);
+        drop(local);
         let stored = self
             .disk_within(LONG_CALL, move |store| {
                 // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
                 if behind {
-                    store.clear(id)?;
-                    store.commit(id, &everything, &UidSet::new(), &record)?;
+                    store.replace(id, &everything, &record)?;
                 } else {
                     store.commit(id, &upserts, &vanished, &record)?;
                 }
@@ -259,6 +336,7 @@ impl Inner {
             })
             .await;
         turn.store_behind = stored.is_err();
+        self.forget_keywords(state, &merged.vanished).await;
         if !changed && !facts_changed {
             return;
         }
@@ -274,7 +352,7 @@ impl Inner {
     /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
     pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
         self.forget(state);
-        let id = state.id;
+        let id = state.id();
         // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
         let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;
     }
@@ -317,8 +395,7 @@ fn recent_from(snapshot: &Snapshot) -> Uid {
 fn lay_facts(snapshot: &mut Snapshot, selected: &Selected) -> bool {
     let before = (snapshot.permanent.clone(), snapshot.read_only, snapshot.keywords.len());
     if let Some(permanent) = &selected.permanent_flags {
-        let everything = permanent.iter().any(|flag| flag == "\\*");
-        snapshot.permanent = (!everything).then(|| Flags::parse(permanent.iter().map(String::as_str)));
+        snapshot.permanent = keywords::permanent(permanent);
     }
     snapshot.read_only = selected.read_only;
     let told: Vec<Keyword> = selected.flags.iter().filter_map(|flag| Keyword::new(flag)).collect();

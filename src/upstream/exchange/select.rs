@@ -23,6 +23,35 @@ impl Session {
         self.reselect(mailbox, None).await
     }
 
+    /// [`Self::select`] before a command on messages below `uid_next`. A server may not show messages to a session that has not looked
+    /// since they came (Dovecot, Courier): a command on them does nothing then and says OK. Selecting anew is the look; it is also
+    /// made where the mailbox may have been selected before it was deleted and made again.
+    pub async fn select_seeing(
+        &mut self,
+        mailbox: &str,
+        validity: UidValidity,
+        uid_next: Uid,
+    ) -> Result<Selected, Error> {
+        if let Some((name, selected)) = self.selected()
+            && name == mailbox
+            && selected.uid_validity == validity
+            && selected.uid_next >= uid_next
+        {
+            return Ok(selected.clone());
+        }
+        let answer = self.reselect(mailbox, None).await?;
+        self.has_seen(uid_next);
+        Ok(answer)
+    }
+
+    /// Notes that this session has looked at its mailbox since messages below `uid_next` came. Where upstream tells no UIDNEXT nothing
+    /// else shows it, and each command would cost a SELECT.
+    pub fn has_seen(&mut self, uid_next: Uid) {
+        if let Some((_, selected)) = &mut self.selected {
+            selected.uid_next = selected.uid_next.max(uid_next);
+        }
+    }
+
     /// SELECT, with (CONDSTORE) where offered, or with (QRESYNC (validity modseq)) where `qresync` is given and upstream has
     /// confirmed it; never both parameters, which some servers refuse. A refused SELECT leaves no mailbox selected.
     pub async fn reselect(&mut self, mailbox: &str, qresync: Option<(UidValidity, u64)>) -> Result<Selected, Error> {

@@ -182,13 +182,13 @@ async fn store_copy_move_expunge() {
     let (_, modified) = lease.store(&set("8"), FlagOp::Remove, &Flags::parse(["\\Seen"]), Some(5)).await.unwrap();
     assert_eq!(modified, set("8"));
     assert!(lease.store(&set("8"), FlagOp::Replace, &Flags::default(), None).await.is_err());
-    let copied = lease.copy(&set("1:2"), "a \"b").await.unwrap().unwrap();
+    let copied = lease.copy(&set("1:2"), "a \"b").await.whole().unwrap().unwrap();
     assert_eq!(copied.pairs, [(Uid(1), Uid(31)), (Uid(2), Uid(32))]);
     lease.take_events();
-    let moved = lease.move_to(&set("3"), "Trash").await.unwrap().unwrap();
+    let moved = lease.move_to(&set("3"), "Trash").await.whole().unwrap().unwrap();
     assert_eq!((moved.uid_validity, &moved.pairs[..]), (UidValidity(8), &[(Uid(3), Uid(40))][..]));
     assert_eq!(lease.take_events(), [Event::Expunge(3)]);
-    assert_eq!(lease.copy(&set("9"), "x").await.unwrap(), None);
+    assert_eq!(lease.copy(&set("9"), "x").await.whole().unwrap(), None);
     lease.uid_expunge(&set("4")).await.unwrap();
     lease.expunge().await.unwrap();
     provider.done().await;
@@ -203,7 +203,7 @@ async fn single_moves_where_copyuid_lies() {
     let quirks = Quirks { single_moves: true, ..Quirks::default() };
     let pool = Pool::new(Config { quirks, ..config(&provider, 1) });
     let mut lease = pool.lease(Class::Interactive, None).await.unwrap();
-    let moved = lease.move_to(&set("1:2"), "T").await.unwrap().unwrap();
+    let moved = lease.move_to(&set("1:2"), "T").await.whole().unwrap().unwrap();
     assert_eq!(moved.pairs, [(Uid(1), Uid(8)), (Uid(2), Uid(7))]);
     provider.done().await;
 }
@@ -390,11 +390,11 @@ async fn idle_returns_what_is_heard_and_is_renewed() {
     )
     .await;
     let renew = Duration::from_secs(600);
-    assert_eq!(lease.idle(renew).await.unwrap(), [Event::Exists(5), Event::Expunge(2)]);
+    assert_eq!(lease.idle(renew, pace(), std::future::pending()).await.unwrap(), [Event::Exists(5), Event::Expunge(2)]);
     let start = tokio::time::Instant::now();
-    assert_eq!(lease.idle(renew).await.unwrap(), []);
+    assert_eq!(lease.idle(renew, pace(), std::future::pending()).await.unwrap(), []);
     assert_eq!(start.elapsed(), renew);
-    assert_eq!(lease.idle(renew).await.unwrap(), []);
+    assert_eq!(lease.idle(renew, pace(), std::future::pending()).await.unwrap(), []);
     lease.noop().await.unwrap();
     provider.done().await;
 }
@@ -412,10 +412,31 @@ async fn idle_may_be_cancelled_and_the_session_goes_on() {
            S: w3 OK"#,
     )
     .await;
-    let cut = tokio::time::timeout(Duration::from_secs(5), lease.idle(Duration::from_secs(600))).await;
+    let cut = tokio::time::timeout(
+        Duration::from_secs(5),
+        lease.idle(Duration::from_secs(600), pace(), std::future::pending()),
+    )
+    .await;
     assert!(cut.is_err());
     lease.noop().await.unwrap();
     assert_eq!(lease.take_events(), [Event::Exists(2)]);
+    provider.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_of_polling_may_change() {
+    let noops: String = (2..=5).map(|n| format!("C: w{n} NOOP\nS: w{n} OK\n")).collect();
+    let (provider, mut lease) = lease("", &noops).await;
+    let (pace, paced) = tokio::sync::watch::channel(Duration::from_secs(300));
+    let start = tokio::time::Instant::now();
+    let change = async {
+        tokio::time::sleep(Duration::from_secs(310)).await;
+        // The last NOOP was ten seconds ago; then one is due every five.
+        pace.send_replace(Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    };
+    assert_eq!(lease.idle(Duration::from_secs(600), paced, change).await.unwrap(), []);
+    assert_eq!(start.elapsed(), Duration::from_secs(317));
     provider.done().await;
 }
 
@@ -427,8 +448,8 @@ async fn without_idle_there_is_polling() {
     )
     .await;
     let start = tokio::time::Instant::now();
-    assert_eq!(lease.idle(Duration::from_secs(600)).await.unwrap(), [Event::Exists(9)]);
+    assert_eq!(lease.idle(Duration::from_secs(600), pace(), std::future::pending()).await.unwrap(), [Event::Exists(9)]);
     assert_eq!(start.elapsed(), POLL_INTERVAL);
-    assert_eq!(lease.idle(Duration::from_secs(10)).await.unwrap(), []);
+    assert_eq!(lease.idle(Duration::from_secs(10), pace(), std::future::pending()).await.unwrap(), []);
     provider.done().await;
 }

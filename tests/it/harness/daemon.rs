@@ -52,6 +52,11 @@ impl Account {
             pop3: String::new(),
         }
     }
+
+    /// The same for another user of the upstream, with the address `user@example.org`.
+    pub fn of(user: &str, upstream: SocketAddr) -> Self {
+        Self { address: format!("{user}@example.org"), username: user.to_owned(), ..Self::at(upstream) }
+    }
 }
 
 /// What a test asks of the daemon.
@@ -213,6 +218,11 @@ impl Daemon {
     /// A session logged in, plain.
     pub fn client(&self) -> Client {
         Client::connect(self.imap).login(ADDRESS, LOCAL_PASSWORD)
+    }
+
+    /// A session of the account of that address, plain.
+    pub fn client_of(&self, address: &str) -> Client {
+        Client::connect(self.imap).login(address, LOCAL_PASSWORD)
     }
 
     /// Deletes the disposable class: everything but the durable state, by the daemon's own command.

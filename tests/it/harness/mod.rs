@@ -17,6 +17,7 @@ pub mod mail;
 pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod trap;
 pub mod world;
 
 use std::net::{SocketAddr, TcpListener};

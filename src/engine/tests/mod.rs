@@ -1,0 +1,62 @@
+//! The engine over a provider in memory, a real store and a paused clock: what only an exact order of events shows.
+
+mod bodies;
+mod cache;
+mod looks;
+mod provider;
+mod watch;
+
+use std::sync::Arc;
+
+use provider::Provider;
+
+use super::account::{Disk, Inner, Options};
+use super::allowance::Unlimited;
+use super::cache::Cache;
+use crate::metrics::Metrics;
+use crate::secret::Secret;
+use crate::state::State;
+use crate::store::{self, Store, StorePool};
+use crate::upstream::{Config, Credentials, Dial, Pacing, Pool, Quirks};
+
+/// An account at rest; nothing runs but what the test asks for.
+struct World {
+    provider: Arc<Provider>,
+    account: Arc<Inner>,
+    pool: Pool,
+    /// Removed at the end.
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new(provider: Provider, connections: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
+        let provider = Arc::new(provider);
+        let pool = Pool::new(Config {
+            label: "ann".into(),
+            dial: Arc::clone(&provider) as Arc<dyn Dial>,
+            username: "ann".into(),
+            credentials: Credentials::Password(Secret::new(*b"pw")),
+            connections,
+            quirks: Quirks::default(),
+            meter: Arc::new(()),
+            permits: Arc::new(Pacing::default()),
+        });
+        let options = Options {
+            address: "ann@example.org".into(),
+            prefetch: None,
+            cache_size: 1 << 30,
+            append_limit: 1 << 20,
+            connections,
+            parts: true,
+            allowance: Arc::new(Unlimited),
+            upstream: "ann@test:143".into(),
+        };
+        let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+        let threads = StorePool::new(2);
+        let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
+        let account = Inner::new(options, pool.clone(), disk, Metrics::default());
+        Self { provider, account, pool, _dir: dir }
+    }
+}

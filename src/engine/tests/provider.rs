@@ -1,0 +1,246 @@
+//! A provider of bare IMAP4rev1 in memory: INBOX and what else is named, commands logged, and answers held back at will.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::watch;
+
+use crate::net::Stream;
+use crate::net::dial::{DialError, TlsMode};
+use crate::upstream::Dial;
+
+/// The provider; each connection is a session with the same mail.
+#[derive(Default)]
+pub(super) struct Provider {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    mail: Mutex<BTreeMap<String, Box>>,
+    /// Every command line, without its tag.
+    log: watch::Sender<Vec<String>>,
+    /// Commands that begin so are not answered until this is empty again.
+    held: watch::Sender<&'static str>,
+    tells_uid_next: bool,
+    /// Told whenever mail changes.
+    changed: watch::Sender<()>,
+    caps: &'static str,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let inbox = Box { messages: Vec::new(), uid_next: 1 };
+        Self {
+            mail: Mutex::new([("INBOX".to_owned(), inbox)].into()),
+            log: watch::Sender::default(),
+            held: watch::Sender::default(),
+            tells_uid_next: true,
+            changed: watch::Sender::default(),
+            caps: "",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Box {
+    /// UID and flags.
+    messages: Vec<(u32, String)>,
+    uid_next: u32,
+}
+
+impl Provider {
+    /// With these capabilities besides IMAP4rev1; with or without UIDNEXT in its answers.
+    pub(super) fn offering(caps: &'static str, tells_uid_next: bool) -> Self {
+        Self { shared: Arc::new(Shared { caps, tells_uid_next, ..Shared::default() }) }
+    }
+
+    /// Puts in a message without flags.
+    pub(super) fn deliver(&self, mailbox: &str) {
+        let mut mail = self.shared.mail();
+        let target = mail.entry(mailbox.to_owned()).or_insert(Box { messages: Vec::new(), uid_next: 1 });
+        target.messages.push((target.uid_next, String::new()));
+        target.uid_next += 1;
+        drop(mail);
+        self.shared.changed.send_replace(());
+    }
+
+    /// From now on commands that begin so are not answered; `""` lets go.
+    pub(super) fn hold(&self, begin: &'static str) {
+        self.shared.held.send_replace(begin);
+    }
+
+    /// How many commands begin so, by now.
+    pub(super) fn count(&self, begin: &str) -> usize {
+        self.shared.log.borrow().iter().filter(|line| line.starts_with(begin)).count()
+    }
+
+    /// Waits until so many commands have begun so.
+    pub(super) async fn told(&self, begin: &str, count: usize) {
+        let mut log = self.shared.log.subscribe();
+        log.wait_for(|log| log.iter().filter(|line| line.starts_with(begin)).count() >= count).await.unwrap();
+    }
+}
+
+impl Dial for Provider {
+    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+        let (ours, theirs) = Stream::pair();
+        tokio::spawn(serve(Arc::clone(&self.shared), theirs));
+        std::future::ready(Ok(ours)).boxed()
+    }
+
+    fn upgrade(&self, stream: Stream) -> BoxFuture<'_, Result<Stream, DialError>> {
+        std::future::ready(Ok(stream)).boxed()
+    }
+
+    fn tls(&self) -> TlsMode {
+        TlsMode::Implicit
+    }
+
+    fn host(&self) -> (&str, u16) {
+        ("imap.example.org", 993)
+    }
+}
+
+impl Shared {
+    fn mail(&self) -> MutexGuard<'_, BTreeMap<String, Box>> {
+        self.mail.lock().unwrap()
+    }
+}
+
+/// One session, until the other side closes.
+async fn serve(shared: Arc<Shared>, stream: Stream) {
+    let mut peer = BufReader::new(stream);
+    if peer.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n").await.is_err() {
+        return;
+    }
+    let mut selected: Option<(String, Box)> = None;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if !matches!(peer.read_line(&mut line).await, Ok(read) if read > 0) {
+            return;
+        }
+        let (tag, command) = line.trim_end().split_once(' ').unwrap();
+        let command = command.to_owned();
+        shared.log.send_modify(|log| log.push(command.clone()));
+        let mut held = shared.held.subscribe();
+        held.wait_for(|held| held.is_empty() || !command.starts_with(held)).await.unwrap();
+        if command == "IDLE" {
+            let mut changed = shared.changed.subscribe();
+            if peer.write_all(b"+ idling\r\n").await.is_err() {
+                return;
+            }
+            let mut end = String::new();
+            loop {
+                tokio::select! {
+                    read = peer.read_line(&mut end) => {
+                        if !matches!(read, Ok(read) if read > 0) {
+                            return;
+                        }
+                        break;
+                    }
+                    _ = changed.changed() => {
+                        let news = news(&shared, &mut selected);
+                        if peer.write_all(news.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+            if peer.write_all(format!("{tag} OK done\r\n").as_bytes()).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let answer = answer(&shared, &mut selected, tag, &command);
+        if peer.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a session that has a mailbox selected is told of it.
+fn news(shared: &Shared, selected: &mut Option<(String, Box)>) -> String {
+    let Some((name, seen)) = selected else { return String::new() };
+    let now = shared.mail()[name.as_str()].clone();
+    let grown = now.messages.len() != seen.messages.len();
+    *seen = now;
+    if grown { format!("* {} EXISTS\r\n", seen.messages.len()) } else { String::new() }
+}
+
+fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, command: &str) -> String {
+    let words: Vec<&str> = command.split(' ').collect();
+    let mut out = String::new();
+    let mut code = String::new();
+    let named = |word: Option<&&str>| word.map(|word| word.trim_matches('"').to_owned()).unwrap_or_default();
+    match words.as_slice() {
+        ["AUTHENTICATE", ..] => code = format!("[CAPABILITY IMAP4rev1 {}] ", shared.caps),
+        ["SELECT", ..] => {
+            let name = named(words.get(1));
+            let Some(mailbox) = shared.mail().get(&name).cloned() else {
+                *selected = None;
+                return format!("{tag} NO [NONEXISTENT] no such mailbox\r\n");
+            };
+            out = format!("* {} EXISTS\r\n* OK [UIDVALIDITY 7] as ever\r\n", mailbox.messages.len());
+            if shared.tells_uid_next {
+                out.push_str(&format!("* OK [UIDNEXT {}] next\r\n", mailbox.uid_next));
+            }
+            *selected = Some((name, mailbox));
+        }
+        ["LIST", ..] => {
+            for name in shared.mail().keys() {
+                out.push_str(&format!("* LIST () \"/\" \"{name}\"\r\n"));
+            }
+        }
+        ["STATUS", ..] => {
+            let name = named(words.get(1));
+            let mail = shared.mail();
+            let Some(mailbox) = mail.get(&name) else { return format!("{tag} NO no such mailbox\r\n") };
+            let (messages, next) = (mailbox.messages.len(), mailbox.uid_next);
+            let unseen = mailbox.messages.iter().filter(|(_, flags)| !flags.contains("\\Seen")).count();
+            out = format!("* STATUS \"{name}\" (MESSAGES {messages} UIDNEXT {next} UIDVALIDITY 7 UNSEEN {unseen})\r\n");
+        }
+        ["UID", "FETCH", set, ..] => {
+            out = news(shared, selected);
+            for (at, (uid, flags)) in chosen(selected, set) {
+                out.push_str(&format!(
+                    "* {at} FETCH (UID {uid} FLAGS ({flags}) INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" RFC822.SIZE 30)\r\n"
+                ));
+            }
+        }
+        ["UID", "STORE", set, _, flags @ ..] => {
+            let flags = flags.join(" ").trim_matches(['(', ')']).to_owned();
+            let chosen: Vec<u32> = chosen(selected, set).into_iter().map(|(_, (uid, _))| uid).collect();
+            if let Some((name, seen)) = selected
+                && let Some(mailbox) = shared.mail().get_mut(name.as_str())
+            {
+                for (uid, old) in &mut mailbox.messages {
+                    if chosen.contains(uid) {
+                        old.clone_from(&flags);
+                    }
+                }
+                *seen = mailbox.clone();
+            }
+        }
+        _ => out = news(shared, selected),
+    }
+    format!("{out}{tag} OK {code}done\r\n")
+}
+
+/// The messages of a set of numbers, ranges and `*`, with their sequence numbers.
+fn chosen(selected: &Option<(String, Box)>, set: &str) -> Vec<(usize, (u32, String))> {
+    let Some((_, mailbox)) = selected else { return Vec::new() };
+    let last = mailbox.messages.last().map_or(0, |(uid, _)| *uid);
+    let number = |text: &str| if text == "*" { last } else { text.parse().unwrap() };
+    let within = |uid: u32| {
+        set.split(',').any(|range| {
+            let (from, to) = range.split_once(':').unwrap_or((range, range));
+            let (from, to) = (number(from), number(to));
+            (from.min(to)..=from.max(to)).contains(&uid)
+        })
+    };
+    (1..).zip(mailbox.messages.iter().cloned()).filter(|(_, (uid, _))| within(*uid)).collect()
+}

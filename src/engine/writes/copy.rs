@@ -1,0 +1,211 @@
+//! COPY (RFC 9051 §6.4.7), and what it has in common with MOVE.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use super::moves::{there, told_in_part};
+use super::settle::{Fault, LOOK_PAUSE, LOOKS, Window, matched};
+use crate::engine::account::Inner;
+use crate::engine::error::Error;
+use crate::engine::mailbox::State;
+use crate::engine::snapshot::Snapshot;
+use crate::model::{Flags, Uid, UidSet, UidValidity};
+use crate::store::BodyKey;
+use crate::upstream::{Class, CopyUid};
+
+/// What copied messages became (COPYUID, RFC 4315 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    pub uid_validity: UidValidity,
+    /// (source, destination), ascending by source.
+    pub pairs: Vec<(Uid, Uid)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyMode {
+    Copy,
+    Move,
+}
+
+impl Inner {
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        uids: &UidSet,
+        to: &str,
+        mode: CopyMode,
+    ) -> Result<Option<Copied>, Error> {
+        let to = self.resolve(to).await?;
+        let (account, state, uids) = (Arc::clone(self), Arc::clone(state), uids.clone());
+        self.run_to_end(async move {
+            account.settle_left(&[&state.name, &to]).await?;
+            let snapshot = state.snapshot();
+            let there = there(&snapshot, &uids);
+            if there.is_empty() {
+                return Ok(None);
+            }
+            let target = account.state(&to).await?;
+            let window = Window::before(&target);
+            let carry = account.begin_carry(&state, &target, &there).await?;
+            let copied = match mode {
+                CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await,
+                CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
+            };
+            let keywords = account.end_carry(&state, carry).await;
+            let copied = copied?.map(sorted);
+            account.seen_upstream();
+            account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
+            if let Some(copied) = &copied {
+                account.carry_bodies(&state, &snapshot, &target, copied).await;
+            }
+            Ok(copied)
+        })
+        .await
+    }
+
+    async fn copy_only(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        uids: &UidSet,
+        target: &Arc<State>,
+        window: &Window,
+    ) -> Result<Option<CopyUid>, Error> {
+        let mut lease = self.ready(state, Class::Interactive).await?;
+        let asked = if !window.is_known() || lease.copies_in_pieces(uids, &target.name) {
+            Some(Window::ask(&mut lease, target).await?)
+        } else {
+            None
+        };
+        let window = asked.as_ref().unwrap_or(window);
+        let copied = lease.copy(uids, &target.name).await;
+        match copied.failed.map(Fault::from) {
+            None => Ok(copied.told),
+            Some(Fault::Lost(reason)) => {
+                warn!(account = %self.label(), mailbox = %state.name, reason, "connection lost during COPY: looking");
+                drop(lease);
+                self.settle_copy(state, uids, target, window).await
+            }
+            Some(Fault::Refused(error)) if copied.done.is_empty() => Err(error),
+            Some(Fault::Refused(error)) => {
+                // All or nothing (RFC 9051 §6.4.7): what other commands of the same COPY have made is taken back.
+                let told = copied.told.unwrap_or_default();
+                let is_ours = |(_, to): &&(Uid, Uid)| window.is_new(told.uid_validity, *to);
+                let ours: UidSet = told.pairs.iter().filter(is_ours).map(|(_, to)| to.0).collect();
+                let mut stay = copied.done.len();
+                if !ours.is_empty() && stay == ours.len() {
+                    match self
+                        .expunge_copies(&mut lease, &target.name, told.uid_validity, &ours)
+                        .await
+                        .map_err(Error::from)
+                    {
+                        Ok(()) => stay = 0,
+                        Err(failure) => {
+                            warn!(account = %self.label(), mailbox = %target.name, %failure, "copies of a COPY that failed stay");
+                        }
+                    }
+                }
+                Err(told_in_part(error, stay, uids.len(), "copied"))
+            }
+        }
+    }
+
+    /// After a connection was lost in a COPY: whether the copies are there, by size and internal date among what is new.
+    async fn settle_copy(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        uids: &UidSet,
+        target: &Arc<State>,
+        window: &Window,
+    ) -> Result<Option<CopyUid>, Error> {
+        let lost = "The connection to the provider was lost while copying";
+        if !window.is_known() {
+            return Err(Error::Unavailable(format!("{lost}; whether the messages were copied cannot be seen")));
+        }
+        let source = state.snapshot();
+        let mut looks = LOOKS;
+        loop {
+            self.freshen(target, Instant::now(), Class::Interactive).await?;
+            let arrived = target.snapshot();
+            let sources = source.messages.select(uids).map(|(_, message)| message);
+            let (found, pairs) = matched(sources, &window.arrivals(&arrived));
+            if found as u64 == uids.len() {
+                return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
+            }
+            if looks == 0 {
+                return Err(Error::Unavailable(match found {
+                    0 => format!("{lost}: nothing was copied"),
+                    some => format!("{lost}: {some} of {} messages were copied", uids.len()),
+                }));
+            }
+            looks -= 1;
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Shows the copies, with the keywords they had where they come from and upstream does not keep. Those go to their place before the
+    /// copies are shown, unless the place is yet to be found.
+    async fn carry_keywords(
+        self: &Arc<Self>,
+        before: &Snapshot,
+        target: &Arc<State>,
+        copied: Option<&Copied>,
+        window: &Window,
+        keywords: &BTreeMap<Uid, Flags>,
+    ) {
+        if keywords.is_empty() {
+            return self.show_arrivals(target).await;
+        }
+        let uids = match copied {
+            Some(copied) => {
+                let uids = self.keep_copies(target, copied, keywords).await;
+                self.show_arrivals(target).await;
+                uids
+            }
+            None => {
+                self.show_arrivals(target).await;
+                let (arrived, wanted) = (target.snapshot(), keywords.keys().map(|uid| uid.0).collect());
+                let sources = before.messages.select(&wanted).map(|(_, message)| message);
+                let (_, pairs) = matched(sources, &window.arrivals(&arrived));
+                let Some(pairs) = pairs else {
+                    warn!(account = %self.label(), mailbox = %target.name, "which copy is which is not told: their keywords are lost");
+                    return;
+                };
+                self.keep_copies(target, &Copied { uid_validity: arrived.uid_validity, pairs }, keywords).await
+            }
+        };
+        self.show_kept(target, &uids).await;
+    }
+
+    /// Gives copies the bodies of what they were copied from.
+    async fn carry_bodies(
+        self: &Arc<Self>,
+        source: &Arc<State>,
+        before: &Snapshot,
+        target: &Arc<State>,
+        copied: &Copied,
+    ) {
+        let after = target.snapshot();
+        if after.uid_validity != copied.uid_validity {
+            return;
+        }
+        let keys = copied.pairs.iter().filter(|(_, to)| after.messages.get(*to).is_some());
+        let keys: Vec<(BodyKey, BodyKey)> = keys
+            .map(|(from, to)| {
+                // Named outright: after a MOVE the source's snapshot does not hold them any more.
+                (source.body_key(before, *from), target.body_key(&after, *to))
+            })
+            .filter(|(from, to)| from != to)
+            .collect();
+        // What cannot be carried is fetched when asked for.
+        let _ = self.disk(move |store| store.alias(&keys)).await;
+    }
+}
+
+fn sorted(copied: CopyUid) -> Copied {
+    let mut pairs = copied.pairs;
+    pairs.sort_unstable();
+    Copied { uid_validity: copied.uid_validity, pairs }
+}
