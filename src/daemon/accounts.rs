@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::marker::{self, Found};
+use super::pop3::Hidden;
 use super::spending::{self, Spending};
 use super::status::AccountStatus;
 use super::{GRACE, StartError, cache_dir};
@@ -286,6 +287,16 @@ impl Running {
 
     fn settings(&self) -> config::Account {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the account looks over POP3 now.
+    pub(super) fn pop3(&self) -> config::Pop3 {
+        self.settings().pop3
+    }
+
+    /// What a device has deleted over POP3.
+    pub(super) fn hidden(&self, device: Option<&str>) -> Hidden {
+        Hidden::new(self.disk.state.clone(), self.disk.threads.clone(), self.account.address(), device)
     }
 
     pub(super) fn status(&self) -> AccountStatus {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::account::Inner;
 use super::bodies::BodyReads;
 use super::error::Error;
+use super::keywords::Local;
 use super::looks::Looks;
 use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
@@ -37,6 +38,8 @@ pub(crate) struct State {
     /// Order of the last open among all mailboxes, for the choice of what to watch.
     pub(crate) opened: AtomicU64,
     freshness: Mutex<Freshness>,
+    /// Keywords that upstream does not keep. A leaf among locks; may be taken with or without the turn.
+    pub(crate) local: tokio::sync::Mutex<Local>,
     /// Taken by whoever fetches headers, so that ten clients asking at once cost one download.
     pub(crate) summaries: tokio::sync::Mutex<()>,
 }
@@ -74,8 +77,14 @@ impl State {
             interest: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             freshness: Mutex::default(),
+            local: tokio::sync::Mutex::default(),
             summaries: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The same with keywords that are kept here.
+    pub(crate) fn with_local(self, local: Local) -> Self {
+        Self { local: tokio::sync::Mutex::new(local), ..self }
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

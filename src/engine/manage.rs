@@ -25,6 +25,8 @@ impl Inner {
         let (account, name) = (Arc::clone(self), canonical(name));
         self.run_to_end(async move {
             account.pool.lease(Class::Interactive, None).await?.delete(&name).await?;
+            // A failure leaves rows that no UIDVALIDITY to come will have.
+            let _ = account.durable(move |db, account| db.forget_local_keywords(account, &name, None)).await;
             account.list_changed().await
         })
         .await
@@ -39,7 +41,8 @@ impl Inner {
         .await
     }
 
-    /// RENAME (RFC 9051 §6.3.6). The cache moves along, children too; INBOX stays and is emptied.
+    /// RENAME (RFC 9051 §6.3.6). The cache moves along, and keywords kept here, children too. INBOX stays and is emptied: its messages
+    /// get new UIDs, and their keywords are lost.
     pub(crate) async fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<(), Error> {
         let (account, from, to) = (Arc::clone(self), canonical(from), canonical(to));
         self.run_to_end(async move {
@@ -64,6 +67,17 @@ impl Inner {
             }
             for (old, _) in &moved {
                 if let Some(state) = account.known_state(old) {
+                    account.forget(&state);
+                    // A write that has begun ends under the old name; the next one sees that the mailbox is gone.
+                    drop(state.turn.lock().await);
+                }
+            }
+            let renamed = moved.clone();
+            // It is renamed whatever becomes of the keywords; a failure is told by `durable`.
+            let _ = account.durable(move |db, account| db.rename_local_keywords(account, &renamed)).await;
+            for (_, new) in &moved {
+                // Opened since upstream renamed it: without its keywords.
+                if let Some(state) = account.known_state(new) {
                     account.forget(&state);
                 }
             }

@@ -8,6 +8,7 @@
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`: what does so
 //!   by itself
 //! - `folders`: the list of mailboxes · `manage`: changes to it
+//! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
 //!   what reading and writing may spend
@@ -23,6 +24,7 @@ mod download;
 mod error;
 mod flight;
 mod folders;
+mod keywords;
 mod looks;
 mod mailbox;
 mod manage;

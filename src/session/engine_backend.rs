@@ -26,6 +26,10 @@ impl backend::Account for Account {
         Self::open(self, name).await
     }
 
+    async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
+        Self::open_mirrored(self, name).await
+    }
+
     async fn status(&self, name: &str) -> Result<StatusData, Error> {
         Self::status(self, name).await
     }

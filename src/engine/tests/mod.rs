@@ -50,7 +50,7 @@ impl World {
             upstream: "ann@test:143".into(),
             quirks: Vec::new(),
         };
-        let state = State::open(&dir.path().join("state.db")).unwrap();
+        let state = State::open(&dir.path().join("state.sqlite")).unwrap();
         let disk = Disk { store, state, threads: StorePool::new(2) };
         let account = Inner::new(options, pool.clone(), disk, Metrics::default());
         Self { provider, account, pool, _dir: dir }

@@ -1,5 +1,6 @@
 //! COPY (RFC 9051 §6.4.7), and what it has in common with MOVE.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
@@ -11,7 +12,7 @@ use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::snapshot::Snapshot;
-use crate::model::{Uid, UidSet, UidValidity};
+use crate::model::{Flags, Uid, UidSet, UidValidity};
 use crate::store::BodyKey;
 use crate::upstream::{Class, CopyUid};
 
@@ -48,13 +49,15 @@ impl Inner {
             }
             let target = account.state(&to).await?;
             let window = Window::before(&target);
+            let carry = account.begin_carry(&state, &target, &there).await?;
             let copied = match mode {
-                CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await?,
-                CopyMode::Move => account.move_only(&state, &there, &target, &window).await?,
+                CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await,
+                CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
             };
+            let keywords = account.end_carry(&state, carry).await;
+            let copied = copied?.map(sorted);
             account.seen_upstream();
-            let copied = copied.map(sorted);
-            account.show_arrivals(&target).await;
+            account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
             if let Some(copied) = &copied {
                 account.carry_bodies(&state, &snapshot, &target, copied).await;
             }
@@ -140,6 +143,40 @@ impl Inner {
             looks -= 1;
             sleep(LOOK_PAUSE).await;
         }
+    }
+
+    /// Shows the copies, with the keywords they had where they come from and upstream does not keep. Those go to their place before the
+    /// copies are shown, unless the place is yet to be found.
+    async fn carry_keywords(
+        self: &Arc<Self>,
+        before: &Snapshot,
+        target: &Arc<State>,
+        copied: Option<&Copied>,
+        window: &Window,
+        keywords: &BTreeMap<Uid, Flags>,
+    ) {
+        if keywords.is_empty() {
+            return self.show_arrivals(target).await;
+        }
+        let uids = match copied {
+            Some(copied) => {
+                let uids = self.keep_copies(target, copied, keywords).await;
+                self.show_arrivals(target).await;
+                uids
+            }
+            None => {
+                self.show_arrivals(target).await;
+                let (arrived, wanted) = (target.snapshot(), keywords.keys().map(|uid| uid.0).collect());
+                let sources = before.messages.select(&wanted).map(|(_, message)| message);
+                let (_, pairs) = matched(sources, &window.arrivals(&arrived));
+                let Some(pairs) = pairs else {
+                    warn!(account = %self.label(), mailbox = %target.name, "which copy is which is not told: their keywords are lost");
+                    return;
+                };
+                self.keep_copies(target, &Copied { uid_validity: arrived.uid_validity, pairs }, keywords).await
+            }
+        };
+        self.show_kept(target, &uids).await;
     }
 
     /// Gives copies the bodies of what they were copied from.

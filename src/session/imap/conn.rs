@@ -13,8 +13,9 @@ use super::command::append;
 use super::io::{Io, ReadError, Stop};
 use super::reply::{Reply, Status, no, untagged};
 use super::state::{Failure, Session, Telling};
-use super::{Accepted, Login, Observer, Server};
+use super::{Accepted, Login, Server};
 use crate::engine::Error;
+use crate::session::front::{Open, is_other_protocol};
 use crate::wire::imap::command::{Command, Tagged};
 use crate::wire::imap::framer::{Frame, FramingError};
 use crate::wire::imap::parse;
@@ -102,9 +103,7 @@ impl<L: Login> Session<L> {
                     self.answer(tagged).await
                 }
                 Err(error) => {
-                    if !self.spoke_imap && self.account.is_none() && is_other_protocol(&line) {
-                        // A web page may make a browser send mail commands to a local port as the body of a request: nothing
-                        // that follows such a beginning is run.
+                    if !self.spoke_imap && self.account.is_none() && is_not_imap(&line) {
                         return Err(Stop::Bye { code: None, text: "This is an IMAP server" });
                     }
                     self.misunderstood(error.tag.as_deref(), error.text)?;
@@ -208,28 +207,7 @@ impl<L: Login> Session<L> {
     }
 }
 
-/// Whether a first line is a web client's, an SMTP client's or a TLS greeting on the plain port.
-fn is_other_protocol(line: &[u8]) -> bool {
-    let word = line.split(|b| *b == b' ').next().unwrap_or_default();
-    let methods: [&[u8]; 12] = [
-        b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"TRACE", b"EHLO", b"HELO",
-        b"USER",
-    ];
-    line.starts_with(b"\x16\x03") || methods.contains(&word) || line.windows(5).any(|part| part == b"HTTP/")
-}
-
-/// Counts the session as open for as long as it lives.
-struct Open(Arc<dyn Observer>);
-
-impl Open {
-    fn new(observer: Arc<dyn Observer>) -> Self {
-        observer.session_opened();
-        Self(observer)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.session_closed();
-    }
+/// Whether a first line is no IMAP: a POP3 client's, or see [`is_other_protocol`].
+fn is_not_imap(line: &[u8]) -> bool {
+    line.starts_with(b"USER ") || is_other_protocol(line)
 }

@@ -15,6 +15,15 @@ use super::{
     UPSTREAM_PASSWORD, UPSTREAM_USER, accepts, free_port, give_to_nobody, open_to_all, server_scratch, wait_for,
 };
 
+/// Users besides `ann` and `bob`: see [`user`].
+const MORE_USERS: usize = 100;
+
+/// The `n`-th user, for tests that need many accounts.
+pub fn user(n: usize) -> String {
+    assert!(n < MORE_USERS, "there are {MORE_USERS} users");
+    format!("u{n}")
+}
+
 /// What differs from one private Dovecot to another.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -22,6 +31,9 @@ pub struct Options {
     pub capability: Option<&'static str>,
     /// `mail_max_userip_connections`; none means no cap that a test meets.
     pub max_connections: Option<u32>,
+    /// The owner lacks the ACL right `w` (RFC 4314 §2.1), but in `Free` and below: PERMANENTFLAGS is `(\Deleted \Seen)`, and other flags
+    /// are not kept.
+    pub few_flags: bool,
 }
 
 /// A running Dovecot.
@@ -51,7 +63,7 @@ impl Dovecot {
 
     /// A second instance on the same mail that says and is asked for IMAP4rev1 only.
     pub fn bare(&self) -> Self {
-        self.beside(Options { capability: Some("IMAP4rev1"), max_connections: None })
+        self.beside(Options { capability: Some("IMAP4rev1"), ..Options::default() })
     }
 
     /// A second instance on the same mail.
@@ -93,7 +105,7 @@ impl Dovecot {
         Client::connect(self.imap).login(UPSTREAM_USER, UPSTREAM_PASSWORD)
     }
 
-    /// A session of another user: there is `bob` besides `ann`.
+    /// A session of another user: there are `bob` besides `ann`, and many by number ([`user`]).
     pub fn client_as(&self, user: &str) -> Client {
         Client::connect(self.imap).login(user, UPSTREAM_PASSWORD)
     }
@@ -170,16 +182,22 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options:
     let (cert, key) = (ca.cert_file.display(), ca.key_file.display());
     let capability = options.capability.map(|c| format!("imap_capability = {c}")).unwrap_or_default();
     let cap = options.max_connections.unwrap_or(10_000);
+    let acl = home.join("acl");
+    let (most, all) = ("lrstipekxa", "lrwstipekxa");
+    let lines = [("*", most), ("Free", all), ("Free/*", all)].map(|(name, rights)| format!("{name} owner {rights}\n"));
+    std::fs::write(&acl, lines.concat()).unwrap();
+    let acl = match options.few_flags {
+        true => format!("mail_plugins = acl\nplugin {{\n  acl = vfile:{}\n}}", acl.display()),
+        false => String::new(),
+    };
     for dir in ["base", "state"] {
         let dir = home.join(dir);
         let _ = std::fs::create_dir(&dir);
         open_to_all(&dir);
     }
-    std::fs::write(
-        home.join("users"),
-        format!("{UPSTREAM_USER}:{{PLAIN}}{UPSTREAM_PASSWORD}\nbob:{{PLAIN}}{UPSTREAM_PASSWORD}\n"),
-    )
-    .unwrap();
+    let users = [UPSTREAM_USER, "bob"].into_iter().map(str::to_owned).chain((0..MORE_USERS).map(user));
+    let users: String = users.map(|user| format!("{user}:{{PLAIN}}{UPSTREAM_PASSWORD}\n")).collect();
+    std::fs::write(home.join("users"), users).unwrap();
     // Hundreds of sessions of one user from one address, so every limit is lifted; nothing is flushed, as nothing
     // here is to be kept.
     let config = format!(
@@ -212,6 +230,7 @@ auth_failure_delay = 1 secs
 mail_max_userip_connections = {cap}
 imap_id_log =
 {capability}
+{acl}
 passdb {{
   driver = passwd-file
   args = {home_s}/users

@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod mail;
 pub mod process;
 pub mod relay;
+pub mod trap;
 pub mod world;
 
 use std::net::{SocketAddr, TcpListener};
