@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use super::allowance::Allowance;
 use super::bodies::Bodies;
+use super::cache::Cache;
 use super::error::Error;
 use super::folders::FolderList;
 use super::keywords::{Local, Overlay};
@@ -80,7 +81,7 @@ impl Options {
 #[derive(Clone)]
 pub struct Disk {
     /// The cache, this account's own.
-    pub store: Store,
+    pub cache: Cache,
     /// What cannot be fetched again, of all accounts.
     pub state: state::State,
     pub threads: StorePool,
@@ -133,6 +134,11 @@ impl Account {
         self.inner.pool.shutdown().await;
         // A failure is told by `disk`, and costs only a resynchronisation.
         let _ = self.inner.disk(Store::flush).await;
+    }
+
+    /// What it is cached in; another account may go on with it after [`Self::shutdown`].
+    pub fn cache(&self) -> &Cache {
+        &self.inner.disk.cache
     }
 
     pub fn address(&self) -> &str {
@@ -401,9 +407,11 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.disk.store.clone();
-        let done = self.disk.threads.run_within(deadline, move || call(&store)).await.and_then(|done| done);
+        let was_open = self.disk.cache.is_open();
+        let done = self.disk.cache.run(deadline, call).await.and_then(|done| done);
         match &done {
+            // Told when it failed.
+            Err(_) if !was_open => {}
             Err(store::Error::Full) => {
                 warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
             }

@@ -59,6 +59,10 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Wakes when a newer snapshot is there.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
+    /// Held while a client waits for news of this mailbox (IDLE): where upstream does not tell by itself, it is asked more often.
+    fn attend(&self) -> Box<dyn Send + Sync> {
+        Box::new(())
+    }
     /// What vanished after `since`; `None` if the log does not reach back so far.
     fn vanished_since(&self, since: ModSeq) -> Option<UidSet>;
     /// Envelope, structure and header of at most [`SUMMARY_BATCH`] messages, in the order asked.

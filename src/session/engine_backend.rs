@@ -82,6 +82,10 @@ impl backend::Mailbox for Mailbox {
         Self::watch(self)
     }
 
+    fn attend(&self) -> Box<dyn Send + Sync> {
+        Box::new(Self::attend(self))
+    }
+
     fn vanished_since(&self, since: ModSeq) -> Option<UidSet> {
         Self::vanished_since(self, since)
     }

@@ -191,14 +191,16 @@ impl<L: Login> Session<L> {
             Err(Failure::Below(error, names)) => no(&error, names),
             Err(Failure::Stop(stop)) => return Err(stop),
         };
-        if reply.status != Status::Bad {
-            self.catch_up(telling, None)?;
-        }
+        // Where the view cannot go on, the client still learns what became of its command.
+        let ended = if reply.status == Status::Bad { None } else { self.catch_up(telling, None).err() };
         reply.render(tag, &mut self.io.out);
         self.server.observer.command(name, reply.outcome(), started.elapsed());
         // BAD or not, it was a command: only what is none at all counts as nonsense.
         self.bad_commands = 0;
         self.spoke_imap = true;
+        if let Some(stop) = ended {
+            return Err(stop);
+        }
         if self.failed_logins >= MAX_FAILED_LOGINS && self.account.is_none() {
             return Err(Stop::Bye { code: None, text: "Too many failed logins" });
         }
