@@ -18,6 +18,7 @@
 
 mod body;
 mod check;
+mod codec;
 mod disk;
 mod files;
 mod index;
