@@ -94,7 +94,10 @@ impl Inner {
             let missing = lacking(&records);
             let mut made: HashMap<BodyKey, SummaryRecord> = HashMap::new();
             for batch in missing.chunks(HEADER_BATCH) {
-                if let Err(error) = self.make_summaries(state, &snapshot, batch, want, &mut made).await {
+                let mut new = HashMap::new();
+                let done = self.make_summaries(state, &snapshot, batch, want, &mut new).await;
+                made.extend(new);
+                if let Err(error) = done {
                     failure = error;
                     break;
                 }
