@@ -42,6 +42,12 @@ pub(crate) struct Changing<'a> {
     pub(crate) lease: Lease,
 }
 
+/// The list as a change has left it, to be taken over; nobody else changes it meanwhile.
+pub(crate) struct Changed<'a> {
+    _asked: tokio::sync::MutexGuard<'a, Asked>,
+    listed: Result<Arc<Folders>, Error>,
+}
+
 impl FolderList {
     pub(crate) fn newest(&self) -> Option<Arc<Folders>> {
         self.newest.borrow().clone()
@@ -135,16 +141,25 @@ impl Inner {
         Ok(Changing { asked, lease })
     }
 
-    /// Upstream has changed the list: asks for it over the same session, since another one may go on with what was before (a Dovecot under
-    /// load does, and a mailbox just created would not be there).
+    /// Upstream has changed the list: takes over what it is now.
     pub(crate) async fn folders_changed(self: &Arc<Self>, changing: Changing<'_>) {
+        let changed = self.list_changed(changing).await;
+        self.take_changed(changed).await;
+    }
+
+    /// Upstream has changed the list: asks for it over the same session, since another one may go on with what was before (a Dovecot under
+    /// load does, and a mailbox just created would not be there), and gives the session back: a mailbox's turn may be taken then.
+    pub(crate) async fn list_changed<'a>(&self, changing: Changing<'a>) -> Changed<'a> {
         let Changing { mut asked, mut lease } = changing;
         self.seen_upstream();
-        // Upstream has done it; a list that cannot be had now comes later.
         let listed = self.list_over(&mut lease, &mut asked).await;
-        drop(lease);
-        match listed {
+        Changed { _asked: asked, listed }
+    }
+
+    pub(crate) async fn take_changed(self: &Arc<Self>, changed: Changed<'_>) {
+        match changed.listed {
             Ok(list) => self.take_folders(&list).await,
+            // Upstream has done it; a list that cannot be had now comes later.
             Err(error) => warn!(account = %self.label(), %error, "the list of mailboxes cannot be had now"),
         }
     }

@@ -55,9 +55,10 @@ impl Inner {
             let before = account.folders.newest();
             let mut changing = account.change_folders().await?;
             changing.lease.rename(&from, &to).await?;
+            // The lease goes with it: what follows takes turns (turn before lease, never the other way round).
+            let changed = account.list_changed(changing).await;
             if from == "INBOX" {
-                // The lease goes with it: what follows takes the mailbox's turn first.
-                account.folders_changed(changing).await;
+                account.take_changed(changed).await;
                 if let Some(inbox) = account.known_state("INBOX") {
                     // Upstream has renamed it, whatever the look finds: where INBOX got a new UIDVALIDITY (Dovecot), the old one is
                     // dead now and the sessions that have it selected hear of it.
@@ -111,7 +112,7 @@ impl Inner {
             if kept.is_err() {
                 warn!(account = %account.label(), "the cache of a renamed mailbox is lost");
             }
-            account.folders_changed(changing).await;
+            account.take_changed(changed).await;
             Ok(())
         })
         .await

@@ -24,6 +24,7 @@ mod files;
 mod index;
 mod key;
 mod long;
+mod octets;
 mod open;
 mod pool;
 mod rewrite;

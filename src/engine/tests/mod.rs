@@ -52,6 +52,7 @@ impl World {
             parts: true,
             allowance: Arc::new(Unlimited),
             upstream: "ann@test:143".into(),
+            quirks: Vec::new(),
         };
         let state = State::open(&dir.path().join("state.sqlite")).unwrap();
         let threads = StorePool::new(2);
