@@ -219,6 +219,7 @@ impl Running {
             connections,
             parts: believes_parts(&settings),
             allowance: Arc::<Spending>::clone(&spending),
+            upstream: format!("{}@{}:{}", server.username, server.host, server.port),
         };
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
         let kept = engine::Disk { store: store.clone(), state: disk.state.clone(), threads: disk.threads.clone() };

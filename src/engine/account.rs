@@ -24,7 +24,7 @@ use super::keywords::{Local, Overlay};
 use super::mailbox::{Mailbox, State, Turn, VanishedLog};
 use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
-use super::writes::{Append, Appended};
+use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
 use crate::model::{Flags, Folders, ModSeq, Role, UidSet, UidValidity};
 use crate::state;
@@ -63,6 +63,8 @@ pub struct Options {
     pub parts: bool,
     /// What may be fetched and sent.
     pub allowance: Arc<dyn Allowance>,
+    /// User and server, as one word: what was kept of another means nothing here.
+    pub upstream: String,
 }
 
 /// Where an account is kept, and the threads that may wait for it.
@@ -89,7 +91,8 @@ pub(crate) struct Inner {
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    pub(crate) disk: Disk,
+    disk: Disk,
+    pub(super) unfinished: Unfinished,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -201,7 +204,7 @@ impl Account {
 }
 
 impl Inner {
-    /// An account at rest: nothing runs by itself yet.
+    /// An account that does nothing by itself yet.
     pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             options,
@@ -212,6 +215,7 @@ impl Inner {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             disk,
+            unfinished: Unfinished::default(),
             mailboxes: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),
@@ -288,7 +292,7 @@ impl Inner {
     async fn load(&self, name: &Arc<str>) -> Result<State, Error> {
         let wanted = name.to_string();
         // Without them a message would seem to have lost them: then it is not shown at all.
-        let kept = self.durable(move |db, account| db.local_keywords(account, &wanted)).await?;
+        let kept = self.durably_within(LONG_CALL, move |db, account| db.local_keywords(account, &wanted)).await?;
         let mut overlay = Overlay::new(&kept);
         let wanted = name.to_string();
         let loaded = self
@@ -390,6 +394,32 @@ impl Inner {
             Ok(_) => {}
         }
         done
+    }
+
+    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
+    /// is logged here, once.
+    pub(crate) async fn durably<T, F>(&self, call: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
+    {
+        self.durably_within(QUICK_CALL, call).await
+    }
+
+    /// The same for what concerns a whole mailbox.
+    pub(crate) async fn durably_within<T, F>(&self, deadline: Duration, call: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
+    {
+        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
+        let failure = match self.disk.threads.run_within(deadline, move || call(&state, &account)).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(failure) => failure.to_string(),
+        };
+        error!(account = %self.label(), %failure, "the durable state failed");
+        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
     }
 
     /// Runs work that must not stop half way when its client goes away (Law 11).

@@ -26,7 +26,7 @@ impl Inner {
         self.run_to_end(async move {
             account.pool.lease(Class::Interactive, None).await?.delete(&name).await?;
             // A failure leaves rows that no UIDVALIDITY to come will have.
-            let _ = account.durable(move |db, account| db.forget_local_keywords(account, &name, None)).await;
+            let _ = account.durably(move |db, account| db.forget_local_keywords(account, &name, None)).await;
             account.list_changed().await
         })
         .await
@@ -74,7 +74,7 @@ impl Inner {
             }
             let renamed = moved.clone();
             // It is renamed whatever becomes of the keywords; a failure is told by `durable`.
-            let _ = account.durable(move |db, account| db.rename_local_keywords(account, &renamed)).await;
+            let _ = account.durably(move |db, account| db.rename_local_keywords(account, &renamed)).await;
             for (_, new) in &moved {
                 // Opened since upstream renamed it: without its keywords.
                 if let Some(state) = account.known_state(new) {

@@ -43,6 +43,7 @@ impl Inner {
         for slot in 0..watchers {
             self.spawn_keeper(move |account| async move { account.watch_slot(slot).await });
         }
+        self.spawn_keeper(|account| async move { account.keep_settled().await });
         self.spawn_keeper(|account| async move { account.look_after_all().await });
         self.spawn_keeper(|account| async move { account.look_after_open().await });
         self.spawn_keeper(|account| async move { account.prefetch().await });

@@ -1,7 +1,7 @@
-//! Writes that were accepted from a client and are not settled upstream (Law 11).
+//! Writes that are not settled upstream (Law 11): those of several steps, which a crash could leave half done.
 //!
-//! An entry is added before the client is told, and done when upstream has acknowledged it or looking has shown how
-//! it ended. What a payload means is the engine's business.
+//! An entry is added before the first step that would need an undo, changed as the write goes on, and done when upstream
+//! has acknowledged the last step or looking has shown how it ended. What a payload means is the engine's business.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +28,16 @@ impl State {
             db.prepare_cached("INSERT INTO journal (account, kind, payload, created) VALUES (?, ?, ?, ?)")?
                 .execute(params![account, kind, payload, signed(created)])?;
             Ok(db.last_insert_rowid())
+        })
+    }
+
+    /// Replaces the payload of an unfinished write; on the disk when this returns.
+    pub fn journal_change(&self, id: i64, payload: &[u8]) -> Result<(), Error> {
+        self.connections.write(|db| {
+            let changed =
+                db.prepare_cached("UPDATE journal SET payload = ? WHERE id = ?")?.execute(params![payload, id])?;
+            // Written down nowhere is not written down.
+            if changed == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(changed)) }
         })
     }
 
@@ -64,9 +74,11 @@ mod tests {
             let ids: Vec<i64> =
                 (0..5u8).map(|n| state.journal_add("ann", "append", &vec![n; 100_000], now).unwrap()).collect();
             state.journal_add("bob", "append", b"", now).unwrap();
+            state.journal_change(ids[3], b"changed").unwrap();
             state.journal_done(ids[1]).unwrap();
             state.journal_done(ids[4]).unwrap();
             state.journal_done(ids[4]).unwrap();
+            assert!(state.journal_change(ids[4], b"late").is_err(), "what is done is not changed");
             ids
         };
         let state = State::open(&path).unwrap();
@@ -74,6 +86,7 @@ mod tests {
         assert_eq!(pending.iter().map(|entry| entry.id).collect::<Vec<_>>(), [ids[0], ids[2], ids[3]]);
         let want = JournalEntry { id: ids[2], kind: "append".into(), payload: vec![2; 100_000], created: now };
         assert_eq!(pending.get(1), Some(&want));
+        assert_eq!(pending[2].payload, b"changed");
         assert!(state.journal_add("ann", "move", b"x", now).unwrap() > ids[4], "an id is not used twice");
         assert_eq!(state.journal_pending("bob").unwrap().len(), 1);
         assert_eq!(state.journal_pending("eve").unwrap(), []);

@@ -26,7 +26,7 @@ mod types;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use caps::Caps;
 pub use config::{
@@ -39,5 +39,5 @@ pub use gate::backoff;
 pub use lease::Lease;
 pub use pool::Pool;
 pub use session::{READ_TIMEOUT, Session};
-pub use types::{BodyEvent, BodyPart, Class, CopyUid, Event, FetchMeta, ListLine, Selected, StatusLine};
+pub use types::{BodyEvent, BodyPart, Class, CopyUid, Event, FetchMeta, ListLine, Selected, StatusLine, Transfer};
 pub use words::{Meaning, Place, meaning};

@@ -24,7 +24,7 @@ use crate::secret::Secret;
 
 /// A provider that plays one script for each connection; refuses connections when there is none left.
 #[derive(Default)]
-pub(super) struct Provider {
+pub(crate) struct Provider {
     scripts: Mutex<VecDeque<String>>,
     played: Mutex<Vec<JoinHandle<()>>>,
     /// Connections are kept open here when their script has ended.
@@ -33,12 +33,12 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    pub(super) fn new(scripts: impl IntoIterator<Item = String>) -> Arc<Self> {
+    pub(crate) fn new(scripts: impl IntoIterator<Item = String>) -> Arc<Self> {
         Arc::new(Self { scripts: Mutex::new(scripts.into_iter().collect()), ..Self::default() })
     }
 
     /// Every script was begun and played to its end.
-    pub(super) async fn done(&self) {
+    pub(crate) async fn done(&self) {
         let played = std::mem::take(&mut *self.played.lock().unwrap());
         for script in played {
             tokio::time::timeout(Duration::from_secs(3600), script)
@@ -49,7 +49,7 @@ impl Provider {
         assert!(self.scripts.lock().unwrap().is_empty(), "scripts left over");
     }
 
-    pub(super) fn dialled(&self) -> usize {
+    pub(crate) fn dialled(&self) -> usize {
         self.played.lock().unwrap().len()
     }
 }
@@ -135,7 +135,7 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 /// A login by password with these capabilities afterwards, then `rest`. The first tag of `rest` is `w2`, or `w3` if ENABLE is offered.
-pub(super) fn session(caps: &str, rest: &str) -> String {
+pub(crate) fn session(caps: &str, rest: &str) -> String {
     let enable = match (caps.contains("ENABLE"), caps.contains("QRESYNC")) {
         (false, _) => "",
         (true, true) => "C: w2 ENABLE QRESYNC\nS: * ENABLED QRESYNC\nS: w2 OK",
@@ -148,7 +148,7 @@ pub(super) fn session(caps: &str, rest: &str) -> String {
     )
 }
 
-pub(super) fn config(provider: &Arc<Provider>, connections: usize) -> Config {
+pub(crate) fn config(provider: &Arc<Provider>, connections: usize) -> Config {
     Config {
         label: "ann".into(),
         dial: Arc::clone(provider) as Arc<dyn Dial>,
@@ -161,7 +161,7 @@ pub(super) fn config(provider: &Arc<Provider>, connections: usize) -> Config {
     }
 }
 
-pub(super) fn pool_of(provider: &Arc<Provider>, connections: usize) -> Pool {
+pub(crate) fn pool_of(provider: &Arc<Provider>, connections: usize) -> Pool {
     Pool::new(config(provider, connections))
 }
 

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::error::Error;
 use crate::model::{Flags, InternalDate, Uid, UidSet, UidValidity};
 
 /// Whose work a lease is for. The order is the order of the queue.
@@ -143,4 +144,22 @@ pub struct CopyUid {
     pub uid_validity: UidValidity,
     /// (source, destination), in the order upstream wrote them.
     pub pairs: Vec<(Uid, Uid)>,
+}
+
+/// What came of a COPY or MOVE, which may have gone in several commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which UID became which, as far as upstream told.
+    pub told: Option<CopyUid>,
+    /// The sources of the commands that were answered OK.
+    pub done: UidSet,
+    /// What went wrong: the connection, else the first refusal. `None`: all was done.
+    pub failed: Option<Error>,
+}
+
+impl Transfer {
+    /// What was told of all of it, or what went wrong.
+    pub fn whole(self) -> Result<Option<CopyUid>, Error> {
+        self.failed.map_or(Ok(self.told), Err)
+    }
 }

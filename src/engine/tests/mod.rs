@@ -47,8 +47,9 @@ impl World {
             connections,
             parts: true,
             allowance: Arc::new(Unlimited),
+            upstream: "ann@test:143".into(),
         };
-        let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+        let state = State::open(&dir.path().join("state.db")).unwrap();
         let disk = Disk { store, state, threads: StorePool::new(2) };
         let account = Inner::new(options, pool.clone(), disk, Metrics::default());
         Self { provider, account, pool, _dir: dir }

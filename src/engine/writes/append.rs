@@ -48,6 +48,7 @@ impl Inner {
         let account = Arc::clone(self);
         self.run_to_end(async move {
             let _grant = grant;
+            account.settle_left(&[&to]).await?;
             let target = account.state(&to).await?;
             let keywords = account.share_appends(&target, &mut messages).await?;
             let window = Window::before(&target);
@@ -143,7 +144,7 @@ impl Inner {
         }
         match found {
             Some(at) => Ok(Some(at)),
-            None if !window.known => Err(Error::Unavailable(
+            None if !window.is_known() => Err(Error::Unavailable(
                 "The connection to the provider was lost while storing the message; whether it was stored cannot be seen"
                     .into(),
             )),

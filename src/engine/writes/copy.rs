@@ -1,20 +1,20 @@
-//! COPY and MOVE (RFC 9051 §6.4.7, §6.4.8; RFC 6851).
+//! COPY (RFC 9051 §6.4.7), and what it has in common with MOVE.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::expunge::expunge_on;
-use super::settle::{Window, matched};
+use super::moves::{there, told_in_part};
+use super::settle::{Fault, LOOK_PAUSE, LOOKS, Window, matched};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::snapshot::Snapshot;
-use crate::model::{FlagOp, Flags, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{Flags, Uid, UidSet, UidValidity};
 use crate::store::BodyKey;
-use crate::upstream::{self, Class, CopyUid, Lease};
+use crate::upstream::{Class, CopyUid};
 
 /// What copied messages became (COPYUID, RFC 4315 §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,9 @@ impl Inner {
         let to = self.resolve(to).await?;
         let (account, state, uids) = (Arc::clone(self), Arc::clone(state), uids.clone());
         self.run_to_end(async move {
+            account.settle_left(&[&state.name, &to]).await?;
             let snapshot = state.snapshot();
-            let there: UidSet = snapshot.messages.select(&uids).map(|(_, message)| message.uid.0).collect();
+            let there = there(&snapshot, &uids);
             if there.is_empty() {
                 return Ok(None);
             }
@@ -53,10 +54,25 @@ impl Inner {
                 CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await,
                 CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
             };
-            let keywords = account.end_carry(&state, carry).await;
-            let copied = copied?.map(sorted);
+            let mut keywords = account.end_carry(&state, carry).await;
+            let copied = match copied {
+                Ok(copied) => copied.map(sorted),
+                Err(error) => {
+                    // What a MOVE moved before it failed has its keywords all the same.
+                    let left = state.snapshot();
+                    keywords.retain(|uid, _| mode == CopyMode::Move && left.messages.get(*uid).is_none());
+                    if !keywords.is_empty() {
+                        account.carry_keywords(&snapshot, &target, None, &window, &keywords).await;
+                    }
+                    return Err(error);
+                }
+            };
             account.seen_upstream();
-            account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
+            if keywords.is_empty() {
+                account.show_arrivals(&target).await;
+            } else {
+                account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
+            }
             if let Some(copied) = &copied {
                 account.carry_bodies(&state, &snapshot, &target, copied).await;
             }
@@ -73,14 +89,41 @@ impl Inner {
         window: &Window,
     ) -> Result<Option<CopyUid>, Error> {
         let mut lease = self.ready(state, Class::Interactive).await?;
-        match lease.copy(uids, &target.name).await {
-            Ok(copied) => Ok(copied),
-            Err(upstream::Error::Lost { reason, sent: true }) => {
-                warn!(account = %self.label(), mailbox = %state.name, %reason, "connection lost during COPY: looking");
+        let asked = if !window.is_known() || lease.copies_in_pieces(uids, &target.name) {
+            Some(Window::ask(&mut lease, target).await?)
+        } else {
+            None
+        };
+        let window = asked.as_ref().unwrap_or(window);
+        let copied = lease.copy(uids, &target.name).await;
+        match copied.failed.map(Fault::from) {
+            None => Ok(copied.told),
+            Some(Fault::Lost(reason)) => {
+                warn!(account = %self.label(), mailbox = %state.name, reason, "connection lost during COPY: looking");
                 drop(lease);
                 self.settle_copy(state, uids, target, window).await
             }
-            Err(error) => Err(error.into()),
+            Some(Fault::Refused(error)) if copied.done.is_empty() => Err(error),
+            Some(Fault::Refused(error)) => {
+                // All or nothing (RFC 9051 §6.4.7): what other commands of the same COPY have made is taken back.
+                let told = copied.told.unwrap_or_default();
+                let is_ours = |(_, to): &&(Uid, Uid)| window.is_new(told.uid_validity, *to);
+                let ours: UidSet = told.pairs.iter().filter(is_ours).map(|(_, to)| to.0).collect();
+                let mut stay = copied.done.len();
+                if !ours.is_empty() && stay == ours.len() {
+                    match self
+                        .expunge_copies(&mut lease, &target.name, told.uid_validity, &ours)
+                        .await
+                        .map_err(Error::from)
+                    {
+                        Ok(()) => stay = 0,
+                        Err(failure) => {
+                            warn!(account = %self.label(), mailbox = %target.name, %failure, "copies of a COPY that failed stay");
+                        }
+                    }
+                }
+                Err(told_in_part(error, stay, uids.len(), "copied"))
+            }
         }
     }
 
@@ -92,79 +135,29 @@ impl Inner {
         target: &Arc<State>,
         window: &Window,
     ) -> Result<Option<CopyUid>, Error> {
-        let source = state.snapshot();
-        self.freshen(target, Instant::now(), Class::Interactive).await?;
-        let arrived = target.snapshot();
-        let (found, pairs) =
-            matched(source.messages.select(uids).map(|(_, message)| message), &window.arrivals(&arrived));
-        if found as u64 == uids.len() {
-            return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
-        }
         let lost = "The connection to the provider was lost while copying";
-        Err(Error::Unavailable(match found {
-            0 => format!("{lost}: nothing was copied"),
-            some => format!("{lost}: {some} of {} messages were copied", uids.len()),
-        }))
-    }
-
-    async fn move_only(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        uids: &UidSet,
-        target: &Arc<State>,
-        window: &Window,
-    ) -> Result<Option<CopyUid>, Error> {
-        let mut turn = state.turn.lock().await;
-        let mut lease = self.ready(state, Class::Interactive).await?;
-        let before = state.snapshot();
-        let moved = if lease.caps().has("MOVE") {
-            lease.move_to(uids, &target.name).await
-        } else {
-            move_by_copy(&mut lease, uids, &target.name).await
-        };
-        match moved {
-            Ok(moved) => {
-                self.sync_on(&mut lease, state, &mut turn).await?;
-                Ok(moved)
-            }
-            Err(upstream::Error::Lost { reason, .. }) => {
-                warn!(account = %self.label(), mailbox = %state.name, %reason, "connection lost during MOVE: looking");
-                drop(lease);
-                self.sync(state, &mut turn).await?;
-                drop(turn);
-                self.settle_move(&before, state, uids, target, window).await
-            }
-            Err(error) => {
-                // Some may have been moved before it was refused (RFC 6851 §3.3).
-                self.sync_on(&mut lease, state, &mut turn).await?;
-                Err(error.into())
-            }
+        if !window.is_known() {
+            return Err(Error::Unavailable(format!("{lost}; whether the messages were copied cannot be seen")));
         }
-    }
-
-    /// After a connection was lost in a MOVE: what left the source has been moved; the rest stays where it is, unharmed.
-    async fn settle_move(
-        self: &Arc<Self>,
-        before: &Snapshot,
-        state: &Arc<State>,
-        uids: &UidSet,
-        target: &Arc<State>,
-        window: &Window,
-    ) -> Result<Option<CopyUid>, Error> {
-        let now = state.snapshot();
-        let left: UidSet = now.messages.select(uids).map(|(_, message)| message.uid.0).collect();
-        if left.is_empty() {
+        let source = state.snapshot();
+        let mut looks = LOOKS;
+        loop {
             self.freshen(target, Instant::now(), Class::Interactive).await?;
             let arrived = target.snapshot();
-            let sources = before.messages.select(uids).map(|(_, message)| message);
-            let (_, pairs) = matched(sources, &window.arrivals(&arrived));
-            return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
+            let sources = source.messages.select(uids).map(|(_, message)| message);
+            let (found, pairs) = matched(sources, &window.arrivals(&arrived));
+            if found as u64 == uids.len() {
+                return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
+            }
+            if looks == 0 {
+                return Err(Error::Unavailable(match found {
+                    0 => format!("{lost}: nothing was copied"),
+                    some => format!("{lost}: {some} of {} messages were copied", uids.len()),
+                }));
+            }
+            looks -= 1;
+            sleep(LOOK_PAUSE).await;
         }
-        let moved = uids.len() - left.len();
-        Err(Error::Unavailable(format!(
-            "The connection to the provider was lost while moving: {moved} of {} messages were moved, the others are where they were",
-            uids.len()
-        )))
     }
 
     /// Shows the copies, with the keywords they had where they come from and upstream does not keep. Those go to their place before the
@@ -177,9 +170,6 @@ impl Inner {
         window: &Window,
         keywords: &BTreeMap<Uid, Flags>,
     ) {
-        if keywords.is_empty() {
-            return self.show_arrivals(target).await;
-        }
         let uids = match copied {
             Some(copied) => {
                 let uids = self.keep_copies(target, copied, keywords).await;
@@ -224,14 +214,6 @@ impl Inner {
         // What cannot be carried is fetched when asked for.
         let _ = self.disk(move |store| store.alias(&keys)).await;
     }
-}
-
-/// MOVE where upstream has none: COPY, mark, expunge, in this order (RFC 6851 §3.3).
-async fn move_by_copy(lease: &mut Lease, uids: &UidSet, to: &str) -> Result<Option<CopyUid>, upstream::Error> {
-    let copied = lease.copy(uids, to).await?;
-    lease.store(uids, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
-    expunge_on(lease, uids).await?;
-    Ok(copied)
 }
 
 fn sorted(copied: CopyUid) -> Copied {

@@ -24,6 +24,7 @@ impl Inner {
     ) -> Result<UidSet, Error> {
         let (account, state, uids, flags) = (Arc::clone(self), Arc::clone(state), uids.clone(), flags.clone());
         self.run_to_end(async move {
+            account.settle_left(&[&state.name]).await?;
             let mut turn = state.turn.lock().await;
             if unchanged_since.is_none() && account.store_here(&state, &mut turn, &uids, op, &flags).await? {
                 return Ok(UidSet::new());

@@ -3,14 +3,20 @@
 //! Every write runs in a task of its own, so that a client that goes away does not cut it in half. A connection lost in the middle is
 //! settled by looking: what upstream then holds decides, and only what is seen not to have happened is asked for again.
 //!
-//! - `flags`: STORE · `expunge`: EXPUNGE and UID EXPUNGE · `copy`: COPY and MOVE · `append`: APPEND
-//! - `settle`: telling what a write brought, where upstream did not say so
+//! - `flags`: STORE · `expunge`: EXPUNGE and UID EXPUNGE · `copy`: COPY · `moves`: MOVE · `copies`: finding copies and taking them back ·
+//!   `append`: APPEND
+//! - `settle`: telling what a write brought, where upstream did not say so · `unfinished`: the journal of writes of several steps ·
+//!   `recover`: settling what stands there
 
 mod append;
+mod copies;
 mod copy;
 mod expunge;
 mod flags;
+mod moves;
+mod recover;
 mod settle;
+mod unfinished;
 
 use std::sync::Arc;
 
@@ -19,11 +25,12 @@ use tracing::info;
 
 use super::account::Inner;
 use super::error::Error;
-use super::mailbox::State;
+use super::mailbox::{State, Turn};
 use crate::upstream::{self, Class, Lease};
 
 pub use append::{Append, Appended};
 pub use copy::{Copied, CopyMode};
+pub(super) use unfinished::Unfinished;
 
 impl Inner {
     /// A session that has the mailbox selected, and it is the mailbox we mean (identity check before anything destructive).
@@ -56,6 +63,21 @@ impl Inner {
         drop(self.wish_look(state, Instant::now(), Class::Sync));
     }
 
+    /// Brings a mailbox in step after a write that has ended: how it ended is known, and stays so if this cannot be done now.
+    async fn look_again(self: &Arc<Self>, mut lease: Lease, state: &Arc<State>, turn: &mut Turn) {
+        let looked = match self.sync_on(&mut lease, state, turn).await {
+            Err(Error::Unavailable(_)) if !lease.is_usable() => {
+                drop(lease);
+                self.sync(state, turn).await
+            }
+            looked => looked,
+        };
+        if let Err(error) = looked {
+            info!(account = %self.label(), mailbox = %state.name, %error, "what a write has changed is shown later");
+            state.set_stale();
+        }
+    }
+
     /// Brings a mailbox that has just got messages in step, if anybody looks at it; else marks it as to be looked at.
     pub(crate) async fn show_arrivals(self: &Arc<Self>, target: &Arc<State>) {
         target.set_stale();
@@ -66,3 +88,6 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

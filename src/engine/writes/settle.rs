@@ -2,27 +2,89 @@
 
 use std::collections::HashMap;
 
+use tokio::time::Duration;
+
+use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::snapshot::Snapshot;
-use crate::model::{MessageMeta, Uid};
+use crate::model::{MessageMeta, Uid, UidValidity};
+use crate::upstream::{self, Lease};
+
+/// How a step of a write failed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The connection is gone, or of no use any more: what became of the step is to be looked for.
+    Lost(String),
+    /// The step was refused, by upstream or by ourselves: it was not carried out.
+    Refused(Error),
+}
+
+impl From<upstream::Error> for Fault {
+    fn from(error: upstream::Error) -> Self {
+        match error {
+            upstream::Error::Lost { reason, .. } | upstream::Error::Protocol(reason) => Self::Lost(reason),
+            error => Self::Refused(error.into()),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Lost(reason) => Self::Unavailable(format!("The connection to the provider was lost: {reason}")),
+            Fault::Refused(error) => error,
+        }
+    }
+}
+
+/// A server may still be at work on a command whose connection is lost: what is not there at the first look is looked for so often
+/// again. Servers copy and store within a second; one that takes longer is believed not to have done it.
+pub(super) const LOOKS: usize = 2;
+pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What was in a mailbox before a write, so that what the write brought can be told.
 pub(super) struct Window {
-    pub(super) known: bool,
-    uid_next: Uid,
+    /// `None`: nothing can be told to be new.
+    uid_next: Option<Uid>,
+    uid_validity: UidValidity,
 }
 
 impl Window {
+    /// As the mirror has it: it may know less than upstream holds, never more.
     pub(super) fn before(target: &State) -> Self {
-        Self { known: target.is_known(), uid_next: target.snapshot().uid_next }
+        let snapshot = target.snapshot();
+        Self { uid_next: target.is_known().then_some(snapshot.uid_next), uid_validity: snapshot.uid_validity }
+    }
+
+    /// As upstream has it now.
+    pub(super) async fn ask(lease: &mut Lease, target: &State) -> Result<Self, Fault> {
+        match lease.status(&target.name).await.map_err(Fault::from) {
+            Ok(status) => Ok(Self { uid_next: status.uid_next, uid_validity: status.uid_validity.unwrap_or_default() }),
+            // The write itself will say why.
+            Err(Fault::Refused(_)) => Ok(Self { uid_next: None, uid_validity: UidValidity::default() }),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Whether anything can be told to be new.
+    pub(super) fn is_known(&self) -> bool {
+        self.uid_next.is_some()
+    }
+
+    /// Whether a message was not there before.
+    pub(super) fn is_new(&self, uid_validity: UidValidity, uid: Uid) -> bool {
+        uid_validity == self.uid_validity && self.uid_next.is_some_and(|next| uid >= next)
     }
 
     pub(super) fn arrivals(&self, now: &Snapshot) -> Vec<MessageMeta> {
-        if !self.known {
-            // Never seen before: nothing can be told to be new.
-            return Vec::new();
-        }
-        let first = now.messages.lower_bound(self.uid_next);
+        let Some(next) = self.uid_next.filter(|_| now.uid_validity == self.uid_validity) else { return Vec::new() };
+        let first = now.messages.lower_bound(next);
         now.messages.iter_from(first).map(|(_, message)| message.clone()).collect()
     }
 }

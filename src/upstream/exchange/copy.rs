@@ -2,28 +2,36 @@
 
 use crate::model::UidSet;
 use crate::upstream::answer::Data;
-use crate::upstream::error::Error;
 use crate::upstream::line::Line;
 use crate::upstream::session::Session;
-use crate::upstream::types::CopyUid;
+use crate::upstream::types::{CopyUid, Transfer};
 
 impl Session {
-    /// UID COPY; which UID became which, where upstream tells (COPYUID).
-    pub async fn copy(&mut self, uids: &UidSet, to: &str) -> Result<Option<CopyUid>, Error> {
+    /// UID COPY. A long set goes in several commands: some may have been done when another is refused.
+    pub async fn copy(&mut self, uids: &UidSet, to: &str) -> Transfer {
         self.copy_or_move("UID COPY ", uids, to).await
     }
 
     /// UID MOVE, only with MOVE. What left the mailbox is heard as events (EXPUNGE or VANISHED).
-    pub async fn move_to(&mut self, uids: &UidSet, to: &str) -> Result<Option<CopyUid>, Error> {
+    pub async fn move_to(&mut self, uids: &UidSet, to: &str) -> Transfer {
         self.copy_or_move("UID MOVE ", uids, to).await
     }
 
-    async fn copy_or_move(&mut self, command: &str, uids: &UidSet, to: &str) -> Result<Option<CopyUid>, Error> {
-        let pieces = if self.quirks.single_moves {
+    /// Whether a COPY or MOVE of these takes several commands.
+    pub fn copies_in_pieces(&self, uids: &UidSet, to: &str) -> bool {
+        self.copy_pieces(uids, to).len() > 1
+    }
+
+    fn copy_pieces(&self, uids: &UidSet, to: &str) -> Vec<UidSet> {
+        if self.quirks.single_moves {
             uids.iter().map(|uid| UidSet::from_iter([uid])).collect()
         } else {
             self.pieces(uids, to.len())
-        };
+        }
+    }
+
+    async fn copy_or_move(&mut self, command: &str, uids: &UidSet, to: &str) -> Transfer {
+        let pieces = self.copy_pieces(uids, to);
         let lines =
             pieces.iter().map(|piece| Line::new(command).text(format!("{piece} ")).string(to.as_bytes())).collect();
         // MOVE tells COPYUID in an untagged OK (RFC 6851 §4.3), COPY in the tagged one.
@@ -32,8 +40,9 @@ impl Session {
             Some(all) if all.uid_validity == copied.uid_validity => all.pairs.extend(copied.pairs),
             _ => told = Some(copied),
         };
-        let results = self
-            .run_all(lines, &mut |data| match data {
+        let mut results = Vec::new();
+        let ran = self
+            .run_each(lines, &mut results, &mut |data| match data {
                 Data::Told(status) => {
                     match status.code.as_ref().and_then(|code| code.copy_uid()) {
                         Some(copied) => note(copied),
@@ -43,28 +52,21 @@ impl Session {
                 }
                 other => Some(other),
             })
-            .await?;
-        let (mut moved, mut refused) = (false, None);
-        for result in results {
+            .await;
+        let (mut done, mut refused) = (UidSet::new(), None);
+        for (piece, result) in pieces.iter().zip(results) {
             match result {
-                Ok(done) => {
-                    moved = true;
-                    if let Some(copied) = done.code.as_ref().and_then(|code| code.copy_uid()) {
+                Some(Ok(answer)) => {
+                    done = done.union(piece);
+                    if let Some(copied) = answer.code.as_ref().and_then(|code| code.copy_uid()) {
                         note(copied);
                     }
                 }
-                Err(error) => refused = refused.or(Some(error)),
+                Some(Err(error)) => refused = refused.or(Some(error)),
+                // Lost on the way.
+                None => {}
             }
         }
-        match refused {
-            // Some pieces done and others refused has no answer in IMAP but the refusal; the engine looks what is there.
-            Some(error) => {
-                if moved {
-                    tracing::warn!(%error, "a {command}in several pieces was done in part");
-                }
-                Err(error)
-            }
-            None => Ok(told),
-        }
+        Transfer { told, done, failed: ran.err().or(refused) }
     }
 }

@@ -31,11 +31,25 @@ impl Session {
         lines: Vec<Line>,
         take: Take<'_>,
     ) -> Result<Vec<Result<Done, Error>>, Error> {
+        let mut results = Vec::new();
+        self.run_each(lines, &mut results, take).await?;
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// The same; when the session is lost in the middle, `results` holds what had been answered until then, in the order of `lines`.
+    pub(in crate::upstream) async fn run_each(
+        &mut self,
+        lines: Vec<Line>,
+        results: &mut Vec<Option<Result<Done, Error>>>,
+        take: Take<'_>,
+    ) -> Result<(), Error> {
+        results.clear();
+        results.resize_with(lines.len(), || None);
         let mark = self.begin().await?;
-        match self.converse(lines, take).await {
-            Ok(results) => {
+        match self.converse(lines, results, take).await {
+            Ok(()) => {
                 self.finish();
-                Ok(results)
+                Ok(())
             }
             Err(fault) => Err(self.broke(&fault, mark)),
         }
@@ -111,26 +125,26 @@ impl Session {
     pub(super) async fn converse(
         &mut self,
         lines: Vec<Line>,
+        results: &mut [Option<Result<Done, Error>>],
         take: Take<'_>,
-    ) -> Result<Vec<Result<Done, Error>>, Fault> {
-        let mut results: Vec<Option<Result<Done, Error>>> = lines.iter().map(|_| None).collect();
+    ) -> Result<(), Fault> {
         let mut under_way: VecDeque<(String, usize)> = VecDeque::new();
         for (index, line) in lines.into_iter().enumerate() {
             // With a literal that waits for `+`, nothing else may be under way: its answers could not be told apart.
             let room = if line.waits(&self.caps) { 1 } else { PIPELINE };
             while under_way.len() >= room {
-                self.answer(&mut under_way, &mut results, take).await?;
+                self.answer(&mut under_way, results, take).await?;
             }
             let tag = self.next_tag();
             match self.send(&tag, line, take).await? {
                 None => under_way.push_back((tag, index)),
-                Some(refused) => set(&mut results, index, refused),
+                Some(refused) => set(results, index, refused),
             }
         }
         while !under_way.is_empty() {
-            self.answer(&mut under_way, &mut results, take).await?;
+            self.answer(&mut under_way, results, take).await?;
         }
-        Ok(results.into_iter().flatten().collect())
+        Ok(())
     }
 
     pub(in crate::upstream) fn next_tag(&mut self) -> String {

@@ -182,13 +182,13 @@ async fn store_copy_move_expunge() {
     let (_, modified) = lease.store(&set("8"), FlagOp::Remove, &Flags::parse(["\\Seen"]), Some(5)).await.unwrap();
     assert_eq!(modified, set("8"));
     assert!(lease.store(&set("8"), FlagOp::Replace, &Flags::default(), None).await.is_err());
-    let copied = lease.copy(&set("1:2"), "a \"b").await.unwrap().unwrap();
+    let copied = lease.copy(&set("1:2"), "a \"b").await.whole().unwrap().unwrap();
     assert_eq!(copied.pairs, [(Uid(1), Uid(31)), (Uid(2), Uid(32))]);
     lease.take_events();
-    let moved = lease.move_to(&set("3"), "Trash").await.unwrap().unwrap();
+    let moved = lease.move_to(&set("3"), "Trash").await.whole().unwrap().unwrap();
     assert_eq!((moved.uid_validity, &moved.pairs[..]), (UidValidity(8), &[(Uid(3), Uid(40))][..]));
     assert_eq!(lease.take_events(), [Event::Expunge(3)]);
-    assert_eq!(lease.copy(&set("9"), "x").await.unwrap(), None);
+    assert_eq!(lease.copy(&set("9"), "x").await.whole().unwrap(), None);
     lease.uid_expunge(&set("4")).await.unwrap();
     lease.expunge().await.unwrap();
     provider.done().await;
@@ -203,7 +203,7 @@ async fn single_moves_where_copyuid_lies() {
     let quirks = Quirks { single_moves: true, ..Quirks::default() };
     let pool = Pool::new(Config { quirks, ..config(&provider, 1) });
     let mut lease = pool.lease(Class::Interactive, None).await.unwrap();
-    let moved = lease.move_to(&set("1:2"), "T").await.unwrap().unwrap();
+    let moved = lease.move_to(&set("1:2"), "T").await.whole().unwrap().unwrap();
     assert_eq!(moved.pairs, [(Uid(1), Uid(8)), (Uid(2), Uid(7))]);
     provider.done().await;
 }

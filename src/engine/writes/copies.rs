@@ -1,0 +1,178 @@
+//! Copies of messages in another mailbox, beyond doubt: which they are, and taking them back.
+//!
+//! A copy is sure when upstream told it by COPYUID, or when it is new there since the copying began and equal to its source in size and in
+//! every octet of its header. What is found here is read straight from upstream: nothing of it is committed, so no turn is needed, and
+//! whoever holds the source's turn may look at the target without a second one (two moves in opposite directions would wait for each other).
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::future::join;
+use tokio::sync::mpsc;
+
+use super::settle::Fault;
+use super::unfinished::Move;
+use crate::engine::account::Inner;
+use crate::engine::error::Error;
+use crate::engine::mailbox::State;
+use crate::model::{FlagOp, Flags, SystemFlags, Uid, UidSet, UidValidity};
+use crate::upstream::{BodyEvent, BodyPart, FetchMeta, Lease};
+
+/// Pieces of headers between the upstream session and us.
+const PIECES: usize = 16;
+
+impl Inner {
+    /// Which of `sources` have a copy, and which it is. Leaves either mailbox selected.
+    pub(super) async fn find_copies(
+        &self,
+        lease: &mut Lease,
+        state: &State,
+        sources: &UidSet,
+        moving: &Move,
+    ) -> Result<BTreeMap<u32, u32>, Fault> {
+        let mut copies = BTreeMap::new();
+        let first = moving.told.iter().map(|(_, copy)| *copy).chain(moving.to_next).min();
+        let Some(first) = first else { return Ok(copies) };
+        if !select_for_write(lease, &moving.to, moving.to_validity()).await? {
+            return Ok(copies);
+        }
+        let mut arrived: BTreeMap<u32, u32> = BTreeMap::new();
+        if lease.selected().is_some_and(|(_, selected)| selected.exists > 0) {
+            let mut note = |meta: FetchMeta| {
+                // `n:*` names the last message even if it is older (RFC 9051 §9, seq-range).
+                if let (Some(Uid(uid)), Some(size)) = (meta.uid, meta.size)
+                    && uid >= first
+                {
+                    arrived.insert(uid, size);
+                }
+            };
+            lease.fetch_meta(&format!("{first}:*"), true, None, &mut note).await?;
+        }
+        let told: BTreeMap<u32, u32> = moving.told.iter().copied().collect();
+        copies.extend(told.iter().filter(|(from, to)| sources.contains(**from) && arrived.contains_key(to)));
+        let untold = sources.minus(&told.keys().copied().collect());
+        let snapshot = state.snapshot();
+        let sizes: HashMap<u32, u32> =
+            snapshot.messages.select(&untold).map(|(_, message)| (message.uid.0, message.size)).collect();
+        let taken: UidSet = told.values().copied().collect();
+        let next = moving.to_next.unwrap_or(u32::MAX);
+        let candidates = arrived.iter().filter(|(uid, size)| {
+            **uid >= next && !taken.contains(**uid) && sizes.values().any(|source| source == *size)
+        });
+        let candidates: UidSet = candidates.map(|(uid, _)| *uid).collect();
+        if untold.is_empty() || candidates.is_empty() {
+            return Ok(copies);
+        }
+        let theirs = headers(lease, &candidates).await?;
+        if !select_for_write(lease, &state.name, snapshot.uid_validity).await? {
+            return Err(Error::Gone.into());
+        }
+        let ours = headers(lease, &untold).await?;
+        copies.extend(paired(&sizes, &ours, &arrived, &theirs));
+        Ok(copies)
+    }
+
+    /// Expunges copies of ours. Only with UIDPLUS: a plain EXPUNGE could take what others mark meanwhile.
+    pub(super) async fn expunge_copies(
+        &self,
+        lease: &mut Lease,
+        mailbox: &str,
+        validity: UidValidity,
+        copies: &UidSet,
+    ) -> Result<(), Fault> {
+        if !select_for_write(lease, mailbox, validity).await? {
+            return Err(Error::Gone.into());
+        }
+        lease.store(copies, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
+        lease.uid_expunge(copies).await?;
+        if let Some(state) = self.known_state(mailbox) {
+            state.set_stale();
+        }
+        Ok(())
+    }
+}
+
+/// Selects a mailbox anew; whether it is there and is the one that is meant.
+pub(super) async fn select_for_write(lease: &mut Lease, mailbox: &str, validity: UidValidity) -> Result<bool, Fault> {
+    match lease.reselect(mailbox, None).await.map_err(Fault::from) {
+        Ok(selected) => Ok(selected.uid_validity == validity),
+        Err(Fault::Refused(error)) if !error.is_passing() => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Gives every source one arrival of its own that is equal to it in size and header. Two sources that are equal themselves are
+/// interchangeable.
+fn paired(
+    sizes: &HashMap<u32, u32>,
+    ours: &BTreeMap<u32, blake3::Hash>,
+    arrived: &BTreeMap<u32, u32>,
+    theirs: &BTreeMap<u32, blake3::Hash>,
+) -> Vec<(u32, u32)> {
+    let mut free: HashMap<(u32, blake3::Hash), Vec<u32>> = HashMap::new();
+    for (uid, hash) in theirs.iter().rev() {
+        if let Some(size) = arrived.get(uid) {
+            free.entry((*size, *hash)).or_default().push(*uid);
+        }
+    }
+    let pair = |(uid, hash): (&u32, &blake3::Hash)| {
+        let copy = free.get_mut(&(*sizes.get(uid)?, *hash))?.pop()?;
+        Some((*uid, copy))
+    };
+    ours.iter().filter_map(pair).collect()
+}
+
+/// The BLAKE3 of each message's header, in the selected mailbox. A message that is gone has none.
+async fn headers(lease: &mut Lease, uids: &UidSet) -> Result<BTreeMap<u32, blake3::Hash>, Fault> {
+    let (out, mut events) = mpsc::channel(PIECES);
+    let fetch = async {
+        let fetched = lease.fetch_bodies(uids, BodyPart::Header, false, &out).await;
+        drop(out);
+        fetched
+    };
+    let gather = async {
+        let mut hashes = BTreeMap::new();
+        let mut current: Option<(u32, blake3::Hasher)> = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                BodyEvent::Start { uid, .. } => current = Some((uid.0, blake3::Hasher::new())),
+                BodyEvent::Chunk(octets) => {
+                    if let Some((_, hasher)) = &mut current {
+                        hasher.update(&octets);
+                    }
+                }
+                BodyEvent::End => {
+                    if let Some((uid, hasher)) = current.take() {
+                        hashes.insert(uid, hasher.finalize());
+                    }
+                }
+                BodyEvent::Done { .. } => {}
+            }
+        }
+        hashes
+    };
+    let (fetched, hashes) = join(fetch, gather).await;
+    fetched?;
+    Ok(hashes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_has_a_copy_of_its_own_or_none() {
+        let hash = |text: &&str| blake3::hash(text.as_bytes());
+        let sizes = HashMap::from([(1, 10), (2, 10), (3, 20)]);
+        let headers = |list: &[(u32, &str)]| list.iter().map(|(uid, text)| (*uid, hash(text))).collect();
+        let ours: BTreeMap<u32, blake3::Hash> = headers(&[(1, "a"), (2, "a"), (3, "b")]);
+        for (arrived, theirs, want) in [
+            (vec![(7, 10), (8, 10), (9, 20)], vec![(7, "a"), (8, "a"), (9, "b")], vec![(1, 7), (2, 8), (3, 9)]),
+            (vec![(7, 10), (9, 20)], vec![(7, "a"), (9, "c")], vec![(1, 7)]),
+            (vec![(7, 11), (8, 20)], vec![(7, "a"), (8, "a")], vec![]),
+            (vec![], vec![], vec![]),
+        ] {
+            let arrived: BTreeMap<u32, u32> = arrived.into_iter().collect();
+            assert_eq!(paired(&sizes, &ours, &arrived, &headers(&theirs)), want);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Every write against a provider in memory, with a fault at every one of its commands: cut before it, cut after it, refused, and the
+//! program gone for good. Whatever happens, no message is lost, none is doubled, and what the client is told is true.
+
+mod model;
+mod moves;
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use self::model::{Fault, Provider, mail};
+use super::*;
+use crate::engine::account::{Disk, Options};
+use crate::engine::allowance::Unlimited;
+use crate::metrics::Metrics;
+use crate::model::UidSet;
+use crate::secret::Secret;
+use crate::state;
+use crate::store::{self, Store, StorePool};
+use crate::upstream::{Config, Credentials, Pacing, Pool, Quirks};
+
+/// The engine in front of a provider, with nothing that runs by itself.
+struct Bench {
+    provider: Arc<Provider>,
+    account: Arc<Inner>,
+    dir: TempDir,
+}
+
+impl Bench {
+    async fn new(provider: Arc<Provider>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let account = begin(&provider, &dir, "0");
+        let bench = Self { provider, account, dir };
+        account_reads(&bench.account, &bench.provider).await;
+        bench
+    }
+
+    /// Ends the program in the middle of whatever it does, and starts it anew with an empty cache.
+    async fn restart(self) -> Self {
+        let Self { provider, account, dir } = self;
+        drop(account);
+        provider.account().is_down = false;
+        let account = begin(&provider, &dir, "1");
+        Self { provider, account, dir }
+    }
+
+    async fn state(&self, name: &str) -> Arc<State> {
+        self.account.state(&name.into()).await.unwrap()
+    }
+
+    async fn move_all(&self, from: &str, uids: &str, to: &str) -> Result<Option<Copied>, Error> {
+        let state = self.state(from).await;
+        self.account.copy(&state, &set(uids), to, CopyMode::Move).await
+    }
+
+    async fn pending(&self) -> Vec<String> {
+        let pending = self.account.durably(|state, key| state.journal_pending(key)).await.unwrap();
+        pending.into_iter().map(|entry| entry.kind).collect()
+    }
+}
+
+fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
+    let options = Options {
+        address: "ann".into(),
+        prefetch: None,
+        cache_size: 1 << 20,
+        append_limit: 1 << 20,
+        connections: 1,
+        parts: false,
+        allowance: Arc::new(Unlimited),
+        upstream: "ann@test:143".into(),
+    };
+    let config = Config {
+        label: "ann".into(),
+        dial: Arc::clone(provider) as Arc<dyn upstream::Dial>,
+        username: "ann".into(),
+        credentials: Credentials::Password(Secret::new(*b"pw")),
+        connections: 1,
+        quirks: Quirks::default(),
+        meter: Arc::new(()),
+        permits: Arc::new(Pacing::default()),
+    };
+    let store = Store::open(&dir.path().join(run), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
+    let state = state::State::open(&dir.path().join("state.db")).unwrap();
+    Inner::new(options, Pool::new(config), Disk { store, state, threads: StorePool::new(2) }, Metrics::new())
+}
+
+/// The mirror reads every mailbox, as if a client had opened it.
+async fn account_reads(account: &Arc<Inner>, provider: &Provider) {
+    account.current_folders().await.unwrap();
+    let names: Vec<String> = provider.account().folders.keys().cloned().collect();
+    for name in names {
+        let state = account.state(&name.as_str().into()).await.unwrap();
+        account.freshen(&state, Instant::now(), Class::Interactive).await.unwrap();
+    }
+    provider.arm(None);
+}
+
+fn set(text: &str) -> UidSet {
+    UidSet::parse(text).unwrap()
+}
+
+/// What another program has marked `\Deleted` is not ours to expunge, whatever happens on the way.
+#[tokio::test(start_paused = true)]
+async fn others_marks_outlive_a_plain_expunge() {
+    const DELETED: &[&str] = &["\\Deleted"];
+    let provider = || {
+        let provider = Provider::new("", &["INBOX"]);
+        let mut account = provider.account();
+        let inbox = account.folders.get_mut("INBOX").unwrap();
+        for (subject, flags) in [("a", DELETED), ("b", DELETED), ("c", &[]), ("d", DELETED)] {
+            inbox.put(flags, &mail(subject));
+        }
+        drop(account);
+        provider
+    };
+    let commands = {
+        let bench = Bench::new(provider()).await;
+        let inbox = bench.state("INBOX").await;
+        bench.account.expunge(&inbox, Some(&set("1"))).await.unwrap();
+        assert_eq!(bench.provider.shown("INBOX"), ["b \\Deleted", "c", "d \\Deleted"]);
+        bench.provider.account().said.clone()
+    };
+    assert!(commands.windows(5).any(|w| w == ["UID SEARCH", "STORE -FLAGS", "UID SEARCH", "EXPUNGE", "STORE +FLAGS"]));
+    for (at, command) in commands.iter().enumerate() {
+        for fault in [Fault::CutBefore, Fault::CutAfter, Fault::Refused("[SERVERBUG] sorry")] {
+            for killed in [false, true] {
+                let mut bench = Bench::new(provider()).await;
+                let what = format!("{fault:?} at {at} {command}, killed {killed}");
+                bench.provider.account().goes_down = killed;
+                bench.provider.arm(Some((at, fault)));
+                let inbox = bench.state("INBOX").await;
+                let told = bench.account.expunge(&inbox, Some(&set("1"))).await;
+                if killed {
+                    bench = bench.restart().await;
+                }
+                bench.account.settle_left(&["INBOX"]).await.unwrap();
+                let shown = bench.provider.shown("INBOX");
+                assert_eq!(shown[shown.len() - 3..], ["b \\Deleted", "c", "d \\Deleted"], "{what}");
+                assert!(told.is_err() || shown.len() == 3, "{what}: {shown:?}");
+                assert!(killed || told.is_ok() == (shown.len() == 3), "{what}: {told:?}");
+                assert_eq!(bench.pending().await, [""; 0], "{what}");
+            }
+        }
+    }
+}
+
+/// Marked by another program between our look and our EXPUNGE: seen by the second search.
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_comes_late_is_seen() {
+    let provider = Provider::new("", &["INBOX"]);
+    {
+        let mut account = provider.account();
+        for subject in ["a", "b", "c"] {
+            account.folders.get_mut("INBOX").unwrap().put(&["\\Deleted"], &mail(subject));
+        }
+        account.folders.get_mut("INBOX").unwrap().put(&[], &mail("d"));
+    }
+    let bench = Bench::new(provider).await;
+    bench.provider.account().meanwhile = Some(("STORE -FLAGS", |account| {
+        let inbox = account.folders.get_mut("INBOX").unwrap();
+        inbox.messages.last_mut().unwrap().flags.insert("\\Deleted".into());
+    }));
+    let inbox = bench.state("INBOX").await;
+    bench.account.expunge(&inbox, Some(&set("1"))).await.unwrap();
+    assert_eq!(bench.provider.shown("INBOX"), ["b \\Deleted", "c \\Deleted", "d \\Deleted"]);
+}

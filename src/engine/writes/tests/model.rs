@@ -1,0 +1,358 @@
+//! A provider in memory: as much IMAP as the engine's writes use, and a fault at any one command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::model::UidSet;
+use crate::net::Stream;
+use crate::net::dial::{DialError, TlsMode};
+use crate::upstream::Dial;
+
+/// What goes wrong at a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The connection ends before the command is carried out.
+    CutBefore,
+    /// It is carried out, and the connection ends before the answer.
+    CutAfter,
+    /// It is refused with this code and words.
+    Refused(&'static str),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) uid: u32,
+    pub(super) flags: BTreeSet<String>,
+    pub(super) octets: Bytes,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Folder {
+    pub(super) validity: u32,
+    pub(super) next: u32,
+    pub(super) messages: Vec<Message>,
+}
+
+/// What another client does, and the command it comes before.
+pub(super) type Hand = (&'static str, fn(&mut Account));
+
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    pub(super) folders: BTreeMap<String, Folder>,
+    /// The commands since the last [`Provider::arm`], names only.
+    pub(super) said: Vec<String>,
+    fault: Option<(usize, Fault)>,
+    /// From the fault on nobody can connect.
+    pub(super) goes_down: bool,
+    pub(super) is_down: bool,
+    /// Flags APPEND does not keep.
+    pub(super) loses: Option<&'static str>,
+    /// Done once before the command with this name is carried out: another client's hand.
+    pub(super) meanwhile: Option<Hand>,
+}
+
+pub(super) struct Provider {
+    caps: &'static str,
+    account: Arc<Mutex<Account>>,
+}
+
+impl Folder {
+    pub(super) fn put(&mut self, flags: &[&str], octets: &str) -> u32 {
+        let flags = flags.iter().map(ToString::to_string).collect();
+        self.next = self.next.max(1);
+        self.messages.push(Message { uid: self.next, flags, octets: Bytes::copy_from_slice(octets.as_bytes()) });
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+impl Provider {
+    /// A provider of these capabilities with these mailboxes.
+    pub(super) fn new(caps: &'static str, folders: &[&str]) -> Arc<Self> {
+        let mut account = Account::default();
+        for (n, name) in folders.iter().enumerate() {
+            let folder = Folder { validity: 100 + n as u32, next: 1, messages: Vec::new() };
+            account.folders.insert((*name).to_owned(), folder);
+        }
+        Arc::new(Self { caps, account: Arc::new(Mutex::new(account)) })
+    }
+
+    pub(super) fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap()
+    }
+
+    /// From now on the commands are counted, and the one with this number fails.
+    pub(super) fn arm(&self, fault: Option<(usize, Fault)>) {
+        let mut account = self.account();
+        account.said.clear();
+        account.fault = fault;
+    }
+
+    /// Subject and flags of every message, sorted.
+    pub(super) fn shown(&self, folder: &str) -> Vec<String> {
+        let account = self.account();
+        let show = |message: &Message| {
+            let text = String::from_utf8_lossy(&message.octets);
+            let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or("?").to_owned();
+            let flags: Vec<&str> = message.flags.iter().map(String::as_str).collect();
+            format!("{subject} {}", flags.join(" ")).trim_end().to_owned()
+        };
+        let mut shown: Vec<String> = account.folders[folder].messages.iter().map(show).collect();
+        shown.sort();
+        shown
+    }
+}
+
+impl Dial for Provider {
+    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+        if self.account().is_down {
+            return std::future::ready(Err(DialError::Refused { host: "test".into(), port: 143 })).boxed();
+        }
+        let (ours, theirs) = Stream::pair();
+        tokio::spawn(serve(theirs, self.caps, Arc::clone(&self.account)));
+        std::future::ready(Ok(ours)).boxed()
+    }
+
+    fn upgrade(&self, stream: Stream) -> BoxFuture<'_, Result<Stream, DialError>> {
+        std::future::ready(Ok(stream)).boxed()
+    }
+
+    fn tls(&self) -> TlsMode {
+        TlsMode::Implicit
+    }
+
+    fn host(&self) -> (&str, u16) {
+        ("imap.example.org", 993)
+    }
+}
+
+async fn serve(stream: Stream, caps: &'static str, account: Arc<Mutex<Account>>) {
+    let mut peer = BufReader::new(stream);
+    let mut selected = None;
+    if peer.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n").await.is_err() {
+        return;
+    }
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if peer.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return;
+        }
+        let mut command = line.trim_end().to_owned();
+        let mut literal = Vec::new();
+        if let Some(len) = command.strip_suffix("+}").and_then(|head| head.rsplit_once('{')).map(|(_, len)| len) {
+            literal = vec![0; len.parse().unwrap()];
+            peer.read_exact(&mut literal).await.unwrap();
+            let mut rest = String::new();
+            peer.read_line(&mut rest).await.unwrap();
+            command.push_str(rest.trim_end());
+        }
+        let (tag, rest) = command.split_once(' ').unwrap();
+        let answer = {
+            let mut account = account.lock().unwrap();
+            let fault = account.note(rest);
+            if fault == Some(Fault::CutBefore) {
+                None
+            } else if let Some(Fault::Refused(words)) = fault {
+                Some(format!("{tag} NO {words}\r\n"))
+            } else {
+                let (untagged, end) = account.run(rest, literal, caps, &mut selected);
+                (fault != Some(Fault::CutAfter)).then(|| format!("{untagged}{tag} {end}\r\n"))
+            }
+        };
+        let Some(answer) = answer else {
+            let _ = peer.shutdown().await;
+            return;
+        };
+        if peer.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Account {
+    /// Counts a command; whether it is to fail.
+    fn note(&mut self, command: &str) -> Option<Fault> {
+        let words: Vec<&str> = command.split(' ').collect();
+        let name = match words[..] {
+            ["UID", "STORE", _, how, ..] => format!("STORE {how}"),
+            ["UID", name, ..] => format!("UID {name}"),
+            [name, ..] => name.to_owned(),
+            [] => String::new(),
+        };
+        self.said.push(name.clone());
+        if let Some((_, act)) = self.meanwhile.take_if(|(before, _)| name == *before) {
+            act(self);
+        }
+        let fault = self.fault.take_if(|(at, _)| *at + 1 == self.said.len()).map(|(_, fault)| fault);
+        if fault.is_some() && self.goes_down {
+            self.is_down = true;
+        }
+        fault
+    }
+
+    fn run(&mut self, command: &str, literal: Vec<u8>, caps: &str, selected: &mut Option<String>) -> (String, String) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let name = |at: usize| words[at].trim_matches('"').to_owned();
+        let mut out = String::new();
+        let ok = || "OK done".to_owned();
+        let gone = || "NO [NONEXISTENT] no such mailbox".to_owned();
+        match words[..] {
+            ["AUTHENTICATE", ..] => return (out, format!("OK [CAPABILITY IMAP4rev1 LITERAL+ {caps}] in")),
+            ["NOOP" | "LOGOUT", ..] => return (out, ok()),
+            ["SELECT", ..] => {
+                *selected = None;
+                let Some(folder) = self.folders.get(&name(1)) else { return (out, gone()) };
+                *selected = Some(name(1));
+                let (exists, validity, next) = (folder.messages.len(), folder.validity, folder.next);
+                let _ = write!(
+                    out,
+                    "* {exists} EXISTS\r\n* OK [UIDVALIDITY {validity}] .\r\n* OK [UIDNEXT {next}] .\r\n* OK [PERMANENTFLAGS (\\Deleted \\Seen \\Flagged \\*)] .\r\n"
+                );
+                return (out, "OK [READ-WRITE] selected".into());
+            }
+            ["STATUS", ..] => {
+                let Some(folder) = self.folders.get(&name(1)) else { return (out, gone()) };
+                let (exists, validity, next) = (folder.messages.len(), folder.validity, folder.next);
+                let _ = write!(
+                    out,
+                    "* STATUS {} (MESSAGES {exists} UIDNEXT {next} UIDVALIDITY {validity} UNSEEN 0)\r\n",
+                    words[1]
+                );
+                return (out, ok());
+            }
+            ["LIST", _, "\"\""] => return ("* LIST (\\Noselect) \"/\" \"\"\r\n".into(), ok()),
+            [word @ ("LIST" | "LSUB"), ..] => {
+                for name in self.folders.keys() {
+                    let role = if name == "Sent" { "\\Sent" } else { "" };
+                    let _ = write!(out, "* {word} ({role}) \"/\" \"{name}\"\r\n");
+                }
+                return (out, ok());
+            }
+            ["APPEND", ..] => return (out, self.append(&name(1), command, &literal, caps)),
+            _ => {}
+        }
+        let Some(folder) = selected.as_ref().and_then(|name| self.folders.get_mut(name)) else {
+            return (out, "BAD nothing selected".into());
+        };
+        match words[..] {
+            ["UID", "FETCH", set, ..] => {
+                let last = folder.messages.last().map_or(0, |message| message.uid);
+                let set = match set.strip_suffix(":*") {
+                    Some(from) => {
+                        let from: u32 = from.parse().unwrap();
+                        UidSet::from_iter(from.min(last)..=from.max(last))
+                    }
+                    None => UidSet::parse(set).unwrap(),
+                };
+                for (seq, message) in folder.messages.iter().enumerate().filter(|(_, m)| set.contains(m.uid)) {
+                    let _ = write!(out, "* {} FETCH (UID {}", seq + 1, message.uid);
+                    if command.contains("FLAGS") {
+                        let _ = write!(out, " FLAGS ({})", message.flags.iter().cloned().collect::<Vec<_>>().join(" "));
+                    }
+                    if command.contains("RFC822.SIZE") {
+                        let date = "17-Jul-2026 02:44:25 +0000";
+                        let _ = write!(out, " INTERNALDATE \"{date}\" RFC822.SIZE {}", message.octets.len());
+                    }
+                    let text = String::from_utf8_lossy(&message.octets).into_owned();
+                    if command.contains("BODY.PEEK[HEADER]") {
+                        let header = &text[..text.find("\r\n\r\n").map_or(text.len(), |at| at + 4)];
+                        let _ = write!(out, " BODY[HEADER] {{{}}}\r\n{header}", header.len());
+                    } else if command.contains("BODY.PEEK[]") {
+                        let _ = write!(out, " BODY[] {{{}}}\r\n{text}", text.len());
+                    }
+                    out.push_str(")\r\n");
+                }
+                (out, ok())
+            }
+            ["UID", "SEARCH", what] => {
+                let wanted = |message: &&Message| what == "ALL" || message.flags.contains("\\Deleted");
+                out.push_str("* SEARCH");
+                for message in folder.messages.iter().filter(wanted) {
+                    let _ = write!(out, " {}", message.uid);
+                }
+                out.push_str("\r\n");
+                (out, ok())
+            }
+            ["UID", "STORE", set, how, ..] => {
+                let set = UidSet::parse(set).unwrap();
+                let flags = command.rsplit_once('(').unwrap().1.trim_end_matches(')');
+                for (seq, message) in folder.messages.iter_mut().enumerate().filter(|(_, m)| set.contains(m.uid)) {
+                    for flag in flags.split(' ') {
+                        match how {
+                            "+FLAGS" => message.flags.insert(flag.into()),
+                            "-FLAGS" => message.flags.remove(flag),
+                            _ => panic!("{command}"),
+                        };
+                    }
+                    let flags = message.flags.iter().cloned().collect::<Vec<_>>().join(" ");
+                    let _ = write!(out, "* {} FETCH (UID {} FLAGS ({flags}))\r\n", seq + 1, message.uid);
+                }
+                (out, ok())
+            }
+            ["UID", what @ ("COPY" | "MOVE"), set, _] => {
+                let set = UidSet::parse(set).unwrap();
+                let taken: Vec<Message> =
+                    folder.messages.iter().filter(|message| set.contains(message.uid)).cloned().collect();
+                if what == "MOVE" {
+                    expunge(folder, &mut out, |message| set.contains(message.uid));
+                }
+                let Some(to) = self.folders.get_mut(&name(3)) else { return (String::new(), gone()) };
+                let mut code = String::new();
+                if caps.contains("UIDPLUS") && !taken.is_empty() {
+                    let sources: UidSet = taken.iter().map(|message| message.uid).collect();
+                    let copies: UidSet = (to.next..to.next + taken.len() as u32).collect();
+                    code = format!("[COPYUID {} {sources} {copies}] ", to.validity);
+                }
+                for message in taken {
+                    to.messages.push(Message { uid: to.next, ..message });
+                    to.next += 1;
+                }
+                (out, format!("OK {code}copied"))
+            }
+            ["UID", "EXPUNGE", set] if caps.contains("UIDPLUS") => {
+                let set = UidSet::parse(set).unwrap();
+                expunge(folder, &mut out, |m| set.contains(m.uid) && m.flags.contains("\\Deleted"));
+                (out, ok())
+            }
+            ["EXPUNGE"] => {
+                expunge(folder, &mut out, |message| message.flags.contains("\\Deleted"));
+                (out, ok())
+            }
+            _ => (out, format!("BAD what is {command}")),
+        }
+    }
+
+    fn append(&mut self, to: &str, command: &str, literal: &[u8], caps: &str) -> String {
+        let Some(folder) = self.folders.get_mut(to) else { return "NO [TRYCREATE] no such mailbox".into() };
+        let flags = command.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(flags, _)| flags);
+        let kept: Vec<&str> = flags.split(' ').filter(|flag| !flag.is_empty() && self.loses != Some(flag)).collect();
+        let uid = folder.put(&kept, std::str::from_utf8(literal).unwrap());
+        let code = format!("[APPENDUID {} {uid}] ", folder.validity);
+        format!("OK {}stored", if caps.contains("UIDPLUS") { &code } else { "" })
+    }
+}
+
+fn expunge(folder: &mut Folder, out: &mut String, goes: impl Fn(&Message) -> bool) {
+    let mut seq = 1;
+    folder.messages.retain(|message| {
+        let gone = goes(message);
+        if gone {
+            let _ = write!(out, "* {seq} EXPUNGE\r\n");
+        } else {
+            seq += 1;
+        }
+        !gone
+    });
+}
+
+/// A message of this subject.
+pub(super) fn mail(subject: &str) -> String {
+    format!("Message-ID: <{subject}@example.org>\r\nSubject: {subject}\r\n\r\nbody of {subject}\r\n")
+}
