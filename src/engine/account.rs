@@ -65,6 +65,8 @@ pub struct Options {
     pub allowance: Arc<dyn Allowance>,
     /// User and server, as one word: what was kept of another means nothing here.
     pub upstream: String,
+    /// Special mailboxes are shown by English names.
+    pub english_names: bool,
 }
 
 /// Where an account is kept, and the threads that may wait for it.
@@ -142,41 +144,42 @@ impl Account {
 
     /// The mailboxes; waits for the first LIST after a first start, later only for a moment.
     pub async fn folders(&self) -> Result<Arc<Folders>, Error> {
-        self.inner.current_folders().await
+        Ok(self.inner.shown_folders(self.inner.current_folders().await?))
     }
 
     /// Opens a mailbox for SELECT or EXAMINE: in step with upstream if that can be had quickly, else as the mirror has it.
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
-        let name = self.inner.resolve(name).await?;
+        let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.in_step(&name).await?;
         Ok(Mailbox::new(Arc::clone(&self.inner), state))
     }
 
     /// STATUS, from the mirror.
     pub async fn status(&self, name: &str) -> Result<StatusData, Error> {
-        let name = self.inner.resolve(name).await?;
+        let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         Ok(self.inner.in_step(&name).await?.snapshot().status())
     }
 
     pub async fn create(&self, name: &str, role: Option<Role>) -> Result<(), Error> {
-        self.inner.create(name, role).await
+        self.inner.create(&self.inner.new_upstream_name(name).await?, role).await
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        self.inner.delete(name).await
+        self.inner.delete(&self.inner.upstream_name(name).await?).await
     }
 
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
-        self.inner.rename(from, to).await
+        let (from, to) = (self.inner.upstream_name(from).await?, self.inner.new_upstream_name(to).await?);
+        self.inner.rename(&from, &to).await
     }
 
     pub async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
-        self.inner.subscribe(name, on).await
+        self.inner.subscribe(&self.inner.upstream_name(name).await?, on).await
     }
 
     /// Uploads messages in order (several: MULTIAPPEND, RFC 3502); where they are, if upstream told.
     pub async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
-        self.inner.append(mailbox, messages).await
+        self.inner.append(&self.inner.upstream_name(mailbox).await?, messages).await
     }
 
     /// Largest message APPEND takes (RFC 7889), octets.
@@ -192,9 +195,10 @@ impl Account {
 
     /// The same for GETQUOTAROOT.
     pub async fn quota_root(&self, mailbox: &str) -> Result<Vec<Bytes>, Error> {
-        let mailbox = self.inner.resolve(mailbox).await?;
+        let name = self.inner.resolve(&self.inner.upstream_name(mailbox).await?).await?;
         let mut lease = self.inner.pool.lease(Class::Interactive, None).await?;
-        Ok(lease.quota_root(&mailbox).await?)
+        let lines = lease.quota_root(&name).await?;
+        Ok(lines.into_iter().map(|line| self.inner.shown_quota_root(line, mailbox, &name)).collect())
     }
 
     /// Whether upstream has QUOTA, as far as is known.

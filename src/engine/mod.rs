@@ -7,7 +7,7 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`: what does so
 //!   by itself
-//! - `folders`: the list of mailboxes · `manage`: changes to it
+//! - `folders`: the list of mailboxes · `manage`: changes to it · `names`: English ones, if wanted
 //! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
@@ -29,6 +29,7 @@ mod looks;
 mod mailbox;
 mod manage;
 mod mirror;
+mod names;
 mod parts;
 mod recent;
 mod search;

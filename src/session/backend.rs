@@ -52,6 +52,10 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     type Reads: BodyReads;
 
     fn snapshot(&self) -> Arc<Snapshot>;
+    /// What clients call it now.
+    fn name(&self) -> String {
+        self.snapshot().name.to_string()
+    }
     /// Wakes when a newer snapshot is there.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
     /// What vanished after `since`; `None` if the log does not reach back so far.

@@ -69,6 +69,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
         parts: false,
         allowance: Arc::new(Unlimited),
         upstream: "ann@test:143".into(),
+        english_names: false,
     };
     let config = Config {
         label: "ann".into(),
