@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use super::allowance::Allowance;
 use super::bodies::Bodies;
+use super::cache::Cache;
 use super::error::Error;
 use super::folders::FolderList;
 use super::keywords::{Local, Overlay};
@@ -26,9 +27,9 @@ use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
-use crate::model::{Flags, Folders, ModSeq, Role, UidSet, UidValidity};
+use crate::model::{Flags, Folders, MessageMeta, ModSeq, Role, Uid, UidSet, UidValidity};
 use crate::state;
-use crate::store::{self, MailboxId, Store, StorePool};
+use crate::store::{self, BodyKey, MailboxId, Store, StorePool};
 use crate::upstream::{Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
@@ -73,7 +74,7 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Disk {
     /// The cache, this account's own.
-    pub store: Store,
+    pub cache: Cache,
     /// What cannot be fetched again, of all accounts.
     pub state: state::State,
     pub threads: StorePool,
@@ -93,7 +94,7 @@ pub(crate) struct Inner {
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    disk: Disk,
+    pub(crate) disk: Disk,
     pub(super) unfinished: Unfinished,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
@@ -128,6 +129,11 @@ impl Account {
         let _ = self.inner.disk(Store::flush).await;
     }
 
+    /// What it is cached in; another account may go on with it after [`Self::shutdown`].
+    pub fn cache(&self) -> &Cache {
+        &self.inner.disk.cache
+    }
+
     pub fn address(&self) -> &str {
         &self.inner.options.address
     }
@@ -151,6 +157,14 @@ impl Account {
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.in_step(&name).await?;
+        Ok(Mailbox::new(Arc::clone(&self.inner), state))
+    }
+
+    /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
+    pub async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
+        let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
+        let state = self.inner.state(&name).await?;
+        let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
         Ok(Mailbox::new(Arc::clone(&self.inner), state))
     }
 
@@ -208,7 +222,7 @@ impl Account {
 }
 
 impl Inner {
-    /// An account that does nothing by itself yet.
+    /// An account at rest: nothing runs by itself yet.
     pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             options,
@@ -304,11 +318,13 @@ impl Inner {
                 let id = store.mailbox_id(&wanted)?;
                 let record = store.mailboxes()?.into_iter().find(|(known, _)| *known == id).map(|(_, record)| record);
                 let (messages, log) = (store.load(id)?, store.vanished(id)?);
-                Ok((id, record, messages, log))
+                let validity = record.as_ref().map_or(UidValidity(0), |record| record.uid_validity);
+                let octets = store.octets(id, validity)?;
+                Ok((id, record, messages, log, octets))
             })
             .await;
         let empty = Snapshot::empty(Arc::clone(name));
-        let Ok((id, record, messages, (entries, floor))) = loaded else {
+        let Ok((id, record, messages, (entries, floor), octets)) = loaded else {
             // Passing through without a store: an id no store hands out.
             let id = MailboxId::transient(self.next_opening());
             let turn = Turn { store_behind: true, ..Turn::default() };
@@ -350,7 +366,9 @@ impl Inner {
             ..base
         };
         let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, store_behind, ..Turn::default() };
+        let octets = by_uid(&messages, octets);
         let state = State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor));
+        state.set_octets(octets);
         Ok(state.with_local(Local::new(overlay)))
     }
 
@@ -373,6 +391,15 @@ impl Inner {
         state.kill();
     }
 
+    /// Takes note of what POP3 has sent of a message, for its LIST.
+    pub(crate) fn note_octets(self: &Arc<Self>, state: &Arc<State>, uid: Uid, octets: u64) {
+        if state.note_octets(uid, octets) {
+            let (account, key) = (Arc::clone(self), state.body_key(&state.snapshot(), uid));
+            // What cannot be kept is found again when the message is next sent.
+            self.tasks.spawn(async move { account.disk(move |store| store.put_octets(key, octets)).await });
+        }
+    }
+
     /// Runs a call on the bounded store pool (Law 4). What fails is logged here, once.
     pub(crate) async fn disk<T, F>(&self, call: F) -> Result<T, store::Error>
     where
@@ -388,9 +415,11 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.disk.store.clone();
-        let done = self.disk.threads.run_within(deadline, move || call(&store)).await.and_then(|done| done);
+        let was_open = self.disk.cache.is_open();
+        let done = self.disk.cache.run(deadline, call).await.and_then(|done| done);
         match &done {
+            // Told when it failed.
+            Err(_) if !was_open => {}
             Err(store::Error::Full) => {
                 warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
             }
@@ -469,6 +498,24 @@ impl Inner {
     fn mailboxes(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<State>>> {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Octets kept by body, by the UIDs of the messages that have these bodies.
+fn by_uid(messages: &[MessageMeta], octets: Vec<(BodyKey, u64)>) -> HashMap<Uid, u32> {
+    let mut own = HashMap::new();
+    let mut provider: HashMap<u64, u32> = HashMap::new();
+    for (key, octets) in octets {
+        let Ok(octets) = u32::try_from(octets) else { continue };
+        match key {
+            BodyKey::Message { uid, .. } => drop(own.insert(uid, octets)),
+            BodyKey::Provider(id) => drop(provider.insert(id, octets)),
+        }
+    }
+    if !provider.is_empty() {
+        let known = messages.iter().filter(|message| message.gm_msgid != 0);
+        own.extend(known.filter_map(|message| Some((message.uid, *provider.get(&message.gm_msgid)?))));
+    }
+    own
 }
 
 /// Milliseconds since the Unix epoch: the seed of mod-sequences.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::account::Inner;
 use super::error::Error;
@@ -15,6 +15,7 @@ use crate::metrics::BodyRead;
 use crate::model::{Uid, UidSet};
 use crate::store::BodyKey;
 use crate::upstream::{self, BodyEvent, BodyPart, Class, FetchMeta};
+use crate::wire::pop3;
 
 /// Pieces between the upstream session and the flights; each is at most a read buffer.
 const PIECES: usize = 16;
@@ -162,7 +163,7 @@ impl Inner {
         let uids: UidSet = begun.keys().map(|uid| uid.0).collect();
         let (out, events) = mpsc::channel(PIECES);
         let fetch = self.fetch_parts(state, class, &uids, BodyPart::Whole, false, out);
-        let (fetched, ()) = tokio::join!(fetch, self.land(events, begun));
+        let (fetched, ()) = tokio::join!(fetch, self.land(state, events, begun));
         fetched
     }
 
@@ -181,7 +182,12 @@ impl Inner {
         if snapshot.dead {
             return Err(upstream::Error::Replaced);
         }
-        let mut lease = self.pool.lease_to_read(class, Some(&state.name)).await?;
+        let mut lease = tokio::select! {
+            lease = self.pool.lease_to_read(class, Some(&state.name)) => lease?,
+            () = out.closed() => {
+                return Err(upstream::Error::Lost { reason: "nobody waits for it any more".into(), sent: false });
+            }
+        };
         let done = lease.fetch_bodies_in(&state.name, snapshot.uid_validity, uids, part, structure, &out).await;
         drop(lease);
         match &done {
@@ -192,8 +198,28 @@ impl Inner {
         done
     }
 
+    /// The same for a caller that may go away in the middle, as a client does. The exchange is ended in order then: what is under way is
+    /// read to its end and dropped, if it is little (`upstream/exchange/bodies`), where cutting it would cost a session, and a login.
+    pub(super) async fn fetch_parts_apart(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        uids: UidSet,
+        part: BodyPart,
+        structure: bool,
+        out: mpsc::Sender<BodyEvent>,
+    ) -> Result<(), upstream::Error> {
+        let (account, state) = (Arc::clone(self), Arc::clone(state));
+        let fetch = self
+            .tasks
+            .spawn(async move { account.fetch_parts(&state, Class::Interactive, &uids, part, structure, out).await });
+        fetch.await.unwrap_or_else(|failure| {
+            error!(account = %self.label(), %failure, "a task of the engine panicked");
+            Err(upstream::Error::Protocol("an internal error; see the log".into()))
+        })
+    }
+
     /// Feeds flights with what arrives, and stores what is complete.
-    async fn land(self: &Arc<Self>, mut events: mpsc::Receiver<BodyEvent>, begun: &mut Begun) {
+    async fn land(self: &Arc<Self>, state: &Arc<State>, mut events: mpsc::Receiver<BodyEvent>, begun: &mut Begun) {
         let mut current: Option<(Uid, Landing)> = None;
         while let Some(event) = events.recv().await {
             match event {
@@ -222,7 +248,7 @@ impl Inner {
                     }
                     if let Some((key, flight)) = begun.remove(&uid) {
                         self.metrics.body_read(BodyRead::Filled);
-                        self.keep(key, &flight).await;
+                        self.keep(state, uid, key, &flight).await;
                         flight.end(Ok(()));
                         self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                     }
@@ -241,11 +267,22 @@ impl Inner {
         self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
-    async fn keep(self: &Arc<Self>, key: BodyKey, flight: &Arc<Flight>) {
+    async fn keep(self: &Arc<Self>, state: &Arc<State>, uid: Uid, key: BodyKey, flight: &Arc<Flight>) {
         let body = flight.joined();
         self.bodies.remember(key, &body);
+        let told = state.snapshot().messages.get(uid).map(|message| u64::from(message.size));
         // A body that cannot be stored is served all the same, and fetched again the next time.
-        let _ = self.disk(move |store| store.put_body(key, &body)).await;
+        let kept = self.disk(move |store| {
+            store.put_body(key, &body)?;
+            let octets = pop3::octets(&body);
+            if told.is_some_and(|told| told != octets) {
+                store.put_octets(key, octets)?;
+            }
+            Ok(octets)
+        });
+        if let Ok(octets) = kept.await {
+            state.note_octets(uid, octets);
+        }
     }
 }
 

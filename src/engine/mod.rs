@@ -7,6 +7,7 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`: what does so
 //!   by itself
+//! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it · `names`: English ones, if wanted
 //! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
@@ -20,6 +21,7 @@
 mod account;
 mod allowance;
 mod bodies;
+mod cache;
 mod download;
 mod error;
 mod flight;
@@ -45,6 +47,7 @@ mod writes;
 pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
+pub use cache::Cache;
 pub use error::Error;
 pub use mailbox::Mailbox;
 pub use parts::WHOLE_UP_TO;

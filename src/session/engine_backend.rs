@@ -1,5 +1,6 @@
 //! The real engine behind the session's seam: every call handed on as it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +25,10 @@ impl backend::Account for Account {
 
     async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         Self::open(self, name).await
+    }
+
+    async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
+        Self::open_mirrored(self, name).await
     }
 
     async fn status(&self, name: &str) -> Result<StatusData, Error> {
@@ -82,6 +87,10 @@ impl backend::Mailbox for Mailbox {
         Self::watch(self)
     }
 
+    fn attend(&self) -> Box<dyn Send + Sync> {
+        Box::new(Self::attend(self))
+    }
+
     fn vanished_since(&self, since: ModSeq) -> Option<UidSet> {
         Self::vanished_since(self, since)
     }
@@ -96,6 +105,14 @@ impl backend::Mailbox for Mailbox {
 
     async fn parts(&self, uid: Uid, sections: &[Section]) -> Result<Option<Vec<Bytes>>, Error> {
         Self::parts(self, uid, sections).await
+    }
+
+    fn octets(&self) -> Arc<HashMap<Uid, u32>> {
+        Self::octets(self)
+    }
+
+    fn note_octets(&self, uid: Uid, octets: u64) {
+        Self::note_octets(self, uid, octets);
     }
 
     async fn store(

@@ -119,6 +119,9 @@ impl Store {
             if let Some(summary) = self.inner.summary(&source, SummaryWant::ALL)? {
                 self.put_summaries(&[(*to, summary)])?;
             }
+            if let Some(octets) = self.inner.sled(self.inner.trees.octets.get(source))? {
+                self.inner.sled(self.inner.trees.octets.insert(target, octets))?;
+            }
             self.inner.alias_body(&source, &target)?;
         }
         Ok(())

@@ -225,7 +225,7 @@ impl Inner {
         turn.swept = Some(Instant::now());
         state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
-        let id = state.id;
+        let id = state.id();
         let stored = self
             .disk_within(LONG_CALL, move |store| {
                 store.clear(id)?;
@@ -316,8 +316,8 @@ impl Inner {
         let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
         let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
         let record = record(&next, turn);
-        let id = state.id;
-        let behind = turn.store_behind;
+        let id = state.id();
+        let behind = state.take_store_lost() || turn.store_behind;
         let (mut upserts, vanished) = (merged.upserts, merged.vanished.clone());
         let mut everything: Vec<MessageMeta> =
             if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
@@ -328,8 +328,7 @@ impl Inner {
             .disk_within(LONG_CALL, move |store| {
                 // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
                 if behind {
-                    store.clear(id)?;
-                    store.commit(id, &everything, &UidSet::new(), &record)?;
+                    store.replace(id, &everything, &record)?;
                 } else {
                     store.commit(id, &upserts, &vanished, &record)?;
                 }
@@ -353,7 +352,7 @@ impl Inner {
     /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
     pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
         self.forget(state);
-        let id = state.id;
+        let id = state.id();
         // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
         let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;
     }

@@ -12,6 +12,7 @@ use self::model::{Fault, Provider, mail};
 use super::*;
 use crate::engine::account::{Disk, Options};
 use crate::engine::allowance::Unlimited;
+use crate::engine::cache::Cache;
 use crate::metrics::Metrics;
 use crate::model::UidSet;
 use crate::secret::Secret;
@@ -83,7 +84,9 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
     };
     let store = Store::open(&dir.path().join(run), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
     let state = state::State::open(&dir.path().join("state.db")).unwrap();
-    Inner::new(options, Pool::new(config), Disk { store, state, threads: StorePool::new(2) }, Metrics::new())
+    let threads = StorePool::new(2);
+    let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
+    Inner::new(options, Pool::new(config), disk, Metrics::new())
 }
 
 /// The mirror reads every mailbox, as if a client had opened it.

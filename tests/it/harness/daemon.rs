@@ -34,6 +34,8 @@ pub struct Account {
     pub more: String,
     /// More lines of `[account.limits]`.
     pub limits_more: String,
+    /// The lines of `[account.pop3]`.
+    pub pop3: String,
 }
 
 impl Account {
@@ -50,7 +52,13 @@ impl Account {
             connections: 3,
             more: String::new(),
             limits_more: String::new(),
+            pop3: String::new(),
         }
+    }
+
+    /// The same for another user of the upstream, with the address `user@example.org`.
+    pub fn of(user: &str, upstream: SocketAddr) -> Self {
+        Self { address: format!("{user}@example.org"), username: user.to_owned(), ..Self::at(upstream) }
     }
 }
 
@@ -87,6 +95,8 @@ pub struct Daemon {
     setup: Setup,
     pub imap: SocketAddr,
     pub imaps: SocketAddr,
+    pub pop3: SocketAddr,
+    pub pop3s: SocketAddr,
     pub http: SocketAddr,
 }
 
@@ -95,11 +105,14 @@ impl Daemon {
     pub fn start(setup: Setup) -> Self {
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let home = scratch("daemon");
-        let mut daemon = Self { server: None, home, setup, imap: unset, imaps: unset, http: unset };
+        let (imap, imaps, pop3, pop3s, http) = (unset, unset, unset, unset, unset);
+        let mut daemon = Self { server: None, home, setup, imap, imaps, pop3, pop3s, http };
         // A port can be taken between the look and the start: try again, not for ever.
         for _ in 0..5 {
             daemon.imap = SocketAddr::from(([127, 0, 0, 1], free_port()));
             daemon.imaps = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            daemon.pop3 = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            daemon.pop3s = SocketAddr::from(([127, 0, 0, 1], free_port()));
             daemon.http = SocketAddr::from(([127, 0, 0, 1], free_port()));
             daemon.write_config();
             match daemon.try_start() {
@@ -123,7 +136,8 @@ impl Daemon {
         let config = self.config_file();
         let args = ["run", "--config", config.to_str().unwrap()];
         let server = Server::start(Path::new(PROGRAM), &args, &[("RUST_LOG", "info")], self.home.path(), &[]);
-        let ports: Vec<_> = [self.imap, self.imaps, self.http].iter().map(|a| format!(":{}", a.port())).collect();
+        let ports = [self.imap, self.imaps, self.pop3, self.pop3s, self.http];
+        let ports: Vec<_> = ports.iter().map(|a| format!(":{}", a.port())).collect();
         let ready = server.wait_output(PATIENCE, |out| ports.iter().all(|p| out.iter().any(|l| names_port(l, p))));
         if !ready {
             return Err(server.printed());
@@ -133,10 +147,10 @@ impl Daemon {
     }
 
     fn write_config(&self) {
-        let (imap, imaps, http) = (self.imap, self.imaps, self.http);
+        let (imap, imaps, pop3, pop3s, http) = (self.imap, self.imaps, self.pop3, self.pop3s, self.http);
         let Setup { accounts, prefetch, cache_size, plaintext_login, listen_more } = &self.setup;
         let mut text = format!(
-            "data_dir = \"data\"\n\n[listen]\nimap = [\"{imap}\"]\nimaps = [\"{imaps}\"]\nhttp = [\"{http}\"]\n\
+            "data_dir = \"data\"\n\n[listen]\nimap = [\"{imap}\"]\nimaps = [\"{imaps}\"]\npop3 = [\"{pop3}\"]\npop3s = [\"{pop3s}\"]\nhttp = [\"{http}\"]\n\
              plaintext_login = {plaintext_login}\n{listen_more}\n[tls]\ndir = \"certs\"\nnames = [\"localhost\", \
              \"127.0.0.1\"]\n\n[cache]\nmax_size = \"{cache_size}\"\nprefetch = \"{prefetch}\"\n"
         );
@@ -153,6 +167,7 @@ impl Daemon {
                 writeln!(text, "ca_file = \"{}\"", ca.display()).unwrap();
             }
             writeln!(text, "[account.limits]\nconnections = {}\n{}", a.connections, a.limits_more).unwrap();
+            writeln!(text, "[account.pop3]\n{}", a.pop3).unwrap();
         }
         std::fs::write(self.config_file(), text).unwrap();
     }
@@ -206,6 +221,11 @@ impl Daemon {
     /// A session logged in, plain.
     pub fn client(&self) -> Client {
         Client::connect(self.imap).login(ADDRESS, LOCAL_PASSWORD)
+    }
+
+    /// A session of the account of that address, plain.
+    pub fn client_of(&self, address: &str) -> Client {
+        Client::connect(self.imap).login(address, LOCAL_PASSWORD)
     }
 
     /// Deletes the disposable class: everything but the durable state, by the daemon's own command.

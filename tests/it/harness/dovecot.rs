@@ -15,6 +15,15 @@ use super::{
     UPSTREAM_PASSWORD, UPSTREAM_USER, accepts, free_port, give_to_nobody, open_to_all, server_scratch, wait_for,
 };
 
+/// Users besides `ann` and `bob`: see [`user`].
+const MORE_USERS: usize = 100;
+
+/// The `n`-th user, for tests that need many accounts.
+pub fn user(n: usize) -> String {
+    assert!(n < MORE_USERS, "there are {MORE_USERS} users");
+    format!("u{n}")
+}
+
 /// What differs from one private Dovecot to another.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -98,7 +107,7 @@ impl Dovecot {
         Client::connect(self.imap).login(UPSTREAM_USER, UPSTREAM_PASSWORD)
     }
 
-    /// A session of another user: there is `bob` besides `ann`.
+    /// A session of another user: there are `bob` besides `ann`, and many by number ([`user`]).
     pub fn client_as(&self, user: &str) -> Client {
         Client::connect(self.imap).login(user, UPSTREAM_PASSWORD)
     }
@@ -193,11 +202,9 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options:
         let _ = std::fs::create_dir(&dir);
         open_to_all(&dir);
     }
-    std::fs::write(
-        home.join("users"),
-        format!("{UPSTREAM_USER}:{{PLAIN}}{UPSTREAM_PASSWORD}\nbob:{{PLAIN}}{UPSTREAM_PASSWORD}\n"),
-    )
-    .unwrap();
+    let users = [UPSTREAM_USER, "bob"].into_iter().map(str::to_owned).chain((0..MORE_USERS).map(user));
+    let users: String = users.map(|user| format!("{user}:{{PLAIN}}{UPSTREAM_PASSWORD}\n")).collect();
+    std::fs::write(home.join("users"), users).unwrap();
     // Hundreds of sessions of one user from one address, so every limit is lifted; nothing is flushed, as nothing
     // here is to be kept.
     let config = format!(
@@ -253,6 +260,10 @@ namespace inbox {{
   mailbox {trash} {{
     special_use = \Trash
     auto = create
+  }}
+  # Only in tests that make it.
+  mailbox Attic {{
+    special_use = \Archive
   }}
 }}
 service imap-login {{

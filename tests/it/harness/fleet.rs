@@ -169,7 +169,7 @@ impl View {
 }
 
 /// Flags without `\Recent`, which differs from session to session, in lower case.
-fn flag_set(list: &Value) -> BTreeSet<String> {
+pub fn flag_set(list: &Value) -> BTreeSet<String> {
     list.list().iter().map(|f| f.text().to_ascii_lowercase()).filter(|f| f != "\\recent").collect()
 }
 
@@ -405,7 +405,7 @@ impl Fleet {
 
 impl View {
     /// Whether size, UIDs and flags known are the upstream's.
-    fn agrees(&self, truth: &[(u32, BTreeSet<String>)]) -> Result<(), String> {
+    pub fn agrees(&self, truth: &[(u32, BTreeSet<String>)]) -> Result<(), String> {
         if self.messages.len() != truth.len() {
             return Err(format!("{} messages, upstream has {}", self.messages.len(), truth.len()));
         }
@@ -453,7 +453,7 @@ fn change(rng: &mut StdRng) -> String {
 }
 
 /// UIDs and flags as the upstream has them.
-fn truth(upstream: &mut Client) -> Vec<(u32, BTreeSet<String>)> {
+pub fn truth(upstream: &mut Client) -> Vec<(u32, BTreeSet<String>)> {
     let answer = upstream.cmd_ok("UID FETCH 1:* (UID FLAGS)");
     answer.by_uid().into_iter().map(|(uid, items)| (uid as u32, flag_set(&items["FLAGS"]))).collect()
 }

@@ -14,8 +14,10 @@ pub mod daemon;
 pub mod dovecot;
 pub mod fleet;
 pub mod mail;
+pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod trap;
 pub mod world;
 
 use std::net::{SocketAddr, TcpListener};

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::trap::{Act, Trap};
+
 /// What the link is like.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Link {
@@ -65,7 +67,80 @@ struct State {
     fault: Fault,
     /// Bytes left until every open connection is cut, by way; the next is counted from the cut before it.
     cuts: VecDeque<(Way, u64)>,
-    pairs: Vec<(TcpStream, TcpStream)>,
+    trap: Option<Trap>,
+    /// The trap has sprung, and waits for [`Relay::go_on`].
+    sprung: bool,
+    /// What is held back by [`Act::Late`] may go.
+    late: bool,
+    open: Vec<Arc<Pair>>,
+}
+
+/// One connection: its two ends, and what has become of it.
+struct Pair {
+    id: usize,
+    client: TcpStream,
+    server: TcpStream,
+    fate: Mutex<Fate>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fate {
+    #[default]
+    Well,
+    /// Nothing passes.
+    Over,
+    /// Nothing passes, and no end is told: closing it resets it.
+    Aborted,
+    /// Nothing passes down.
+    HalfClosed,
+    /// Nothing passes for now.
+    Stalled {
+        late: bool,
+    },
+    /// The client of a stalled one has closed; in order, or not.
+    Left {
+        late: bool,
+    },
+    Slow,
+}
+
+impl Pair {
+    fn fate(&self) -> Fate {
+        *self.fate.lock().unwrap()
+    }
+
+    fn set(&self, fate: Fate) {
+        *self.fate.lock().unwrap() = fate;
+    }
+
+    fn cut(&self) {
+        self.set(Fate::Over);
+        for end in [&self.client, &self.server] {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The kernel sends a reset when the last handle of a socket without linger goes; waking the readers lets go of theirs.
+    fn abort(&self) {
+        self.set(Fate::Aborted);
+        for end in [&self.client, &self.server] {
+            let _ = socket2::SockRef::from(end).set_linger(Some(Duration::ZERO));
+            let _ = end.shutdown(Shutdown::Read);
+        }
+    }
+
+    fn half_close(&self) {
+        self.set(Fate::HalfClosed);
+        let _ = self.client.shutdown(Shutdown::Write);
+    }
+
+    /// The client has closed.
+    fn left(&self, in_order: bool) {
+        let mut fate = self.fate.lock().unwrap();
+        if let Fate::Stalled { late } = *fate {
+            *fate = Fate::Left { late: late && in_order };
+        }
+    }
 }
 
 /// A running relay.
@@ -128,27 +203,52 @@ impl Relay {
 
     /// Closes every open connection now, in order (FIN).
     pub fn cut(&self) {
-        for (a, b) in self.shared.state.lock().unwrap().pairs.drain(..) {
-            let _ = a.shutdown(Shutdown::Both);
-            let _ = b.shutdown(Shutdown::Both);
-        }
+        self.shared.state.lock().unwrap().open.drain(..).for_each(|pair| pair.cut());
+        self.shared.changed.notify_all();
     }
 
     /// Closes every open connection with a reset.
     pub fn reset(&self) {
-        for (a, b) in self.shared.state.lock().unwrap().pairs.drain(..) {
-            for end in [a, b] {
-                let _ = socket2::SockRef::from(&end).set_linger(Some(Duration::ZERO));
-                let _ = end.shutdown(Shutdown::Both);
-            }
-        }
+        self.shared.state.lock().unwrap().open.drain(..).for_each(|pair| pair.abort());
+        self.shared.changed.notify_all();
     }
 
     /// The server's side stops sending but goes on reading.
     pub fn half_close(&self) {
-        for (client, _) in &self.shared.state.lock().unwrap().pairs {
-            let _ = client.shutdown(Shutdown::Write);
+        self.shared.state.lock().unwrap().open.iter().for_each(|pair| pair.half_close());
+    }
+
+    /// Sets a trap: the talk is held at that place until [`Self::go_on`].
+    pub fn set_trap(&self, trap: Trap) {
+        let mut state = self.shared.state.lock().unwrap();
+        (state.trap, state.sprung, state.late) = (Some(trap), false, false);
+    }
+
+    /// Waits until the trap has sprung; false if it has not within `patience`, and then it is taken away.
+    pub fn sprung(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut state = self.shared.state.lock().unwrap();
+        while !state.sprung {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.trap = None;
+                return false;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }
+        true
+    }
+
+    /// Lets the trap do what it is to do.
+    pub fn go_on(&self) {
+        self.shared.state.lock().unwrap().sprung = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// What [`Act::Late`] has held back arrives.
+    pub fn deliver_late(&self) {
+        self.shared.state.lock().unwrap().late = true;
+        self.shared.changed.notify_all();
     }
 
     /// Cuts every open connection once `bytes` more have gone that way: in the middle of whatever that is.
@@ -190,103 +290,113 @@ fn accept(listener: &TcpListener, target: SocketAddr, link: Link, shared: &Arc<S
         for end in [&client, &server] {
             end.set_nodelay(true).unwrap();
         }
-        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        let id = shared.accepted.fetch_add(1, Ordering::SeqCst);
         let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
         shared.peak.fetch_max(open, Ordering::SeqCst);
-        let pair = (client.try_clone().unwrap(), server.try_clone().unwrap());
-        shared.state.lock().unwrap().pairs.push(pair);
+        let pair = Arc::new(Pair { id, client, server, fate: Mutex::default() });
+        shared.state.lock().unwrap().open.push(pair.clone());
         let ends = Arc::new(AtomicUsize::new(2));
-        pump(client.try_clone().unwrap(), server.try_clone().unwrap(), Way::Up, link, shared.clone(), ends.clone());
-        pump(server, client, Way::Down, link, shared.clone(), ends);
+        pump(&pair, Way::Up, link, shared, &ends);
+        pump(&pair, Way::Down, link, shared, &ends);
     }
 }
 
+/// What was read and when it is due; and whether that was all.
+#[derive(Default)]
+struct Queue {
+    chunks: VecDeque<(Instant, Vec<u8>)>,
+    ended: bool,
+}
+
 /// One direction: a thread that reads and stamps, and one that passes on when the time has come.
-fn pump(mut from: TcpStream, mut to: TcpStream, way: Way, link: Link, shared: Arc<Shared>, ends: Arc<AtomicUsize>) {
-    let queue = Arc::new((Mutex::new((VecDeque::<(Instant, Vec<u8>)>::new(), false)), Condvar::new()));
-    let writer_queue = queue.clone();
-    let writer_shared = shared.clone();
-    let done = move |from: &TcpStream, to: &TcpStream, shared: &Shared| {
-        let _ = to.shutdown(Shutdown::Write);
-        let _ = from.shutdown(Shutdown::Read);
-        if ends.fetch_sub(1, Ordering::SeqCst) == 1 {
-            shared.open.fetch_sub(1, Ordering::SeqCst);
-            let gone = (from.peer_addr().ok(), to.peer_addr().ok());
-            let mut state = shared.state.lock().unwrap();
-            state.pairs.retain(|(a, b)| {
-                let pair = (a.peer_addr().ok(), b.peer_addr().ok());
-                pair.0.is_some() && pair != gone && pair != (gone.1, gone.0)
-            });
+fn pump(pair: &Arc<Pair>, way: Way, link: Link, shared: &Arc<Shared>, ends: &Arc<AtomicUsize>) {
+    let queue = Arc::new((Mutex::new(Queue::default()), Condvar::new()));
+    {
+        let (pair, shared, ends, queue) = (pair.clone(), shared.clone(), ends.clone(), queue.clone());
+        std::thread::spawn(move || write(&pair, way, &shared, &ends, &queue));
+    }
+    let (pair, shared) = (pair.clone(), shared.clone());
+    std::thread::spawn(move || read(&pair, way, link, &shared, &queue));
+}
+
+fn read(pair: &Pair, way: Way, link: Link, shared: &Shared, queue: &(Mutex<Queue>, Condvar)) {
+    let mut from = if way == Way::Up { &pair.client } else { &pair.server };
+    let (queue, more) = queue;
+    let mut chunk = [0; 16 * 1024];
+    let mut busy_until = Instant::now();
+    let in_order = loop {
+        let n = match from.read(&mut chunk) {
+            Ok(0) => break true,
+            Ok(n) => n,
+            Err(_) => break false,
+        };
+        let now = Instant::now();
+        if link.rate > 0 {
+            let takes = Duration::from_secs_f64(n as f64 / link.rate as f64);
+            busy_until = busy_until.max(now) + takes;
+        } else {
+            busy_until = now;
         }
-    };
-    let reader_side = from.try_clone().unwrap();
-    std::thread::spawn(move || {
-        let (queue, more) = &*writer_queue;
-        loop {
-            let (due, bytes) = {
-                let mut state = queue.lock().unwrap();
-                loop {
-                    if let Some(next) = state.0.pop_front() {
-                        more.notify_all();
-                        break next;
-                    }
-                    if state.1 {
-                        drop(state);
-                        done(&reader_side, &to, &writer_shared);
-                        return;
-                    }
-                    state = more.wait(state).unwrap();
-                }
-            };
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            if !pass(&mut to, &bytes, way, &writer_shared) {
-                // Ends the reading thread as well; the queue then closes.
-                let _ = reader_side.shutdown(Shutdown::Read);
-                let mut state = queue.lock().unwrap();
-                state.0.clear();
-                while !state.1 {
-                    state = more.wait(state).unwrap();
-                    state.0.clear();
-                    more.notify_all();
-                }
-                drop(state);
-                done(&reader_side, &to, &writer_shared);
-                return;
-            }
+        let mut state = queue.lock().unwrap();
+        // What is under way on the link is bounded, as in a real one: 4 MiB is beyond any window here.
+        while state.chunks.len() > 256 && !shared.stop.load(Ordering::SeqCst) {
+            state = more.wait(state).unwrap();
         }
-    });
-    std::thread::spawn(move || {
-        let (queue, more) = &*queue;
-        let mut chunk = [0; 16 * 1024];
-        let mut busy_until = Instant::now();
-        loop {
-            let n = match from.read(&mut chunk) {
-                Ok(n) if n > 0 => n,
-                _ => break,
-            };
-            let now = Instant::now();
-            if link.rate > 0 {
-                let takes = Duration::from_secs_f64(n as f64 / link.rate as f64);
-                busy_until = busy_until.max(now) + takes;
-            } else {
-                busy_until = now;
-            }
-            let mut state = queue.lock().unwrap();
-            // What is under way on the link is bounded, as in a real one: 4 MiB is beyond any window here.
-            while state.0.len() > 256 && !shared.stop.load(Ordering::SeqCst) {
-                state = more.wait(state).unwrap();
-            }
-            state.0.push_back((busy_until + link.delay, chunk[..n].to_vec()));
-            more.notify_all();
-        }
-        queue.lock().unwrap().1 = true;
+        state.chunks.push_back((busy_until + link.delay, chunk[..n].to_vec()));
         more.notify_all();
-    });
+    };
+    queue.lock().unwrap().ended = true;
+    more.notify_all();
+    if way == Way::Up {
+        pair.left(in_order);
+        // Under the lock, so that who has just looked and is about to wait is not missed.
+        let _state = shared.state.lock().unwrap();
+        shared.changed.notify_all();
+    }
+}
+
+fn write(pair: &Arc<Pair>, way: Way, shared: &Shared, ends: &AtomicUsize, queue: &(Mutex<Queue>, Condvar)) {
+    let (queue, more) = queue;
+    let (from, to) = if way == Way::Up { (&pair.client, &pair.server) } else { (&pair.server, &pair.client) };
+    let mut held = Vec::new();
+    loop {
+        let mut state = queue.lock().unwrap();
+        let next = loop {
+            match state.chunks.pop_front() {
+                Some(next) => break Some(next),
+                None if state.ended => break None,
+                None => state = more.wait(state).unwrap(),
+            }
+        };
+        more.notify_all();
+        drop(state);
+        let Some((due, bytes)) = next else { break };
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if pass(pair, &bytes, &mut held, way, shared) {
+            continue;
+        }
+        // Ends the reading thread as well; the queue then closes.
+        let _ = from.shutdown(Shutdown::Read);
+        let mut state = queue.lock().unwrap();
+        while !state.ended {
+            state.chunks.clear();
+            more.notify_all();
+            state = more.wait(state).unwrap();
+        }
+        break;
+    }
+    if pair.fate() != Fate::Aborted {
+        let _ = to.shutdown(Shutdown::Write);
+    }
+    let _ = from.shutdown(Shutdown::Read);
+    if ends.fetch_sub(1, Ordering::SeqCst) == 1 {
+        shared.open.fetch_sub(1, Ordering::SeqCst);
+        shared.state.lock().unwrap().open.retain(|open| open.id != pair.id);
+    }
 }
 
 /// Passes bytes on under the fault in force. False when the connection is to end.
-fn pass(to: &mut TcpStream, bytes: &[u8], way: Way, shared: &Shared) -> bool {
-    let count = if way == Way::Up { &shared.up } else { &shared.down };
+fn pass(pair: &Arc<Pair>, bytes: &[u8], held: &mut Vec<u8>, way: Way, shared: &Shared) -> bool {
     if !shared.last_was_up.swap(way == Way::Up, Ordering::SeqCst) && way == Way::Up {
         shared.turns.fetch_add(1, Ordering::SeqCst);
     }
@@ -294,7 +404,6 @@ fn pass(to: &mut TcpStream, bytes: &[u8], way: Way, shared: &Shared) -> bool {
     while state.fault == Fault::Stall && !shared.stop.load(Ordering::SeqCst) {
         state = shared.changed.wait(state).unwrap();
     }
-    let trickle = state.fault == Fault::Trickle;
     if let Some((cut_way, left)) = state.cuts.front_mut()
         && *cut_way == way
     {
@@ -303,19 +412,70 @@ fn pass(to: &mut TcpStream, bytes: &[u8], way: Way, shared: &Shared) -> bool {
         } else {
             let last = *left as usize;
             state.cuts.pop_front();
-            count.fetch_add(last as u64, Ordering::SeqCst);
-            let _ = to.write_all(&bytes[..last]);
-            for (a, b) in state.pairs.drain(..) {
-                let _ = a.shutdown(Shutdown::Both);
-                let _ = b.shutdown(Shutdown::Both);
-            }
+            send(pair, &bytes[..last], way, false, shared);
+            state.open.drain(..).for_each(|pair| pair.cut());
             return false;
         }
     }
-    drop(state);
+    let trickle = state.fault == Fault::Trickle;
+    held.extend_from_slice(bytes);
+    while !held.is_empty() {
+        // A line is held back until it is whole while a trap may want it: each message of IMAP ends one.
+        let line = match held.iter().position(|b| *b == b'\n') {
+            Some(end) if state.trap.is_some() => end + 1,
+            None if state.trap.is_some() => return true,
+            _ => held.len(),
+        };
+        let sprung = state.trap.as_mut().and_then(|trap| trap.at(pair.id, way, &held[..line]));
+        let act = sprung.and_then(|_| state.trap.take()).map(|trap| trap.act);
+        drop(state);
+        let piece: Vec<u8> = held.drain(..sprung.unwrap_or(line)).collect();
+        if !permitted(pair, way, shared) || !send(pair, &piece, way, trickle || pair.fate() == Fate::Slow, shared) {
+            return false;
+        }
+        state = shared.state.lock().unwrap();
+        if let Some(act) = act {
+            state.sprung = true;
+            shared.changed.notify_all();
+            while state.sprung && !shared.stop.load(Ordering::SeqCst) {
+                state = shared.changed.wait(state).unwrap();
+            }
+            match act {
+                Act::Cut => pair.cut(),
+                Act::CutAll => state.open.drain(..).for_each(|pair| pair.cut()),
+                Act::Reset => pair.abort(),
+                Act::HalfClose => pair.half_close(),
+                Act::Stall => pair.set(Fate::Stalled { late: false }),
+                Act::Late => pair.set(Fate::Stalled { late: true }),
+                Act::Trickle => pair.set(Fate::Slow),
+            }
+        }
+    }
+    true
+}
+
+/// Whether bytes may pass that way; waits while the connection is stalled.
+fn permitted(pair: &Pair, way: Way, shared: &Shared) -> bool {
+    let mut state = shared.state.lock().unwrap();
+    loop {
+        match pair.fate() {
+            Fate::Well | Fate::Slow => return true,
+            Fate::Over | Fate::Aborted => return false,
+            Fate::HalfClosed => return way == Way::Up,
+            Fate::Left { late: false } => return false,
+            Fate::Left { late: true } if way == Way::Down => return false,
+            Fate::Left { late: true } if state.late => return true,
+            Fate::Stalled { .. } | Fate::Left { .. } if shared.stop.load(Ordering::SeqCst) => return false,
+            Fate::Stalled { .. } | Fate::Left { .. } => state = shared.changed.wait(state).unwrap(),
+        }
+    }
+}
+
+fn send(pair: &Pair, bytes: &[u8], way: Way, slowly: bool, shared: &Shared) -> bool {
+    let (mut to, count) = if way == Way::Up { (&pair.server, &shared.up) } else { (&pair.client, &shared.down) };
     // Counted before it is passed on: who has read it finds it counted.
     count.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-    let sent = if trickle {
+    let sent = if slowly {
         bytes.iter().try_for_each(|b| {
             std::thread::sleep(Duration::from_millis(1));
             to.write_all(&[*b])
