@@ -42,7 +42,19 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
     let pop3 = read_pop3(&table.table("pop3"));
     let aliases = table.list("aliases").unwrap_or_default().into_iter().filter_map(|at| at.parse(|a| mail_address(a)));
     let aliases = aliases.collect();
-    Some(Account { address: address?, aliases, password: password?, provider, imap: imap?, smtp, limits, pop3, oauth2 })
+    let english_names = table.boolean("english_names").is_some_and(|at| at.value);
+    Some(Account {
+        address: address?,
+        aliases,
+        password: password?,
+        provider,
+        english_names,
+        imap: imap?,
+        smtp,
+        limits,
+        pop3,
+        oauth2,
+    })
 }
 
 fn read_address(table: &Table<'_>) -> Option<String> {

@@ -115,6 +115,8 @@ pub struct Account {
     pub password: LocalPassword,
     /// Named in the file, or found by the address's domain when the upstream's host is the preset's.
     pub provider: Option<&'static Preset>,
+    /// Special mailboxes have English names, whatever the provider calls them.
+    pub english_names: bool,
     pub imap: Server,
     /// `None`: the account cannot send.
     pub smtp: Option<Server>,

@@ -21,7 +21,7 @@ pub(super) const CACHE: Section = Section { path: "cache", keys: &["max_size", "
 
 pub(super) const ACCOUNT: Section = Section {
     path: "account",
-    keys: &["address", "aliases", "password", "provider", "imap", "smtp", "limits", "pop3", "oauth2"],
+    keys: &["address", "aliases", "password", "provider", "english_names", "imap", "smtp", "limits", "pop3", "oauth2"],
 };
 
 const SERVER_KEYS: &[&str] = &["host", "port", "tls", "ca_file", "verify", "username", "password"];

@@ -221,6 +221,7 @@ impl Running {
             append_limit: APPEND_LIMIT,
             connections,
             parts: believes_parts(&settings),
+            english_names: settings.english_names,
             allowance: Arc::<Spending>::clone(&spending),
             upstream: format!("{}@{}:{}", server.username, server.host, server.port),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
@@ -244,10 +245,12 @@ impl Running {
         self.account.address().eq_ignore_ascii_case(address)
     }
 
-    /// Whether these settings reach another provider, or log in otherwise.
+    /// Whether these settings reach another provider, log in otherwise, or name mailboxes otherwise.
     pub(super) fn differs(&self, settings: &config::Account, password: &Secret) -> bool {
         let own = self.settings();
-        let reach = |account: &config::Account| (account.imap.clone(), account.provider, account.oauth2.clone());
+        let reach = |account: &config::Account| {
+            (account.imap.clone(), account.provider, account.oauth2.clone(), account.english_names)
+        };
         reach(&own) != reach(settings) || self.password != *password || own.address != settings.address
     }
 

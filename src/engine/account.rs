@@ -69,6 +69,8 @@ pub struct Options {
     pub upstream: String,
     /// The provider's oddities that concern what is done here.
     pub quirks: Vec<Quirk>,
+    /// Special mailboxes are shown by English names.
+    pub english_names: bool,
 }
 
 impl Options {
@@ -157,19 +159,19 @@ impl Account {
 
     /// The mailboxes; waits for the first LIST after a first start, later only for a moment.
     pub async fn folders(&self) -> Result<Arc<Folders>, Error> {
-        self.inner.current_folders().await
+        Ok(self.inner.shown_folders(self.inner.current_folders().await?))
     }
 
     /// Opens a mailbox for SELECT or EXAMINE: in step with upstream if that can be had quickly, else as the mirror has it.
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
-        let name = self.inner.resolve(name).await?;
+        let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.in_step(&name).await?;
         Ok(Mailbox::new(Arc::clone(&self.inner), state))
     }
 
     /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
     pub async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
-        let name = self.inner.resolve(name).await?;
+        let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.state(&name).await?;
         let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
         Ok(Mailbox::new(Arc::clone(&self.inner), state))
@@ -177,29 +179,30 @@ impl Account {
 
     /// STATUS, from the mirror.
     pub async fn status(&self, name: &str) -> Result<StatusData, Error> {
-        let name = self.inner.resolve(name).await?;
+        let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         Ok(self.inner.in_step(&name).await?.snapshot().status())
     }
 
     pub async fn create(&self, name: &str, role: Option<Role>) -> Result<(), Error> {
-        self.inner.create(name, role).await
+        self.inner.create(&self.inner.new_upstream_name(name).await?, role).await
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        self.inner.delete(name).await
+        self.inner.delete(&self.inner.upstream_name(name).await?).await
     }
 
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
-        self.inner.rename(from, to).await
+        let (from, to) = (self.inner.upstream_name(from).await?, self.inner.new_upstream_name(to).await?);
+        self.inner.rename(&from, &to).await
     }
 
     pub async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
-        self.inner.subscribe(name, on).await
+        self.inner.subscribe(&self.inner.upstream_name(name).await?, on).await
     }
 
     /// Uploads messages in order (several: MULTIAPPEND, RFC 3502); where they are, if upstream told.
     pub async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
-        self.inner.append(mailbox, messages).await
+        self.inner.append(&self.inner.upstream_name(mailbox).await?, messages).await
     }
 
     /// Largest message APPEND takes (RFC 7889), octets.
@@ -215,9 +218,10 @@ impl Account {
 
     /// The same for GETQUOTAROOT.
     pub async fn quota_root(&self, mailbox: &str) -> Result<Vec<Bytes>, Error> {
-        let mailbox = self.inner.resolve(mailbox).await?;
+        let name = self.inner.resolve(&self.inner.upstream_name(mailbox).await?).await?;
         let mut lease = self.inner.pool.lease(Class::Interactive, None).await?;
-        Ok(lease.quota_root(&mailbox).await?)
+        let lines = lease.quota_root(&name).await?;
+        Ok(lines.into_iter().map(|line| self.inner.shown_quota_root(line, mailbox, &name)).collect())
     }
 
     /// Whether upstream has QUOTA, as far as is known.
@@ -315,7 +319,7 @@ impl Inner {
     async fn load(&self, name: &Arc<str>) -> Result<State, Error> {
         let wanted = name.to_string();
         // Without them a message would seem to have lost them: then it is not shown at all.
-        let kept = self.durable(move |db, account| db.local_keywords(account, &wanted)).await?;
+        let kept = self.durable_within(LONG_CALL, move |db, account| db.local_keywords(account, &wanted)).await?;
         let mut overlay = Overlay::new(&kept);
         let wanted = name.to_string();
         let loaded = self
@@ -432,6 +436,32 @@ impl Inner {
             Ok(_) => {}
         }
         done
+    }
+
+    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
+    /// is logged here, once.
+    pub(crate) async fn durable<T, F>(&self, call: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
+    {
+        self.durable_within(QUICK_CALL, call).await
+    }
+
+    /// The same for what concerns a whole mailbox.
+    pub(crate) async fn durable_within<T, F>(&self, deadline: Duration, call: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
+    {
+        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
+        let failure = match self.disk.threads.run_within(deadline, move || call(&state, &account)).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(failure) => failure.to_string(),
+        };
+        error!(account = %self.label(), %failure, "the durable state failed");
+        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
     }
 
     /// Runs work that must not stop half way when its client goes away (Law 11).

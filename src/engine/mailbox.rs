@@ -321,6 +321,11 @@ impl Mailbox {
         self.held.state.snapshot()
     }
 
+    /// What clients call it now.
+    pub fn name(&self) -> String {
+        self.held.account.shown_name(&self.held.state.name)
+    }
+
     /// Wakes when a newer snapshot is there.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.held.state.newest.subscribe()
@@ -382,7 +387,8 @@ impl Mailbox {
 
     /// COPY or MOVE; `None` when upstream told no COPYUID.
     pub async fn copy(&self, uids: &UidSet, to: &str, mode: CopyMode) -> Result<Option<Copied>, Error> {
-        self.held.account.copy(&self.held.state, uids, to, mode).await
+        let to = self.held.account.upstream_name(to).await?;
+        self.held.account.copy(&self.held.state, uids, &to, mode).await
     }
 
     /// Which of `within` contain `needle` (UTF-8, without regard to case): in the body, or in header and body.

@@ -8,7 +8,7 @@
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`: what does so
 //!   by itself
 //! - `cache`: the store, and another one when it fails
-//! - `folders`: the list of mailboxes · `manage`: changes to it
+//! - `folders`: the list of mailboxes · `manage`: changes to it · `names`: English ones, if wanted
 //! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
@@ -31,6 +31,7 @@ mod looks;
 mod mailbox;
 mod manage;
 mod mirror;
+mod names;
 mod parts;
 mod recent;
 mod search;

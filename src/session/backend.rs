@@ -57,6 +57,10 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     type Reads: BodyReads;
 
     fn snapshot(&self) -> Arc<Snapshot>;
+    /// What clients call it now.
+    fn name(&self) -> String {
+        self.snapshot().name.to_string()
+    }
     /// Wakes when a newer snapshot is there.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
     /// Held while a client waits for news of this mailbox (IDLE): where upstream does not tell by itself, it is asked more often.

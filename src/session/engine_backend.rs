@@ -79,6 +79,10 @@ impl backend::Mailbox for Mailbox {
         Self::snapshot(self)
     }
 
+    fn name(&self) -> String {
+        Self::name(self)
+    }
+
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         Self::watch(self)
     }

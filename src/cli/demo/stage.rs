@@ -142,6 +142,7 @@ fn config(dir: &Path, ports: Ports, upstream: SocketAddr, prefetch: Prefetch) ->
         aliases: Vec::new(),
         password: LocalPassword::Secret(SecretRef::Plain(Secret::new(PASSWORD))),
         provider: preset,
+        english_names: false,
         imap: Server {
             host: upstream.ip().to_string(),
             port: upstream.port(),

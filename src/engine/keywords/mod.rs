@@ -11,7 +11,7 @@ mod overlay;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::account::{Inner, LONG_CALL, now_ms};
 use super::error::Error;
@@ -86,26 +86,6 @@ pub(crate) fn permanent(told: &[String]) -> Option<Flags> {
 }
 
 impl Inner {
-    /// Runs a call on the durable state. What fails is logged here, once, and never passed over: it cannot be had anywhere else.
-    pub(crate) async fn durable<T, F>(&self, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
-    {
-        // Addresses are compared without case.
-        let (db, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
-        let done = self.disk.threads.run_within(LONG_CALL, move || call(&db, &account)).await;
-        let failure = match done {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(failure)) => failure.to_string(),
-            Err(failure) => failure.to_string(),
-        };
-        error!(account = %self.label(), %failure, "the durable state failed");
-        Err(Error::Internal(
-            "Keywords that the provider does not keep cannot be read or written now; see the log".into(),
-        ))
-    }
-
     /// Shares out a STORE on messages of this snapshot, and refuses what there is no room for. `permanent` is what upstream said last.
     pub(crate) async fn share(
         &self,
@@ -159,7 +139,11 @@ impl Inner {
         let had = local.overlay.forget(gone);
         if !had.is_empty() {
             let name = Arc::clone(&state.name);
-            let _ = self.durable(move |db, account| db.forget_local_messages(account, &name, uid_validity, &had)).await;
+            let _ = self
+                .durable_within(LONG_CALL, move |db, account| {
+                    db.forget_local_messages(account, &name, uid_validity, &had)
+                })
+                .await;
         }
     }
 
@@ -180,7 +164,7 @@ impl Inner {
                 db.forget_local_keywords(account, &name, Some(uid_validity))?;
                 db.forget_local_messages(account, &name, uid_validity, &orphans)
             };
-            let _ = self.durable(forget).await;
+            let _ = self.durable_within(LONG_CALL, forget).await;
         }
     }
 
@@ -276,10 +260,15 @@ impl Inner {
             }
         }
         self.check_room(target, coming.into_values()).await?;
+        Ok(Carry { dropped, ..self.take_along(state, uid_validity, uids).await })
+    }
+
+    /// The same for a move that was begun before: what is kept here is taken along.
+    pub(crate) async fn take_along(&self, state: &State, uid_validity: UidValidity, uids: &UidSet) -> Carry {
         let mut local = state.local.lock().await;
         local.overlay.enter(uid_validity);
         local.overlay.set_leaving(uids);
-        Ok(Carry { uid_validity, uids: uids.clone(), dropped })
+        Carry { uid_validity, uids: uids.clone(), dropped: BTreeMap::new() }
     }
 
     /// COPY or MOVE has ended: the keywords of its messages, as they were when these left.
@@ -349,7 +338,10 @@ impl Inner {
         let name = Arc::clone(&state.name);
         // Until it is known to have gone well; also when whoever waits here is gone first.
         local.doubtful = true;
-        self.durable(move |db, account| db.set_local_keywords(account, &name, uid_validity, &rows, modseq)).await?;
+        self.durable_within(LONG_CALL, move |db, account| {
+            db.set_local_keywords(account, &name, uid_validity, &rows, modseq)
+        })
+        .await?;
         local.doubtful = false;
         local.overlay.take(&changes);
         Ok(())
@@ -359,7 +351,7 @@ impl Inner {
     async fn make_sure(&self, state: &State, local: &mut Local) -> Result<(), Error> {
         if local.doubtful {
             let name = Arc::clone(&state.name);
-            let kept = self.durable(move |db, account| db.local_keywords(account, &name)).await?;
+            let kept = self.durable_within(LONG_CALL, move |db, account| db.local_keywords(account, &name)).await?;
             local.overlay = Overlay::new(&kept);
             local.doubtful = false;
         }

@@ -67,6 +67,7 @@ fn account(
         allowance,
         upstream: "ann@test:143".into(),
         quirks: Vec::new(),
+        english_names: false,
     };
     let state = State::open(&dir.path().join("state.sqlite")).unwrap();
     let threads = StorePool::new(2);

@@ -54,10 +54,25 @@ impl Inner {
                 CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await,
                 CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
             };
-            let keywords = account.end_carry(&state, carry).await;
-            let copied = copied?.map(sorted);
+            let mut keywords = account.end_carry(&state, carry).await;
+            let copied = match copied {
+                Ok(copied) => copied.map(sorted),
+                Err(error) => {
+                    // What a MOVE moved before it failed has its keywords all the same.
+                    let left = state.snapshot();
+                    keywords.retain(|uid, _| mode == CopyMode::Move && left.messages.get(*uid).is_none());
+                    if !keywords.is_empty() {
+                        account.carry_keywords(&snapshot, &target, None, &window, &keywords).await;
+                    }
+                    return Err(error);
+                }
+            };
             account.seen_upstream();
-            account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
+            if keywords.is_empty() {
+                account.show_arrivals(&target).await;
+            } else {
+                account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
+            }
             if let Some(copied) = &copied {
                 account.carry_bodies(&state, &snapshot, &target, copied).await;
             }
@@ -155,9 +170,6 @@ impl Inner {
         window: &Window,
         keywords: &BTreeMap<Uid, Flags>,
     ) {
-        if keywords.is_empty() {
-            return self.show_arrivals(target).await;
-        }
         let uids = match copied {
             Some(copied) => {
                 let uids = self.keep_copies(target, copied, keywords).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Duration, sleep};
 use tracing::{info, warn};
 
+use super::copy::Copied;
 use super::unfinished::{Left, Messages, Move, Write};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
@@ -87,8 +88,18 @@ impl Inner {
     async fn end_move(self: &Arc<Self>, moving: &Move) -> Result<(), Error> {
         let state = self.state(&moving.source.mailbox.as_str().into()).await?;
         let mut turn = state.turn.lock().await;
-        let ended = self.settle_move_by_copy(&state, &mut turn, moving, false).await?;
+        let carry = self.take_along(&state, moving.source.uid_validity(), &moving.source.uids).await;
+        let ended = self.settle_move_by_copy(&state, &mut turn, moving, false).await;
+        let mut keywords = self.end_carry(&state, carry).await;
+        let ended = ended?;
         drop(turn);
+        let left = state.snapshot();
+        keywords.retain(|uid, _| left.messages.get(*uid).is_none());
+        if !keywords.is_empty() {
+            let target = self.state(&moving.to.as_str().into()).await?;
+            let pairs = moving.told.iter().map(|(from, to)| (Uid(*from), Uid(*to))).collect();
+            self.keep_copies(&target, &Copied { uid_validity: moving.to_validity(), pairs }, &keywords).await;
+        }
         info!(account = %self.label(), mailbox = %state.name, to = moving.to, ?ended, "an unfinished MOVE is settled");
         if let Some(target) = self.known_state(&moving.to) {
             self.show_arrivals(&target).await;

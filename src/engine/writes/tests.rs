@@ -81,6 +81,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         allowance: Arc::new(Unlimited),
         upstream: "ann@test:143".into(),
         quirks: quirks.to_vec(),
+        english_names: false,
     };
     let config = Config {
         label: "ann".into(),

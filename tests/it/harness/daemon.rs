@@ -30,6 +30,8 @@ pub struct Account {
     pub username: String,
     pub password: String,
     pub connections: u32,
+    /// More lines of `[[account]]` itself.
+    pub more: String,
     /// More lines of `[account.limits]`.
     pub limits_more: String,
     /// The lines of `[account.pop3]`.
@@ -48,6 +50,7 @@ impl Account {
             username: UPSTREAM_USER.to_owned(),
             password: UPSTREAM_PASSWORD.to_owned(),
             connections: 3,
+            more: String::new(),
             limits_more: String::new(),
             pop3: String::new(),
         }
@@ -155,9 +158,9 @@ impl Daemon {
             let (host, port) = ("localhost", a.upstream.port());
             write!(
                 text,
-                "\n[[account]]\naddress = \"{}\"\npassword = {{ plain = \"{}\" }}\n[account.imap]\nhost = \
+                "\n[[account]]\naddress = \"{}\"\npassword = {{ plain = \"{}\" }}\n{}\n[account.imap]\nhost = \
                  \"{host}\"\nport = {port}\ntls = \"{}\"\nusername = \"{}\"\npassword = {{ plain = \"{}\" }}\n",
-                a.address, a.local_password, a.tls, a.username, a.password
+                a.address, a.local_password, a.more, a.tls, a.username, a.password
             )
             .unwrap();
             if let Some(ca) = &a.ca_file {

@@ -34,6 +34,8 @@ pub struct Options {
     /// The owner lacks the ACL right `w` (RFC 4314 §2.1), but in `Free` and below: PERMANENTFLAGS is `(\Deleted \Seen)`, and other flags
     /// are not kept.
     pub few_flags: bool,
+    /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`.
+    pub localised: bool,
 }
 
 /// A running Dovecot.
@@ -182,6 +184,11 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options:
     let (cert, key) = (ca.cert_file.display(), ca.key_file.display());
     let capability = options.capability.map(|c| format!("imap_capability = {c}")).unwrap_or_default();
     let cap = options.max_connections.unwrap_or(10_000);
+    let [drafts, sent, trash] = match options.localised {
+        true => ["Entwürfe", "Отправленные", "[Gmail]/Papierkorb"],
+        false => ["Drafts", "Sent", "Trash"],
+    }
+    .map(|name| format!("\"{name}\""));
     let acl = home.join("acl");
     let (most, all) = ("lrstipekxa", "lrwstipekxa");
     let lines = [("*", most), ("Free", all), ("Free/*", all)].map(|(name, rights)| format!("{name} owner {rights}\n"));
@@ -242,15 +249,15 @@ userdb {{
 namespace inbox {{
   inbox = yes
   separator = /
-  mailbox Drafts {{
+  mailbox {drafts} {{
     special_use = \Drafts
     auto = create
   }}
-  mailbox Sent {{
+  mailbox {sent} {{
     special_use = \Sent
     auto = create
   }}
-  mailbox Trash {{
+  mailbox {trash} {{
     special_use = \Trash
     auto = create
   }}

@@ -7,5 +7,6 @@ mod keywords;
 mod list;
 mod login;
 mod moves;
+mod names;
 mod search;
 mod select;

@@ -31,8 +31,9 @@ impl<L: Login> Session<L> {
         if mailbox.eq_ignore_ascii_case("INBOX") {
             return Ok(Reply::no("INBOX cannot be deleted").with("CANNOT"));
         }
+        let is_selected = self.selected.as_deref().is_some_and(|selected| selected.mailbox.name() == *mailbox);
         self.io.wait(account.delete(mailbox)).await??;
-        if self.selected.as_deref().is_some_and(|selected| *selected.mailbox.snapshot().name == *mailbox) {
+        if is_selected {
             // The client asked for it: the session goes on without a mailbox instead of ending.
             self.selected = None;
         }
@@ -49,9 +50,10 @@ impl<L: Login> Session<L> {
         if folders.find(to).is_some() {
             return Ok(Reply::no("Mailbox exists already").with("ALREADYEXISTS"));
         }
-        let selected = self.selected.as_deref().map(|selected| selected.mailbox.snapshot());
+        let selected = self.selected.as_deref().filter(|selected| selected.mailbox.name() == *from);
+        let selected = selected.map(|selected| selected.mailbox.snapshot());
         self.io.wait(account.rename(from, to)).await??;
-        if let Some(before) = selected.filter(|snapshot| *snapshot.name == *from && from != "INBOX") {
+        if let Some(before) = selected.filter(|_| from != "INBOX") {
             self.follow(&account, to, &before).await?;
         }
         Ok(Reply::ok("Rename completed"))
