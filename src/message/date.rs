@@ -13,6 +13,45 @@ pub fn sent_day(header: &[u8]) -> Option<i64> {
     day(&unfold(field.value))
 }
 
+/// Seconds since the epoch of the message's first Date; a time that cannot be read is midnight, a zone UTC (RFC 5256 §2.2). Nothing if
+/// there is no day.
+pub(super) fn sent_seconds(header: &[u8]) -> Option<i64> {
+    let value = unfold(fields(header).find(|field| field.is("Date"))?.value);
+    let day = day(&value)?;
+    let text = String::from_utf8_lossy(&value);
+    let mut words = text.split_ascii_whitespace().skip_while(|word| !word.contains(':'));
+    let time = words.next().and_then(clock).unwrap_or(0);
+    let zone = words.next().map_or(0, zone);
+    Some(day * 86_400 + time - zone)
+}
+
+/// `10:00` or `10:00:59`, as seconds of the day.
+fn clock(word: &str) -> Option<i64> {
+    let mut parts = word.split(':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute) = (parts.next()??, parts.next()??);
+    let second = parts.next().flatten().unwrap_or(0);
+    let fits = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..=60).contains(&second);
+    fits.then_some(hour * 3600 + minute * 60 + second)
+}
+
+/// Seconds east of UTC of `-0800` or of an obsolete name (RFC 5322 §4.3); what is neither is UTC.
+fn zone(word: &str) -> i64 {
+    let named =
+        [("EDT", -4), ("EST", -5), ("CDT", -5), ("CST", -6), ("MDT", -6), ("MST", -7), ("PDT", -7), ("PST", -8)];
+    if let Some((_, hours)) = named.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)) {
+        return hours * 3600;
+    }
+    let (sign, digits) = match word.split_at_checked(1) {
+        Some(("+", digits)) => (1, digits),
+        Some(("-", digits)) => (-1, digits),
+        _ => return 0,
+    };
+    match digits.parse::<i64>() {
+        Ok(hhmm) if digits.len() == 4 => sign * (hhmm / 100 * 3600 + hhmm % 100 * 60),
+        _ => 0,
+    }
+}
+
 /// `[Wed,] 17 Jul 1996 …`, comments anywhere, years of two and three digits (RFC 5322 §4.3), `17-Jul-96` as well.
 fn day(value: &[u8]) -> Option<i64> {
     let mut words = Words(Cursor::new(value));
@@ -64,6 +103,21 @@ impl<'a> Iterator for Words<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments() {
+        for (value, want) in [
+            ("Thu, 1 Jan 1970 00:00:00 +0000", Some(0)),
+            ("1 Jan 1970 01:00 +0100 (x)", Some(0)),
+            ("1 Jan 1970 00:00:01 PST", Some(8 * 3600 + 1)),
+            ("1 Jan 1970 00:00:01 nowhere", Some(1)),
+            ("2 Jan 1970 99:00:00 +0000", Some(86_400)),
+            ("2 Jan 1970", Some(86_400)),
+            ("32 Jan 1970 00:00:00 +0000", None),
+        ] {
+            assert_eq!(sent_seconds(format!("Date: {value}\r\n\r\n").as_bytes()), want, "{value}");
+        }
+    }
 
     #[test]
     fn days_as_written() {

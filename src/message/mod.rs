@@ -7,13 +7,14 @@
 //! `tests/data/mime` holds its answers about a set of hard cases; `golden.rs` compares, and lists where we differ.
 //!
 //! Layers inside: `header` (lines and fields) < `token` < `address`, `params`, `decode`, `date` < `structure` (the tree)
-//! < `envelope`, `render`, `section`, `search`. `upstream` stands apart: it reads a structure another server wrote.
+//! < `envelope`, `render`, `section`, `search`, `order`. `upstream` stands apart: it reads a structure another server wrote.
 
 mod address;
 mod date;
 mod decode;
 mod envelope;
 mod header;
+mod order;
 mod params;
 mod quote;
 mod render;
@@ -31,6 +32,7 @@ mod torture;
 pub use date::sent_day;
 pub use envelope::envelope_of_header;
 pub use header::{header_end, header_fields, header_values, message_id};
+pub use order::{Order, order_of_header};
 pub use search::{fold, header_contains, text_contains};
 pub use section::without_nul;
 pub use structure::{Structure, parse};

@@ -42,7 +42,7 @@ macro_rules! transcripts {
     )+};
 }
 
-transcripts!(fetch, search, extended_search, mailboxes, changes, states, syntax, connections);
+transcripts!(fetch, search, extended_search, order, mailboxes, changes, states, syntax, connections);
 
 /// What every transcript begins with: odd messages in `INBOX`, 12 usual ones in `Usual`, none in `Empty`.
 fn fill(c: &mut Client) {
@@ -50,6 +50,7 @@ fn fill(c: &mut Client) {
         c.cmd_ok(&format!("CREATE \"{name}\""));
     }
     c.cmd_ok("SUBSCRIBE Tree/Low");
+    letters(c);
     for (n, sample) in SAMPLES.iter().enumerate() {
         let (flags, date) = SETTINGS[n % SETTINGS.len()];
         let tag = c.tag();
@@ -58,6 +59,57 @@ fn fill(c: &mut Client) {
         assert!(c.finish(&tag).expect("APPEND").is_ok());
     }
     mail::load(c, "Usual", 91, 12, Sizes::Usual);
+}
+
+/// For SORT and THREAD: `subject | id | references | date`, in one mailbox.
+const LETTERS: &[&str] = &[
+    "plain | 1 | | 1 Mar 2025 10:00:00 +0000",
+    "Re: plain | 2 | 1 | 1 Mar 2025 09:00:00 +0000",
+    "RE: [list] plain (fwd) | 3 | 1 2 | 2 Mar 2025 10:00:00 +0000",
+    "[list] Re: other | 4 | 99 | 3 Mar 2025 10:00:00 -0800",
+    "other | 5 | | 4 Mar 2025 10:00:00 +0000",
+    "Re[2]: other | 6 | 98 99 | 3 Mar 2025 11:00:00 -0800",
+    "left | 7 | 97 | 5 Mar 2025 10:00:00 +0000",
+    "right | 8 | 97 | 5 Mar 2025 09:00:00 +0000",
+    "loop | 9 | 10 | 6 Mar 2025 10:00:00 +0000",
+    "loop of another name | 10 | 9 | 6 Mar 2025 11:00:00 +0000",
+    "twice | 1 | | 7 Mar 2025 10:00:00 +0000",
+    "[fwd: Re: twice] | 12 | | 7 Mar 2025 09:00:00 +0000",
+    "| 13 | | 8 Mar 2025 09:00:00 +0000",
+    "Re: | 14 | | 8 Mar 2025 08:00:00 +0000",
+    "deep | 15 | 1 2 3 94 95 | 9 Mar 2025 10:00:00 +0000",
+    "deeper | 16 | 95 | 9 Mar 2025 09:00:00 +0000",
+    "=?utf-8?Q?Re=3A_pl=C3=A4in?= | 17 | | nonsense",
+    "pl\u{e4}in | 18 | | 10 Mar 2025 24:61:00 +0000",
+    "same | 19 | | 11 Mar 2025 10:00:00 +0000",
+    "same | 20 | | 11 Mar 2025 10:00:00 +0000",
+    "Same | 21 | 20 | 11 Mar 2025 09:00:00 +0100",
+    "early answer | 22 | 23 | 12 Mar 2025 10:00:00 +0000",
+    "early question | 23 | | 12 Mar 2025 11:00:00 +0000",
+    "_under | 24 | | 13 Mar 2025 10:00:00 EST",
+    "[a] [b] | 25 | | 13 Mar 2025 10:00:00",
+];
+
+fn letters(c: &mut Client) {
+    c.cmd_ok("CREATE Threads");
+    for (n, line) in LETTERS.iter().enumerate() {
+        let [subject, id, references, date] = line.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("four columns: {line}")
+        };
+        let references: String = references.split_whitespace().map(|id| format!(" <{id}@x.example>")).collect();
+        let to = ["bob@x.example", "\"Z\" <al@x.example>", "team: cy@x.example, di@x.example;"][n % 3];
+        let message = format!(
+            "From: p{}@x.example\r\nTo: {to}\r\nSubject: {subject}\r\nDate: {date}\r\nMessage-ID: <{id}@x.example>\r\n\
+             References:{references}\r\n\r\n{n}\r\n",
+            n * 7 % 5
+        );
+        let tag = c.tag();
+        let (day, len) = (28 - n, message.len());
+        c.raw(
+            format!("{tag} APPEND Threads \"{day:02}-Feb-2025 10:00:00 +0000\" {{{len}+}}\r\n{message}\r\n").as_bytes(),
+        );
+        assert!(c.finish(&tag).expect("APPEND").is_ok());
+    }
 }
 
 fn play(name: &str) {

@@ -12,7 +12,7 @@ use super::{Login, Server, render};
 use crate::engine::{Error, Snapshot};
 use crate::model::UidSet;
 use crate::session::backend::{Account, Mailbox};
-use crate::wire::imap::command::{Command, SearchKey};
+use crate::wire::imap::command::{Command, SearchKey, Sort, Thread};
 
 /// The mailbox type of a login's accounts.
 pub(crate) type MailboxOf<L> = <<L as Login>::Account as Account>::Mailbox;
@@ -95,6 +95,10 @@ impl Telling {
             Command::Fetch(fetch) => Self { expunge: fetch.numbers.uid, uid: fetch.numbers.uid },
             Command::Store(store) => Self { expunge: store.numbers.uid, uid: store.numbers.uid },
             Command::Search(search) => Self { expunge: search.uid && !names_numbers(&search.key), uid: search.uid },
+            // As SEARCH, whose criteria they have.
+            Command::Sort(Sort { uid, key, .. }) | Command::Thread(Thread { uid, key, .. }) => {
+                Self { expunge: *uid && !names_numbers(key), uid: *uid }
+            }
             Command::Copy { numbers, .. } | Command::Move { numbers, .. } => Self { expunge: true, uid: numbers.uid },
             Command::UidExpunge(_) => Self { expunge: true, uid: true },
             _ => Self { expunge: true, uid: false },

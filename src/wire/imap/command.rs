@@ -70,6 +70,10 @@ pub enum Command {
         mailbox: String,
     },
     Search(Search),
+    /// RFC 5256.
+    Sort(Sort),
+    /// RFC 5256.
+    Thread(Thread),
     /// RFC 9208.
     GetQuota(String),
     GetQuotaRoot(String),
@@ -111,6 +115,8 @@ impl Command {
             Self::Copy { .. } => "COPY",
             Self::Move { .. } => "MOVE",
             Self::Search(_) => "SEARCH",
+            Self::Sort(_) => "SORT",
+            Self::Thread(_) => "THREAD",
             Self::GetQuota(_) => "GETQUOTA",
             Self::GetQuotaRoot(_) => "GETQUOTAROOT",
         }
@@ -288,6 +294,44 @@ pub struct SearchReturn {
     pub count: bool,
     /// RFC 5182.
     pub save: bool,
+}
+
+/// SORT or UID SORT (RFC 5256 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sort {
+    pub uid: bool,
+    /// The first decides; true asks for the reverse.
+    pub criteria: Vec<(SortKey, bool)>,
+    /// In capitals.
+    pub charset: String,
+    pub key: SearchKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortKey {
+    Arrival,
+    Cc,
+    Date,
+    From,
+    Size,
+    Subject,
+    To,
+}
+
+/// THREAD or UID THREAD (RFC 5256 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    pub uid: bool,
+    pub algorithm: ThreadAlgorithm,
+    /// In capitals.
+    pub charset: String,
+    pub key: SearchKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadAlgorithm {
+    OrderedSubject,
+    References,
 }
 
 /// A search key (RFC 9051 §6.4.4, RFC 3501 §6.4.4, RFC 7162, RFC 5032). Strings are in the command's charset.

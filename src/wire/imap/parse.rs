@@ -57,7 +57,7 @@ pub fn command(message: &[u8]) -> Result<Tagged, CommandError> {
     } else {
         (name, false)
     };
-    if uid && !matches!(name.as_str(), "FETCH" | "STORE" | "COPY" | "MOVE" | "SEARCH" | "EXPUNGE") {
+    if uid && !matches!(name.as_str(), "FETCH" | "STORE" | "COPY" | "MOVE" | "SEARCH" | "EXPUNGE" | "SORT" | "THREAD") {
         return Err(CommandError {
             tag: Some(tag.to_owned()),
             text: "Unknown command after UID".to_owned(),
@@ -130,6 +130,8 @@ fn arguments(name: &str, uid: bool, message: &[u8], at: &mut Cursor<'_>) -> Resu
         "COPY" => Command::Copy { numbers: numbers(at, uid)?, mailbox: at.spaced_mailbox()? },
         "MOVE" => Command::Move { numbers: numbers(at, uid)?, mailbox: at.spaced_mailbox()? },
         "SEARCH" => search::search(at, uid)?,
+        "SORT" => search::sort(at, uid)?,
+        "THREAD" => search::thread(at, uid)?,
         "EXPUNGE" => Command::UidExpunge(numbers(at, uid)?.set),
         _ => return Ok(None),
     };

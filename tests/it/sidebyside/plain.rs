@@ -69,7 +69,7 @@ impl Reading {
                     Some(code) => Some(format!("{who} {word} [{}]", self.code(code))),
                 }
             }
-            _ => Some(text),
+            _ => Some(text.trim_end().to_owned()),
         }
     }
 

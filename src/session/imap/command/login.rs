@@ -15,7 +15,7 @@ use crate::wire::imap::framer::Frame;
 /// where it is offered), and so does UIDONLY (another one then goes on with sequence numbers).
 const ALWAYS: &str = "IMAP4rev1 LITERAL+ SASL-IR ENABLE ID IDLE NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE \
                       CREATE-SPECIAL-USE UIDPLUS MOVE UNSELECT CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN MULTIAPPEND \
-                      STATUS=SIZE XLIST";
+                      STATUS=SIZE SORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES XLIST";
 
 /// What Gmail offers of it, and its own ids (the simulated provider's list).
 const GMAIL: &str = "IMAP4rev1 UNSELECT IDLE NAMESPACE ID XLIST CHILDREN X-GM-EXT-1 SASL-IR UIDPLUS ENABLE MOVE CONDSTORE \

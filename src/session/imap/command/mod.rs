@@ -9,7 +9,9 @@ mod list;
 mod login;
 mod search;
 mod select;
+mod sort;
 mod store;
+mod thread;
 
 use super::Login;
 use super::reply::{Reply, untagged};
@@ -78,6 +80,8 @@ impl<L: Login> Session<L> {
             Command::Copy { numbers, mailbox } => Box::pin(self.copy(&numbers, &mailbox)).await,
             Command::Move { numbers, mailbox } => Box::pin(self.move_messages(&numbers, &mailbox)).await,
             Command::Search(search) => Box::pin(self.search(tag, search)).await,
+            Command::Sort(sort) => Box::pin(self.sort(sort)).await,
+            Command::Thread(thread) => Box::pin(self.thread(thread)).await,
             Command::GetQuota(root) => self.quota(&root).await,
             Command::GetQuotaRoot(mailbox) => self.quota_root(&mailbox).await,
         }

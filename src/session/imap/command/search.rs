@@ -29,7 +29,7 @@ impl<L: Login> Session<L> {
         let saves = returns.is_some_and(|returns| returns.save);
         let found = match decode(&mut key, charset.as_deref()) {
             Some(()) => self.find(&mut key).await,
-            None => Err(Reply::no("Charset is not known").with("BADCHARSET (US-ASCII UTF-8)").into()),
+            None => Err(bad_charset().into()),
         };
         let (_, selected) = self.selected()?;
         let found = match found {
@@ -61,7 +61,7 @@ impl<L: Login> Session<L> {
         Ok(Reply::ok("Search completed"))
     }
 
-    async fn find(&mut self, key: &mut SearchKey) -> Result<UidSet, Failure> {
+    pub(super) async fn find(&mut self, key: &mut SearchKey) -> Result<UidSet, Failure> {
         let (io, selected) = self.selected()?;
         // The answer is about the messages the client knows, as they were when it asked.
         let view = selected.view.clone();
@@ -99,8 +99,13 @@ fn name_by_uid(key: &mut SearchKey, view: &View, saved: &UidSet) {
     };
 }
 
+/// The answer to a charset that is not known (RFC 3501 §6.4.4).
+pub(super) fn bad_charset() -> Reply {
+    Reply::no("Charset is not known").with("BADCHARSET (US-ASCII UTF-8)")
+}
+
 /// Brings the strings to search for into UTF-8. Nothing if the charset is not known.
-fn decode(key: &mut SearchKey, charset: Option<&str>) -> Option<()> {
+pub(super) fn decode(key: &mut SearchKey, charset: Option<&str>) -> Option<()> {
     let encoding = match charset {
         None => encoding_rs::UTF_8,
         // Clients that say US-ASCII and send UTF-8 mean UTF-8; the label table would take it for windows-1252.

@@ -2,12 +2,14 @@
 
 use super::{Cursor, Fault, fault};
 use crate::model::{Flags, InternalDate, Keyword, ModSeq, SystemFlags};
-use crate::wire::imap::command::{Command, Search, SearchKey, SearchReturn};
+use crate::wire::imap::command::{Command, Search, SearchKey, SearchReturn, Sort, SortKey, Thread, ThreadAlgorithm};
 
 /// Deepest nesting of keys, since they are read and judged by recursion; a row of ORs counts once.
 const MAX_DEPTH: usize = 64;
 /// Most keys in one command: each is judged for each message.
 const MAX_KEYS: usize = 2048;
+/// Most words in a list of sort criteria: there are seven, each of them reversed or not.
+const MAX_CRITERIA: usize = 32;
 
 pub(super) fn search(at: &mut Cursor<'_>, uid: bool) -> Result<Command, Fault> {
     at.space()?;
@@ -22,6 +24,55 @@ pub(super) fn search(at: &mut Cursor<'_>, uid: bool) -> Result<Command, Fault> {
         charset = Some(String::from_utf8_lossy(&at.spaced_astring()?).to_ascii_uppercase());
         at.space()?;
     }
+    Ok(Command::Search(Search { uid, returns, charset, key: keys(at)? }))
+}
+
+/// RFC 5256 §3: `SORT (REVERSE DATE SUBJECT) UTF-8 keys`.
+pub(super) fn sort(at: &mut Cursor<'_>, uid: bool) -> Result<Command, Fault> {
+    at.space()?;
+    let mut criteria = Vec::new();
+    let mut reverse = false;
+    at.list(MAX_CRITERIA, |at| {
+        let key = match at.word()?.to_ascii_uppercase().as_str() {
+            "REVERSE" if !reverse => {
+                reverse = true;
+                return Ok(());
+            }
+            "ARRIVAL" => SortKey::Arrival,
+            "CC" => SortKey::Cc,
+            "DATE" => SortKey::Date,
+            "FROM" => SortKey::From,
+            "SIZE" => SortKey::Size,
+            "SUBJECT" => SortKey::Subject,
+            "TO" => SortKey::To,
+            _ => return fault("unknown sort criterion"),
+        };
+        criteria.push((key, std::mem::take(&mut reverse)));
+        Ok(())
+    })?;
+    if criteria.is_empty() || reverse {
+        return fault("sort criterion missing");
+    }
+    let charset = String::from_utf8_lossy(&at.spaced_astring()?).to_ascii_uppercase();
+    at.space()?;
+    Ok(Command::Sort(Sort { uid, criteria, charset, key: keys(at)? }))
+}
+
+/// RFC 5256 §3: `THREAD REFERENCES UTF-8 keys`.
+pub(super) fn thread(at: &mut Cursor<'_>, uid: bool) -> Result<Command, Fault> {
+    at.space()?;
+    let algorithm = match at.word()?.to_ascii_uppercase().as_str() {
+        "ORDEREDSUBJECT" => ThreadAlgorithm::OrderedSubject,
+        "REFERENCES" => ThreadAlgorithm::References,
+        _ => return fault("unknown algorithm"),
+    };
+    let charset = String::from_utf8_lossy(&at.spaced_astring()?).to_ascii_uppercase();
+    at.space()?;
+    Ok(Command::Thread(Thread { uid, algorithm, charset, key: keys(at)? }))
+}
+
+/// The keys up to the end; all of them must match.
+fn keys(at: &mut Cursor<'_>) -> Result<SearchKey, Fault> {
     let mut reader = Reader { keys: 0 };
     let mut keys = Vec::new();
     while keys.is_empty() || !at.at_end() {
@@ -30,7 +81,7 @@ pub(super) fn search(at: &mut Cursor<'_>, uid: bool) -> Result<Command, Fault> {
         }
         keys.push(reader.key(at, 0)?);
     }
-    Ok(Command::Search(Search { uid, returns, charset, key: all_of(keys) }))
+    Ok(all_of(keys))
 }
 
 /// RFC 4731 §3.1: `RETURN ()` asks for ALL.

@@ -450,8 +450,7 @@ fn refusals_say_the_tag_and_never_the_text() {
         assert!(!error.text.contains("secretword") && error.text.is_ascii(), "{shown}: {error}");
         assert!(!error.text.contains(['\r', '\n']), "{shown}: {error}");
     }
-    for message in
-        [&b"a FOO x"[..], b"a XAPPLEPUSHSERVICE (x y)", b"a UID FOO", b"a UID SELECT x", b"a SORT (DATE) UTF-8 ALL"]
+    for message in [&b"a FOO x"[..], b"a XAPPLEPUSHSERVICE (x y)", b"a UID FOO", b"a UID SELECT x", b"a GETMETADATA x"]
     {
         assert!(refused(message).unknown, "{}", message.escape_ascii());
     }
@@ -562,4 +561,34 @@ fn every_role_can_be_created() {
         let text = format!("CREATE x (USE ({}))", role.attribute());
         assert!(matches!(read(text.as_bytes()), Command::Create { role: Some(found), .. } if found == role));
     }
+}
+
+#[test]
+fn sort_and_thread() {
+    let key = SearchKey::Flag(Flags::parse(["\\Seen"]));
+    let Command::Sort(sort) = read(b"UID SORT (reverse DATE Subject) utf-8 SEEN") else { panic!() };
+    let criteria = vec![(SortKey::Date, true), (SortKey::Subject, false)];
+    assert_eq!(sort, Sort { uid: true, criteria, charset: "UTF-8".into(), key: key.clone() });
+    let Command::Thread(thread) = read(b"THREAD References US-ASCII SEEN") else { panic!() };
+    let algorithm = ThreadAlgorithm::References;
+    assert_eq!(thread, Thread { uid: false, algorithm, charset: "US-ASCII".into(), key });
+    for text in ["SORT () UTF-8 ALL", "SORT (REVERSE) UTF-8 ALL", "SORT (DATE) ALL", "SORT DATE UTF-8 ALL"] {
+        refused(text.as_bytes());
+    }
+    for text in ["THREAD JWZ UTF-8 ALL", "THREAD REFERENCES ALL", "THREAD REFERENCES UTF-8", "UID THREAD"] {
+        refused(text.as_bytes());
+    }
+}
+
+#[test]
+fn a_row_of_ors_is_not_deep() {
+    let long = format!("SEARCH {}SEEN", "OR SEEN ".repeat(1000));
+    read(long.as_bytes());
+    let deep = format!("SEARCH {}SEEN", "NOT ".repeat(100));
+    refused(deep.as_bytes());
+    let keys = |text: &[u8]| match read(text) {
+        Command::Search(search) => search.key,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(keys(b"SEARCH OR 1 OR 2 3"), keys(b"SEARCH OR OR 1 2 3"));
 }
