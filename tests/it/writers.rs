@@ -311,7 +311,8 @@ impl Writer {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let client = Client::try_connect(self.addr).and_then(|mut client| {
-                let answer = client.try_cmd(&format!("LOGIN {ADDRESS} {LOCAL_PASSWORD}"))?;
+                let answer = client.try_cmd(&format!("LOGIN {ADDRESS} {LOCAL_PASSWORD}"));
+                let answer = answer.map_err(|e| std::io::Error::other(format!("after the greeting: {e}")))?;
                 if answer.is_ok() { Ok(client) } else { Err(std::io::Error::other(answer.text)) }
             });
             match client {

@@ -93,17 +93,20 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Everything but the process: what [`super::inside::Inside`] runs.
+    pub(super) fn prepare(setup: Setup) -> Self {
+        let home = scratch("daemon");
+        let [imap, imaps, http] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let daemon = Self { server: None, home, setup, imap, imaps, http };
+        daemon.write_config();
+        daemon
+    }
+
     /// Starts it on an empty data directory.
     pub fn start(setup: Setup) -> Self {
-        let unset = SocketAddr::from(([127, 0, 0, 1], 0));
-        let home = scratch("daemon");
-        let mut daemon = Self { server: None, home, setup, imap: unset, imaps: unset, http: unset };
         // A port can be taken between the look and the start: try again, not for ever.
         for _ in 0..5 {
-            daemon.imap = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.imaps = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.http = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.write_config();
+            let mut daemon = Self::prepare(setup.clone());
             match daemon.try_start() {
                 Ok(()) => return daemon,
                 Err(printed) if printed.to_lowercase().contains("in use") => {}
