@@ -26,6 +26,7 @@ use super::snapshot::{Snapshot, StatusData};
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
 use crate::model::{Flags, Folders, Role, UidValidity};
+use crate::provider::Quirk;
 use crate::state;
 use crate::store::{self, MailboxId, Store, StorePool};
 use crate::upstream::{Class, Pool};
@@ -64,6 +65,14 @@ pub struct Options {
     pub allowance: Arc<dyn Allowance>,
     /// User and server, as one word: what was kept of another means nothing here.
     pub upstream: String,
+    /// The provider's oddities that concern what is done here.
+    pub quirks: Vec<Quirk>,
+}
+
+impl Options {
+    pub(crate) fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
 }
 
 /// Where an account is kept, and the threads that may wait for it.

@@ -48,6 +48,7 @@ impl World {
             parts: true,
             allowance: Arc::new(Unlimited),
             upstream: "ann@test:143".into(),
+            quirks: Vec::new(),
         };
         let state = State::open(&dir.path().join("state.db")).unwrap();
         let disk = Disk { store, state, threads: StorePool::new(2) };

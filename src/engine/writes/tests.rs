@@ -1,6 +1,8 @@
 //! Every write against a provider in memory, with a fault at every one of its commands: cut before it, cut after it, refused, and the
 //! program gone for good. Whatever happens, no message is lost, none is doubled, and what the client is told is true.
 
+mod append;
+mod flags;
 mod model;
 mod moves;
 
@@ -14,6 +16,7 @@ use crate::engine::account::{Disk, Options};
 use crate::engine::allowance::Unlimited;
 use crate::metrics::Metrics;
 use crate::model::UidSet;
+use crate::provider::Quirk;
 use crate::secret::Secret;
 use crate::state;
 use crate::store::{self, Store, StorePool};
@@ -28,8 +31,12 @@ struct Bench {
 
 impl Bench {
     async fn new(provider: Arc<Provider>) -> Self {
+        Self::with(provider, &[]).await
+    }
+
+    async fn with(provider: Arc<Provider>, quirks: &[Quirk]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let account = begin(&provider, &dir, "0");
+        let account = begin(&provider, &dir, "0", quirks);
         let bench = Self { provider, account, dir };
         account_reads(&bench.account, &bench.provider).await;
         bench
@@ -40,7 +47,7 @@ impl Bench {
         let Self { provider, account, dir } = self;
         drop(account);
         provider.account().is_down = false;
-        let account = begin(&provider, &dir, "1");
+        let account = begin(&provider, &dir, "1", &[]);
         Self { provider, account, dir }
     }
 
@@ -59,7 +66,7 @@ impl Bench {
     }
 }
 
-fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
+fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -> Arc<Inner> {
     let options = Options {
         address: "ann".into(),
         prefetch: None,
@@ -69,6 +76,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
         parts: false,
         allowance: Arc::new(Unlimited),
         upstream: "ann@test:143".into(),
+        quirks: quirks.to_vec(),
     };
     let config = Config {
         label: "ann".into(),

@@ -43,6 +43,8 @@ pub(super) enum Write {
     Spare(Messages),
     /// A MOVE by COPY, STORE and EXPUNGE.
     Move(Move),
+    /// Messages of a MULTIAPPEND, to be taken back if the others do not follow.
+    Append(Messages),
 }
 
 impl Write {
@@ -50,12 +52,13 @@ impl Write {
         match self {
             Self::Spare(_) => "spare",
             Self::Move(_) => "move",
+            Self::Append(_) => "append",
         }
     }
 
     fn concerns(&self, mailbox: &str) -> bool {
         match self {
-            Self::Spare(spared) => spared.mailbox == mailbox,
+            Self::Spare(messages) | Self::Append(messages) => messages.mailbox == mailbox,
             Self::Move(moving) => moving.source.mailbox == mailbox || moving.to == mailbox,
         }
     }
@@ -272,6 +275,7 @@ mod tests {
         let head = r#"{"version":1,"upstream":"ann@x:993","write":"#;
         let table = [
             (Write::Spare(messages()), r#""spare","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9"}"#),
+            (Write::Append(messages()), r#""append","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9"}"#),
             (
                 Write::Move(moving),
                 r#""move","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9","marked":"","to":"b","to_validity":8,"to_next":5,"told":[[1,5]],"copied":true}"#,
