@@ -90,6 +90,12 @@ struct ByAccount {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPolicy {
+    account: String,
+    policy: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByLogin {
     account: String,
     outcome: &'static str,
@@ -103,6 +109,9 @@ struct ByDirection {
 
 /// Outcomes of an upstream login that are counted.
 const LOGINS: [&str; 3] = ["ok", "refused", "failed"];
+
+/// What POP3's DELE may come to (`pop3.on_dele`).
+const POLICIES: [&str; 4] = ["hide", "seen", "archive", "trash"];
 
 /// Directions of the byte budget, as `budget/` names them.
 const DIRECTIONS: [&str; 2] = ["download", "upload"];
@@ -129,6 +138,7 @@ struct All {
     cache_bytes: Gauge,
     commands: Family<ByCommand, Counter>,
     command_seconds: Histogram,
+    pop3_deletions: Family<ByPolicy, Counter>,
 }
 
 impl Default for Metrics {
@@ -155,6 +165,7 @@ impl Metrics {
             commands: Family::default(),
             // 100 µs, a flag from memory, to 26 s, a large message over a slow line.
             command_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
+            pop3_deletions: Family::default(),
         };
         for protocol in [Protocol::Imap, Protocol::Pop3, Protocol::Smtp] {
             drop(all.client_sessions.get_or_create(&ByProtocol { protocol: protocol.as_str() }));
@@ -194,6 +205,11 @@ impl Metrics {
         self.all.cache_bytes.set(signed(bytes));
     }
 
+    /// `mailweir_pop3_deletions_total{account,policy}`: messages deleted over POP3; the policy is one of `pop3.on_dele`.
+    pub fn pop3_deleted(&self, account: &str, policy: &'static str, messages: u64) {
+        counter(&self.all.pop3_deletions, ByPolicy { account: escaped(account), policy }).inc_by(messages);
+    }
+
     /// `mailweir_commands_total{protocol,command,outcome}` and `mailweir_command_seconds`. The command is a name of
     /// ours ("fetch", "unknown"), the outcome the kind of answer ("ok", "no", "bad").
     pub fn command(&self, protocol: Protocol, command: &'static str, outcome: &'static str, took: Duration) {
@@ -229,6 +245,9 @@ impl Metrics {
         self.all.upstream_received_bytes.remove(&by);
         self.all.upstream_sent_bytes.remove(&by);
         self.all.sync_lag_seconds.remove(&by);
+        for policy in POLICIES {
+            self.all.pop3_deletions.remove(&ByPolicy { account: account.clone(), policy });
+        }
         for outcome in LOGINS {
             self.all.upstream_logins.remove(&ByLogin { account: account.clone(), outcome });
         }
@@ -260,6 +279,7 @@ impl All {
         to.register("sync_lag_seconds", "Seconds since the mirror was last in step", self.sync_lag_seconds.clone());
         to.register("commands", "Commands answered", self.commands.clone());
         to.register("command_seconds", "Seconds from a command to its answer", self.command_seconds.clone());
+        to.register("pop3_deletions", "Messages deleted over POP3, by what was done", self.pop3_deletions.clone());
         self
     }
 }
@@ -390,6 +410,7 @@ mod tests {
         metrics.set_cache_bytes(99);
         metrics.command(Protocol::Imap, "fetch", "ok", Duration::from_millis(3));
         metrics.command(Protocol::Imap, "fetch", "ok", Duration::from_millis(300));
+        metrics.pop3_deleted("ann@example.org", "hide", 12);
         let text = metrics.encode();
         let lines = [
             "mailweir_client_sessions{protocol=\"imap\"} 1",
@@ -411,6 +432,7 @@ mod tests {
             "mailweir_sync_lag_seconds{account=\"ann@example.org\"} 1.5",
             "mailweir_commands_total{protocol=\"imap\",command=\"fetch\",outcome=\"ok\"} 2",
             "mailweir_command_seconds_count 2",
+            "mailweir_pop3_deletions_total{account=\"ann@example.org\",policy=\"hide\"} 12",
             "mailweir_command_seconds_bucket{le=\"+Inf\"} 2",
         ];
         for line in lines {

@@ -9,7 +9,8 @@
 //!   argon2id computation, so time tells nobody which addresses exist. It runs on a blocking thread, a few at once.
 //! - **Guessing is slow** (see `slow`). A failure counts even when the client hangs up before it is answered.
 //!
-//! User names are compared without case. `recent:` in front and `+device` behind are taken off and handed on (POP3 uses them).
+//! User names are compared without case. `recent:` in front and `+device` behind (the sign is configured) are taken off and handed on
+//! (POP3 uses them).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,7 +41,7 @@ const MAX_USER: usize = 512;
 pub struct Login {
     /// The account's address as the configuration writes it.
     pub address: String,
-    /// What followed the address after a `+`: `ann@example.org+laptop` is the device `laptop`.
+    /// What followed the address after the separator: `ann@example.org+laptop` is the device `laptop`.
     pub device: Option<String>,
     /// `recent:` stood before the address.
     pub recent: bool,
@@ -103,16 +104,17 @@ impl LocalLogins {
         let mut attempt = Attempt { delays: &self.delays, peer, open: true };
         let users = Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner));
         let name = Name::parse(user);
-        let known = name.as_ref().and_then(|name| users.find(name.address));
+        let found = name.as_ref().and_then(|name| users.find_with_device(name.rest));
+        let known = found.as_ref().map(|(user, _)| *user);
         let tag = users.tag(known.map_or("", |u| u.address.as_str()), password);
         // blake3::Hash compares in constant time.
         let remembered = known.is_some_and(|u| u.right.get().is_some_and(|right| *right == tag));
         let right = remembered || self.verify_slowly(&users, known, password).await?;
-        if let (true, Some(known), Some(name)) = (right, known, name) {
+        if let (true, Some((known, device)), Some(name)) = (right, found, name) {
             attempt.open = false;
             // Set already when it was remembered, or by another login of the same moment.
             let _ = known.right.set(tag);
-            return Ok(Login { address: known.address.clone(), device: name.device, recent: name.recent });
+            return Ok(Login { address: known.address.clone(), device, recent: name.recent });
         }
         drop(attempt);
         tracing::warn!(%peer, account = known.map(|u| u.address.as_str()), "a mail program gave a wrong user name or password");
@@ -163,8 +165,8 @@ impl Drop for Attempt<'_> {
 /// A user name taken apart.
 #[derive(Debug, PartialEq, Eq)]
 struct Name<'a> {
-    address: &'a str,
-    device: Option<String>,
+    /// The address, perhaps with a device behind it.
+    rest: &'a str,
     recent: bool,
 }
 
@@ -172,15 +174,7 @@ impl<'a> Name<'a> {
     fn parse(user: &'a [u8]) -> Option<Self> {
         let user = std::str::from_utf8(user).ok().filter(|u| u.len() <= MAX_USER)?;
         let bare = user.get(..7).filter(|p| p.eq_ignore_ascii_case("recent:")).and_then(|_| user.get(7..));
-        let rest = bare.unwrap_or(user);
-        // Only behind the domain: `ann+lists@example.org` is an address of its own.
-        let at = rest.rfind('@')?;
-        let (address, device) = match rest.get(at..)?.split_once('+') {
-            Some((domain, device)) => (rest.get(..at + domain.len())?, Some(device)),
-            None => (rest, None),
-        };
-        let device = device.filter(|d| !d.is_empty()).map(str::to_lowercase);
-        Some(Self { address, device, recent: bare.is_some() })
+        Some(Self { rest: bare.unwrap_or(user), recent: bare.is_some() })
     }
 }
 
@@ -196,6 +190,8 @@ struct Users {
 
 struct User {
     address: String,
+    /// Between the address and a device.
+    separator: String,
     /// The slow hash, where the configuration gives one.
     hash: Option<Arc<str>>,
     /// The tag of the right password, once known.
@@ -208,7 +204,8 @@ impl Users {
         let mut errors = Vec::new();
         let mut params = Params::default();
         for account in accounts {
-            let mut user = User { address: account.address.clone(), hash: None, right: OnceLock::new() };
+            let (address, separator) = (account.address.clone(), account.pop3.device_separator.clone());
+            let mut user = User { address, separator, hash: None, right: OnceLock::new() };
             match &account.password {
                 LocalPassword::Argon2id(hash) => {
                     let own = PasswordHash::new(hash).ok().and_then(|h| Params::try_from(&h).ok());
@@ -231,6 +228,20 @@ impl Users {
 
     fn find(&self, address: &str) -> Option<&User> {
         self.by_address.get(&address.to_ascii_lowercase())
+    }
+
+    /// The user, and the device behind the address. The separator cannot be part of a domain, so at most one address fits.
+    fn find_with_device(&self, name: &str) -> Option<(&User, Option<String>)> {
+        if let Some(user) = self.find(name) {
+            return Some((user, None));
+        }
+        let end = name.find('@')?;
+        let signs = name.char_indices().filter(|(at, sign)| *at > end && sign.is_ascii_punctuation());
+        signs.into_iter().find_map(|(at, _)| {
+            let user = self.find(name.get(..at)?)?;
+            let device = name.get(at..)?.strip_prefix(user.separator.as_str())?;
+            Some((user, Some(device.to_lowercase()).filter(|device| !device.is_empty())))
+        })
     }
 
     fn tag(&self, address: &str, password: &Secret) -> blake3::Hash {

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 
+mod account;
 mod cache;
 mod certs;
 mod check;
@@ -25,7 +26,7 @@ const WORKERS_MOST: usize = 4;
 /// Blocking tasks at most (argon2, parsing of large messages, secrets' files); the store has a pool of its own.
 const BLOCKING_MOST: usize = 8;
 
-/// Many mail programs, one strict provider: a local IMAP daemon that serves them all from a mirror of the account.
+/// Many mail programs, one strict provider: a local IMAP and POP3 daemon that serves them all from a mirror of the account.
 #[derive(Debug, Parser)]
 #[command(name = "mailweir", version, about, long_about = LONG, disable_help_subcommand = true)]
 struct Arguments {
@@ -57,6 +58,11 @@ enum Command {
     Certs {
         #[command(subcommand)]
         action: certs::CertsCommand,
+    },
+    /// What concerns one account: mail that POP3 programs have deleted, and how to see it again.
+    Account {
+        #[command(subcommand)]
+        action: account::AccountCommand,
     },
     /// The cache on disk: verify it, or drop it (it is fetched again).
     Cache {
@@ -101,6 +107,7 @@ pub fn main() -> ExitCode {
                     ExitCode::from(error.exit_status())
                 }
             },
+            Command::Account { action } => account::run(action, config).await,
             Command::Cache { action } => cache::run(action, config).await,
         }
     });

@@ -233,14 +233,35 @@ fn read_pop3(table: &Table<'_>) -> Pop3 {
         .and_then(|at| at.parse(|text| one_of(text, &[("leave", OnRetr::Leave), ("seen", OnRetr::Seen)], "")));
     let on_dele = table.text("on_dele").and_then(|at| {
         let words =
-            [("hide", OnDele::Hide), ("seen", OnDele::Seen), ("archive", OnDele::Archive), ("trash", OnDele::Trash)];
+            [OnDele::Hide, OnDele::Seen, OnDele::Archive, OnDele::Trash].map(|policy| (policy.as_str(), policy));
         at.parse(|text| one_of(text, &words, ""))
     });
+    let max_messages = table.number("max_messages").and_then(|at| {
+        at.parse(|n| {
+            u32::try_from(*n).ok().filter(|n| *n > 0).ok_or_else(|| {
+                (format!("{n} is no number of messages to show"), "Give at least 1, or leave the key out.".to_owned())
+            })
+        })
+    });
+    let separator = table.text("device_separator").and_then(|at| at.parse(|text| device_separator(text)));
+    let default = Pop3::default();
     Pop3 {
-        mailbox: table.word("mailbox").map_or_else(|| "INBOX".to_owned(), |at| at.value.to_owned()),
+        mailbox: table.word("mailbox").map_or(default.mailbox, |at| at.value.to_owned()),
         on_retr: on_retr.unwrap_or_default(),
         on_dele: on_dele.unwrap_or_default(),
+        max_messages,
+        device_separator: separator.unwrap_or(default.device_separator),
     }
+}
+
+/// What cannot be a part of an address's domain, so that no address is taken for another one with a device.
+fn device_separator(text: &str) -> Result<String, Wrong> {
+    let fine = |b: u8| b.is_ascii_punctuation() && !b"@.-".contains(&b);
+    if (1..=4).contains(&text.len()) && text.bytes().all(fine) {
+        return Ok(text.to_owned());
+    }
+    let mend = "Use one to four signs such as \"+\", \"/\" or \"#\"; no letters, digits, blanks, `@`, `.` or `-`.";
+    Err((format!("`{}` cannot stand behind an address", text.escape_debug()), mend.into()))
 }
 
 fn read_oauth2(account: &Table<'_>, dir: &Path) -> Option<OAuth2> {

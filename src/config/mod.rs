@@ -187,6 +187,22 @@ pub struct Pop3 {
     pub mailbox: String,
     pub on_retr: OnRetr,
     pub on_dele: OnDele,
+    /// Show so many at most, the newest. Default: all.
+    pub max_messages: Option<u32>,
+    /// What stands between the address and the name of a device in a user name. Default `+`.
+    pub device_separator: String,
+}
+
+impl Default for Pop3 {
+    fn default() -> Self {
+        Self {
+            mailbox: "INBOX".to_owned(),
+            on_retr: OnRetr::default(),
+            on_dele: OnDele::default(),
+            max_messages: None,
+            device_separator: "+".to_owned(),
+        }
+    }
 }
 
 /// What RETR does upstream.
@@ -205,6 +221,18 @@ pub enum OnDele {
     Seen,
     Archive,
     Trash,
+}
+
+impl OnDele {
+    /// As the configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hide => "hide",
+            Self::Seen => "seen",
+            Self::Archive => "archive",
+            Self::Trash => "trash",
+        }
+    }
 }
 
 /// OAuth 2 in place of an upstream password. Tokens live in the durable state; these are the application's own data.

@@ -81,8 +81,18 @@ fn defaults_shown_in_the_sample_are_the_defaults() {
         let dir = sample_dir();
         let path = dir.path().join("mailweir.toml");
         // These lines are examples, not defaults.
-        let examples =
-            ["data_dir", "dir =", "names", "cert_file", "key_file", "aliases", "provider", "username", "ca_file"];
+        let examples = [
+            "data_dir",
+            "dir =",
+            "names",
+            "cert_file",
+            "key_file",
+            "aliases",
+            "provider",
+            "username",
+            "ca_file",
+            "max_messages",
+        ];
         let text: Vec<_> = everything_on()
             .lines()
             .filter(|l| !examples.iter().any(|e| l.starts_with(e)) && !l.contains("_per_day"))
@@ -254,6 +264,16 @@ fn single_faults() {
             "not below 0",
         ),
         (with_account(&format!("{imap}[account.pop3]\non_dele = \"expunge\"")), "account[0].pop3.on_dele", "not known"),
+        (
+            with_account(&format!("{imap}[account.pop3]\nmax_messages = 0")),
+            "account[0].pop3.max_messages",
+            "no number of messages",
+        ),
+        (
+            with_account(&format!("{imap}[account.pop3]\ndevice_separator = \"-\"")),
+            "account[0].pop3.device_separator",
+            "cannot stand behind",
+        ),
         (
             with_account(&imap.replace("plain = \"u\"", "command = []")),
             "account[0].imap.password.command",

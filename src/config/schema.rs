@@ -33,7 +33,8 @@ pub(super) const SMTP: Section = Section { path: "account.smtp", keys: SERVER_KE
 pub(super) const LIMITS: Section =
     Section { path: "account.limits", keys: &["connections", "download_per_day", "upload_per_day"] };
 
-pub(super) const POP3: Section = Section { path: "account.pop3", keys: &["mailbox", "on_retr", "on_dele"] };
+pub(super) const POP3: Section =
+    Section { path: "account.pop3", keys: &["mailbox", "on_retr", "on_dele", "max_messages", "device_separator"] };
 
 pub(super) const OAUTH2: Section = Section { path: "account.oauth2", keys: &["client_id", "client_secret", "tenant"] };
 

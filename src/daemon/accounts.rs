@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::marker::{self, Found};
+use super::pop3::Hidden;
 use super::spending::{self, Spending};
 use super::status::AccountStatus;
 use super::{GRACE, StartError, cache_dir};
 use crate::budget::Direction;
 use crate::config::{self, Prefetch};
-use crate::engine::{self, Account};
+use crate::engine::{self, Account, Cache};
 use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
@@ -35,6 +36,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(24 * 3600);
 const SWEEP_FIRST: Duration = Duration::from_secs(3600);
 /// A sweep reads the whole database, a second for 100,000 messages; a comparison after a loss writes it.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(300);
+/// A mark is a flush of the disk.
+const MARK_DEADLINE: Duration = Duration::from_secs(5);
 /// In step: upstream has answered within this time.
 const IN_STEP: Duration = Duration::from_secs(660);
 
@@ -78,7 +81,6 @@ pub(super) struct Running {
     password: Secret,
     pool: Pool,
     spending: Arc<Spending>,
-    store: Store,
     disk: Disk,
 }
 
@@ -93,7 +95,7 @@ struct Disk {
 pub(super) struct Prepared {
     settings: config::Account,
     password: Secret,
-    store: Store,
+    cache: Cache,
     spending: Arc<Spending>,
 }
 
@@ -131,9 +133,10 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
     let store = open_store(&dir).await?;
     let (state, settings, metrics) =
         (context.state.clone(), account.clone(), context.metrics.account(&account.address));
-    let (known, shown) = (store.clone(), dir.display().to_string());
-    let read = move || {
-        let found = marker::settle(&known, &state, &spending::key(&settings.address))
+    let cache = Cache::new(store, context.threads.clone());
+    let shown = dir.display().to_string();
+    let read = move |store: &Store| {
+        let found = marker::settle(store, &state, &spending::key(&settings.address))
             .map_err(|error| format!("the cache in {shown} cannot be compared with what is known of it: {error}"))?;
         match found {
             Found::InStep => {}
@@ -142,9 +145,9 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
         }
         Spending::load(&settings.address, &settings.limits, metrics, &state).map_err(|error| error.to_string())
     };
-    let read = context.threads.run_within(SWEEP_DEADLINE, read).await;
+    let read = cache.run(SWEEP_DEADLINE, read).await;
     let spending = Arc::new(read.map_err(|error| error.to_string())??);
-    Ok(Prepared { settings: account.clone(), password, store, spending })
+    Ok(Prepared { settings: account.clone(), password, cache, spending })
 }
 
 /// Opens a cache off the async threads: reading a large index takes a second.
@@ -187,7 +190,7 @@ fn believes_parts(account: &config::Account) -> bool {
 impl Running {
     /// Sets to work what was prepared.
     pub(super) fn begin(context: &Context, prepared: Prepared) -> Self {
-        let Prepared { settings, password, store, spending } = prepared;
+        let Prepared { settings, password, cache, spending } = prepared;
         let server = &settings.imap;
         if !server.verify {
             warn!(account = %settings.address, host = %server.host,
@@ -223,10 +226,10 @@ impl Running {
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
-        let kept = engine::Disk { store: store.clone(), state: disk.state.clone(), threads: disk.threads.clone() };
+        let kept = engine::Disk { cache, state: disk.state.clone(), threads: disk.threads.clone() };
         let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
         let closing = CancellationToken::new();
-        let keeper = keep(account.clone(), Arc::clone(&spending), store.clone(), disk.clone());
+        let keeper = keep(account.clone(), Arc::clone(&spending), disk.clone());
         let stop = closing.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -234,7 +237,7 @@ impl Running {
                 () = keeper => {}
             }
         });
-        Self { account, closing, settings: Mutex::new(settings), password, pool, spending, store, disk }
+        Self { account, closing, settings: Mutex::new(settings), password, pool, spending, disk }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -267,15 +270,14 @@ impl Running {
             != (&settings.imap.host, settings.imap.port, &settings.imap.username);
         if elsewhere {
             // Another server, or another user there: its UIDs may look like the old one's and are not.
-            let store = self.store.clone();
-            let forgotten = self.disk.threads.run_within(SWEEP_DEADLINE, move || marker::forget(&store)).await;
+            let forgotten = self.account.cache().run(SWEEP_DEADLINE, marker::forget).await;
             if let Err(error) = forgotten.and_then(|done| done) {
                 warn!(account = %settings.address, %error, "the cache cannot be cleared for the new provider");
             }
         }
         self.spending.set_limits(&settings.limits);
-        let (store, spending) = (self.store.clone(), Arc::clone(&self.spending));
-        Self::begin(context, Prepared { settings, password, store, spending })
+        let (cache, spending) = (self.account.cache().clone(), Arc::clone(&self.spending));
+        Self::begin(context, Prepared { settings, password, cache, spending })
     }
 
     /// Ends it, and the sessions logged in to it.
@@ -286,6 +288,16 @@ impl Running {
 
     fn settings(&self) -> config::Account {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the account looks over POP3 now.
+    pub(super) fn pop3(&self) -> config::Pop3 {
+        self.settings().pop3
+    }
+
+    /// What a device has deleted over POP3.
+    pub(super) fn hidden(&self, device: Option<&str>) -> Hidden {
+        Hidden::new(self.disk.state.clone(), self.disk.threads.clone(), self.account.address(), device)
     }
 
     pub(super) fn status(&self) -> AccountStatus {
@@ -307,7 +319,7 @@ impl Running {
     }
 
     pub(super) fn cache_bytes(&self) -> u64 {
-        self.store.disk_bytes()
+        self.account.cache().disk_bytes()
     }
 
     /// Brings up to date what is only counted when somebody asks.
@@ -327,12 +339,12 @@ impl Running {
         self.account.shutdown(grace).await;
         self.closing.cancel();
         save(&self.spending, &self.disk).await;
-        mark(self.account.address(), &self.store, &self.disk).await;
+        mark(&self.account, &self.disk).await;
     }
 }
 
 /// Saves the count and marks the cache as they go on, and sweeps the cache now and then.
-async fn keep(account: Account, spending: Arc<Spending>, store: Store, disk: Disk) {
+async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marked = (Instant::now(), spending.recorded());
@@ -344,11 +356,11 @@ async fn keep(account: Account, spending: Arc<Spending>, store: Store, disk: Dis
         }
         let recorded = spending.recorded();
         if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {
-            mark(account.address(), &store, &disk).await;
+            mark(&account, &disk).await;
             marked = (now, recorded);
         }
         if now >= sweep_at && account.upstream_seen().is_some_and(|since| since <= IN_STEP) {
-            sweep(account.address(), &store, &disk).await;
+            sweep(&account).await;
             sweep_at = now + SWEEP_EVERY;
         }
     }
@@ -364,22 +376,21 @@ async fn save(spending: &Arc<Spending>, disk: &Disk) {
     }
 }
 
-async fn mark(address: &str, store: &Store, disk: &Disk) {
-    let (cache, state, key) = (store.clone(), disk.state.clone(), spending::key(address));
-    let marked = disk.threads.run(move || marker::advance(&cache, &state, &key)).await;
+async fn mark(account: &Account, disk: &Disk) {
+    let (state, key) = (disk.state.clone(), spending::key(account.address()));
+    let marked = account.cache().run(MARK_DEADLINE, move |store| marker::advance(store, &state, &key)).await;
     match marked {
         Ok(Ok(())) => {}
         // The older mark stands: what came after it is not guarded, and nothing is told wrong.
-        Ok(Err(error)) => warn!(account = address, %error, "the cache cannot be marked"),
-        Err(error) => warn!(account = address, %error, "the cache cannot be marked"),
+        Ok(Err(error)) => warn!(account = account.address(), %error, "the cache cannot be marked"),
+        Err(error) => warn!(account = account.address(), %error, "the cache cannot be marked"),
     }
 }
 
-async fn sweep(address: &str, store: &Store, disk: &Disk) {
-    let cache = store.clone();
-    let swept = disk.threads.run_within(SWEEP_DEADLINE, move || cache.sweep()).await;
+async fn sweep(account: &Account) {
+    let swept = account.cache().run_apart(SWEEP_DEADLINE, Store::sweep).await;
     match swept.and_then(|done| done) {
-        Ok(swept) => info!(account = address, ?swept, "the cache was swept"),
-        Err(error) => warn!(account = address, %error, "the cache cannot be swept"),
+        Ok(swept) => info!(account = account.address(), ?swept, "the cache was swept"),
+        Err(error) => warn!(account = account.address(), %error, "the cache cannot be swept"),
     }
 }

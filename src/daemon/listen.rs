@@ -6,14 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, PlaintextLogin};
+use crate::config::{Config, OnDele, PlaintextLogin};
 use crate::metrics::{Held, Metrics, Protocol};
 use crate::net::listener::{self, Gate};
-use crate::session::imap::{Accepted, Observer, Server, serve};
+use crate::session::front::{Accepted, Observer};
+use crate::session::{imap, pop3};
 
 use super::logins::{Logins, seated};
 use super::{Daemon, StartError, http};
+
+/// One configured list of addresses: its key, and whether it speaks TLS from the first byte.
+type Ports<'a> = [(&'static str, &'a [SocketAddr], bool); 2];
 
 /// Binds `listen.imap` and `listen.imaps` and serves them; the addresses really bound.
 pub(super) fn imap(
@@ -21,16 +26,36 @@ pub(super) fn imap(
     config: &Config,
     logins: Logins,
 ) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
-    let observer: Arc<dyn Observer> = Arc::new(Observed {
-        metrics: daemon.shared.metrics.clone(),
-        held: Mutex::default(),
-        sessions: Arc::clone(&daemon.shared.sessions),
-    });
-    let server = Arc::new(Server::new(logins, Some(daemon.tls.server_config()), observer, "mailweir ready"));
+    let observer = observer(daemon, Protocol::Imap);
+    let server = Arc::new(imap::Server::new(logins, Some(daemon.tls.server_config()), observer, "mailweir ready"));
+    let ports = [("imap", config.listen.imap.as_slice(), false), ("imaps", &config.listen.imaps, true)];
+    listen(daemon, config, ports, move |accepted, stop| imap::serve(Arc::clone(&server), accepted, stop))
+}
+
+/// The same for `listen.pop3` and `listen.pop3s`.
+pub(super) fn pop3(
+    daemon: &Daemon,
+    config: &Config,
+    logins: Logins,
+) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+    let observer = observer(daemon, Protocol::Pop3);
+    let deletions = Arc::new(Counted(daemon.shared.metrics.clone()));
+    let server = pop3::Server::new(logins, Some(daemon.tls.server_config()), observer, deletions, "mailweir");
+    let server = Arc::new(server);
+    let ports = [("pop3", config.listen.pop3.as_slice(), false), ("pop3s", &config.listen.pop3s, true)];
+    listen(daemon, config, ports, move |accepted, stop| pop3::serve(Arc::clone(&server), accepted, stop))
+}
+
+/// Binds a protocol's addresses, all of them or none, and serves each connection by a task.
+fn listen<S: Future<Output = ()> + Send + 'static>(
+    daemon: &Daemon,
+    config: &Config,
+    ports: Ports<'_>,
+    session: impl Fn(Accepted, CancellationToken) -> S + Clone + Send + 'static,
+) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
     let gate = Arc::new(Gate::default());
     let mut faults = Vec::new();
     let mut bound = Vec::new();
-    let ports = [("imap", &config.listen.imap, false), ("imaps", &config.listen.imaps, true)];
     for (key, addresses, implicit_tls) in ports {
         match listener::bind(key, addresses) {
             Err(errors) => faults.extend(errors.iter().map(ToString::to_string)),
@@ -43,14 +68,14 @@ pub(super) fn imap(
     let mut addresses = Vec::new();
     for (key, listener, implicit_tls) in bound {
         addresses.push((key, listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
-        let (server, policy) = (Arc::clone(&server), config.listen.plaintext_login.clone());
+        let (session, policy) = (session.clone(), config.listen.plaintext_login.clone());
         let (tasks, stop) = (daemon.tasks.clone(), daemon.stop.clone());
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
                 let plaintext_login = lets(&policy, stream.peer_ip());
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
                 let stop = stop.child_token();
-                let session = serve(Arc::clone(&server), accepted, stop.clone());
+                let session = session(accepted, stop.clone());
                 tasks.spawn(async move {
                     seated(stop, session).await;
                     drop(ticket);
@@ -87,6 +112,15 @@ pub(super) fn http(
     Ok(addresses)
 }
 
+fn observer(daemon: &Daemon, protocol: Protocol) -> Arc<dyn Observer> {
+    Arc::new(Observed {
+        protocol,
+        metrics: daemon.shared.metrics.clone(),
+        held: Mutex::default(),
+        sessions: Arc::clone(&daemon.shared.sessions),
+    })
+}
+
 /// Whether the policy lets this peer log in without TLS.
 fn lets(policy: &PlaintextLogin, peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
@@ -98,6 +132,7 @@ fn lets(policy: &PlaintextLogin, peer: IpAddr) -> bool {
 }
 
 struct Observed {
+    protocol: Protocol,
     metrics: Metrics,
     held: Mutex<Vec<Held>>,
     sessions: Arc<AtomicU64>,
@@ -106,7 +141,7 @@ struct Observed {
 impl Observer for Observed {
     fn session_opened(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(self.metrics.session(Protocol::Imap));
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(self.metrics.session(self.protocol));
     }
 
     fn session_closed(&self) {
@@ -115,7 +150,15 @@ impl Observer for Observed {
     }
 
     fn command(&self, name: &'static str, outcome: &'static str, took: Duration) {
-        self.metrics.command(Protocol::Imap, name, outcome, took);
+        self.metrics.command(self.protocol, name, outcome, took);
+    }
+}
+
+struct Counted(Metrics);
+
+impl pop3::Deletions for Counted {
+    fn deleted(&self, account: &str, policy: OnDele, messages: u64) {
+        self.0.pop3_deleted(account, policy.as_str(), messages);
     }
 }
 

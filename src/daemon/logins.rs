@@ -8,10 +8,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::accounts::Running;
+use super::pop3::Hidden;
 use crate::auth::{self, LocalLogins};
 use crate::engine::Account;
 use crate::secret::Secret;
-use crate::session::imap::{Login, LoginError};
+use crate::session::front::{Login, LoginError};
+use crate::session::pop3;
 
 tokio::task_local! {
     /// Where a session's login leaves what tells of the end of its account.
@@ -39,6 +42,7 @@ pub(super) async fn seated(stop: CancellationToken, session: impl Future<Output 
 }
 
 /// The local logins, with the accounts behind them.
+#[derive(Clone)]
 pub(super) struct Logins {
     pub(super) local: Arc<LocalLogins>,
     pub(super) shared: Arc<Shared>,
@@ -48,6 +52,39 @@ impl Login for Logins {
     type Account = Account;
 
     async fn verify(&self, peer: IpAddr, user: &str, password: &Secret) -> Result<Account, LoginError> {
+        self.admit(peer, user, password).await.map(|(_, running)| running.account.clone())
+    }
+}
+
+impl pop3::Login for Logins {
+    type Account = Account;
+    type Hidden = Hidden;
+
+    async fn verify(
+        &self,
+        peer: IpAddr,
+        user: &str,
+        password: &Secret,
+    ) -> Result<pop3::Admitted<Account, Hidden>, LoginError> {
+        let (login, running) = self.admit(peer, user, password).await?;
+        Ok(pop3::Admitted {
+            account: running.account.clone(),
+            settings: running.pop3(),
+            hidden: running.hidden(login.device.as_deref()),
+            device: login.device,
+            recent: login.recent,
+        })
+    }
+}
+
+impl Logins {
+    /// Who it is, and the account at work; from then on the session ends with the account.
+    async fn admit(
+        &self,
+        peer: IpAddr,
+        user: &str,
+        password: &Secret,
+    ) -> Result<(auth::Login, Arc<Running>), LoginError> {
         let login = self.local.verify(peer, user.as_bytes(), password).await.map_err(|error| match error {
             auth::LoginError::Wrong => LoginError::Wrong,
             auth::LoginError::Slowed => LoginError::Slowed,
@@ -55,6 +92,6 @@ impl Login for Logins {
         let running = self.shared.accounts.find(&login.address).ok_or(LoginError::Unavailable)?;
         // Outside a seat nobody ends the session but the end of the daemon.
         let _ = SEAT.try_with(|seat| seat.send_replace(Some(running.closing.clone())));
-        Ok(running.account.clone())
+        Ok((login, running))
     }
 }

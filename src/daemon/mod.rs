@@ -9,6 +9,7 @@ mod listen;
 mod lock;
 mod logins;
 mod marker;
+mod pop3;
 mod reload;
 pub mod simulated;
 mod spending;
@@ -41,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(8);
 /// Threads for store calls of all accounts (Law 4): reads are short, and two keep a slow write from holding them up.
 const STORE_THREADS: usize = 4;
 /// The durable state, in the data directory.
-const STATE_FILE: &str = "state.sqlite";
+pub(crate) const STATE_FILE: &str = "state.sqlite";
 
 /// The running daemon.
 pub struct Daemon {
@@ -122,13 +123,13 @@ impl Daemon {
 
     fn listen(&mut self, config: &Config) -> Result<(), StartError> {
         for (key, _) in config.listen.all().into_iter().filter(|(_, addresses)| !addresses.is_empty()) {
-            if !matches!(key, "imap" | "imaps" | "http") {
+            if !matches!(key, "imap" | "imaps" | "pop3" | "pop3s" | "http") {
                 warn!("listen.{key} is set, but this version does not serve that protocol yet; nothing listens there");
             }
         }
         let logins = logins::Logins { local: Arc::clone(&self.logins), shared: Arc::clone(&self.shared) };
-        let started = listen::imap(self, config, logins)?;
-        self.listeners.extend(started);
+        self.listeners.extend(listen::imap(self, config, logins.clone())?);
+        self.listeners.extend(listen::pop3(self, config, logins)?);
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
         let routes = http::routes(names, Arc::clone(&self.shared) as Arc<dyn http::Source>);
         self.listeners.extend(listen::http(self, config, &routes)?);
@@ -198,7 +199,7 @@ async fn open_state(data_dir: &std::path::Path) -> Result<State, String> {
     let shown = path.display().to_string();
     blocking(move || State::open(&path)).await.map_err(|error| {
         format!(
-            "{shown} cannot be used: {error}. It holds what cannot be fetched again (the count of bytes, local keywords), so it is left as it is: put a backup in its place, or move it away to begin with an empty one"
+            "{shown} cannot be used: {error}. It holds what cannot be fetched again (the count of bytes, local keywords, what POP3 logins have deleted), so it is left as it is: put a backup in its place, or move it away to begin with an empty one"
         )
     })
 }

@@ -18,14 +18,16 @@ use tracing::{error, warn};
 
 use super::allowance::Allowance;
 use super::bodies::Bodies;
+use super::cache::Cache;
 use super::error::Error;
 use super::folders::FolderList;
+use super::keywords::{Local, Overlay};
 use super::mailbox::{Mailbox, State, Turn, VanishedLog};
 use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
-use crate::model::{Flags, Folders, Role, UidValidity};
+use crate::model::{Flags, Folders, ModSeq, Role, UidSet, UidValidity};
 use crate::provider::Quirk;
 use crate::state;
 use crate::store::{self, MailboxId, Store, StorePool};
@@ -79,7 +81,7 @@ impl Options {
 #[derive(Clone)]
 pub struct Disk {
     /// The cache, this account's own.
-    pub store: Store,
+    pub cache: Cache,
     /// What cannot be fetched again, of all accounts.
     pub state: state::State,
     pub threads: StorePool,
@@ -99,7 +101,7 @@ pub(crate) struct Inner {
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    disk: Disk,
+    pub(crate) disk: Disk,
     pub(super) unfinished: Unfinished,
     mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     loading: tokio::sync::Mutex<()>,
@@ -134,6 +136,11 @@ impl Account {
         let _ = self.inner.disk(Store::flush).await;
     }
 
+    /// What it is cached in; another account may go on with it after [`Self::shutdown`].
+    pub fn cache(&self) -> &Cache {
+        &self.inner.disk.cache
+    }
+
     pub fn address(&self) -> &str {
         &self.inner.options.address
     }
@@ -157,6 +164,14 @@ impl Account {
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(name).await?;
         let state = self.inner.in_step(&name).await?;
+        Ok(Mailbox::new(Arc::clone(&self.inner), state))
+    }
+
+    /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
+    pub async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
+        let name = self.inner.resolve(name).await?;
+        let state = self.inner.state(&name).await?;
+        let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
         Ok(Mailbox::new(Arc::clone(&self.inner), state))
     }
 
@@ -212,7 +227,7 @@ impl Account {
 }
 
 impl Inner {
-    /// An account that does nothing by itself yet.
+    /// An account at rest: nothing runs by itself yet.
     pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             options,
@@ -292,12 +307,16 @@ impl Inner {
         if let Some(state) = self.mailboxes().get(name) {
             return Ok(Arc::clone(state));
         }
-        let state = Arc::new(self.load(name).await);
+        let state = Arc::new(self.load(name).await?);
         self.mailboxes().insert(Arc::clone(name), Arc::clone(&state));
         Ok(state)
     }
 
-    async fn load(&self, name: &Arc<str>) -> State {
+    async fn load(&self, name: &Arc<str>) -> Result<State, Error> {
+        let wanted = name.to_string();
+        // Without them a message would seem to have lost them: then it is not shown at all.
+        let kept = self.durable(move |db, account| db.local_keywords(account, &wanted)).await?;
+        let mut overlay = Overlay::new(&kept);
         let wanted = name.to_string();
         let loaded = self
             .disk(move |store| {
@@ -311,10 +330,12 @@ impl Inner {
         let Ok((id, record, messages, (entries, floor))) = loaded else {
             // Passing through without a store: an id no store hands out.
             let id = MailboxId::transient(self.next_opening());
-            return State::new(id, empty, Turn { store_behind: true, ..Turn::default() }, VanishedLog::default());
+            let turn = Turn { store_behind: true, ..Turn::default() };
+            return Ok(State::new(id, empty, turn, VanishedLog::default()).with_local(Local::new(overlay)));
         };
-        let Some(record) = record else {
-            return State::new(id, empty, Turn::default(), VanishedLog::default());
+        let Some(mut record) = record else {
+            let state = State::new(id, empty, Turn::default(), VanishedLog::default());
+            return Ok(state.with_local(Local::new(overlay)));
         };
         let base = Snapshot { highest_modseq: record.highest_modseq, ..empty };
         let whole = record.uid_validity != UidValidity(0) && messages.len() == record.exists as usize;
@@ -323,17 +344,33 @@ impl Inner {
                 warn!(account = %self.label(), mailbox = %name, expected = record.exists, found = messages.len(),
                     "the cache has lost messages of this mailbox: it is read anew");
             }
-            return State::new(id, base, Turn::default(), VanishedLog::default());
+            let state = State::new(id, base, Turn::default(), VanishedLog::default());
+            return Ok(state.with_local(Local::new(overlay)));
+        }
+        let mut messages = messages;
+        overlay.enter(record.uid_validity);
+        let changed = kept.get(&record.uid_validity).map(|kept| kept.changed.clone()).unwrap_or_default();
+        let fresh = ModSeq(now_ms().max(record.highest_modseq.0 + 1));
+        let late = overlay.restore(&mut messages, &changed, record.highest_modseq, fresh);
+        let mut store_behind = false;
+        if !late.is_empty() {
+            record.highest_modseq = fresh;
+            let record = record.clone();
+            let stored =
+                self.disk_within(LONG_CALL, move |store| store.commit(id, &late, &UidSet::new(), &record)).await;
+            store_behind = stored.is_err();
         }
         let base = Snapshot {
             uid_validity: record.uid_validity,
             uid_next: record.uid_next,
             permanent: record.permanent.as_deref().map(|text| Flags::parse(text.split(' '))),
             read_only: record.read_only,
+            highest_modseq: record.highest_modseq,
             ..base
         };
-        let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, ..Turn::default() };
-        State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor))
+        let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, store_behind, ..Turn::default() };
+        let state = State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor));
+        Ok(state.with_local(Local::new(overlay)))
     }
 
     /// Every mailbox the mirror holds now.
@@ -370,9 +407,11 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.disk.store.clone();
-        let done = self.disk.threads.run_within(deadline, move || call(&store)).await.and_then(|done| done);
+        let was_open = self.disk.cache.is_open();
+        let done = self.disk.cache.run(deadline, call).await.and_then(|done| done);
         match &done {
+            // Told when it failed.
+            Err(_) if !was_open => {}
             Err(store::Error::Full) => {
                 warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
             }
@@ -380,23 +419,6 @@ impl Inner {
             Ok(_) => {}
         }
         done
-    }
-
-    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
-    /// is logged here, once.
-    pub(crate) async fn durably<T, F>(&self, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
-    {
-        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
-        let failure = match self.disk.threads.run_within(QUICK_CALL, move || call(&state, &account)).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(failure)) => failure.to_string(),
-            Err(failure) => failure.to_string(),
-        };
-        error!(account = %self.label(), %failure, "the durable state failed");
-        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
     }
 
     /// Runs work that must not stop half way when its client goes away (Law 11).

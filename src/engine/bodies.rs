@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
+use tracing::error;
 
 use super::account::Inner;
 use super::error::Error;
@@ -169,7 +170,13 @@ pub struct BodyReads {
     state: Arc<State>,
     rest: VecDeque<Uid>,
     ready: VecDeque<Sourced>,
-    ahead: Option<JoinHandle<Vec<Sourced>>>,
+    ahead: Option<Ahead>,
+}
+
+/// A batch being read: what is in it, and the task that reads it.
+struct Ahead {
+    uids: Vec<Uid>,
+    task: JoinHandle<Vec<Sourced>>,
 }
 
 /// A message of a batch, and where its body will come from.
@@ -191,7 +198,7 @@ impl BodyReads {
     pub async fn next(&mut self) -> Option<(Uid, Result<Body, Error>)> {
         if self.ready.is_empty() {
             self.ready = match self.ahead.take() {
-                Some(ahead) => ahead.await.unwrap_or_default().into(),
+                Some(mut ahead) => self.arrived(&mut ahead).await.into(),
                 // Nothing to do beside it, so it is no task of its own: one FETCH of one message, the commonest there is, is then
                 // answered without a change of threads.
                 None => {
@@ -216,10 +223,30 @@ impl BodyReads {
     }
 
     /// Begins to read the next batch.
-    fn look_ahead(&mut self) -> Option<JoinHandle<Vec<Sourced>>> {
+    fn look_ahead(&mut self) -> Option<Ahead> {
         let batch = self.next_batch(AHEAD_OCTETS)?;
         let (account, state) = (Arc::clone(&self.account), Arc::clone(&self.state));
-        Some(tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await }))
+        let uids = batch.clone();
+        let task = tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await });
+        Some(Ahead { uids, task })
+    }
+
+    /// The batch that was read ahead. A task that panicked is an error for each of its messages: left out they would look expunged.
+    async fn arrived(&self, ahead: &mut Ahead) -> Vec<Sourced> {
+        match (&mut ahead.task).await {
+            Ok(batch) => batch,
+            Err(failure) => {
+                error!(account = %self.account.label(), %failure, "reading messages ahead failed");
+                let broken = || Error::Internal("An internal error; see the log".into());
+                std::mem::take(&mut ahead.uids).into_iter().map(|uid| Sourced(uid, Err(broken()))).collect()
+            }
+        }
+    }
+
+    /// As if the task that reads these ahead had panicked.
+    #[cfg(test)]
+    pub(crate) fn break_ahead(&mut self, uids: Vec<Uid>) {
+        self.ahead = Some(Ahead { uids, task: tokio::spawn(async { panic!("as a test wants it") }) });
     }
 
     /// The next messages of at most so many octets, or one; `None` at the end.
@@ -245,7 +272,7 @@ impl Drop for BodyReads {
     fn drop(&mut self) {
         // A download begun goes on by itself; only the reading from disk stops.
         if let Some(ahead) = &self.ahead {
-            ahead.abort();
+            ahead.task.abort();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::account::Inner;
 use super::error::Error;
@@ -181,7 +181,12 @@ impl Inner {
         if snapshot.dead {
             return Err(upstream::Error::Replaced);
         }
-        let mut lease = self.pool.lease_to_read(class, Some(&state.name)).await?;
+        let mut lease = tokio::select! {
+            lease = self.pool.lease_to_read(class, Some(&state.name)) => lease?,
+            () = out.closed() => {
+                return Err(upstream::Error::Lost { reason: "nobody waits for it any more".into(), sent: false });
+            }
+        };
         let done = lease.fetch_bodies_in(&state.name, snapshot.uid_validity, uids, part, structure, &out).await;
         drop(lease);
         match &done {
@@ -190,6 +195,26 @@ impl Inner {
             Err(_) => {}
         }
         done
+    }
+
+    /// The same for a caller that may go away in the middle, as a client does. The exchange is ended in order then: what is under way is
+    /// read to its end and dropped, if it is little (`upstream/exchange/bodies`), where cutting it would cost a session, and a login.
+    pub(super) async fn fetch_parts_apart(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        uids: UidSet,
+        part: BodyPart,
+        structure: bool,
+        out: mpsc::Sender<BodyEvent>,
+    ) -> Result<(), upstream::Error> {
+        let (account, state) = (Arc::clone(self), Arc::clone(state));
+        let fetch = self
+            .tasks
+            .spawn(async move { account.fetch_parts(&state, Class::Interactive, &uids, part, structure, out).await });
+        fetch.await.unwrap_or_else(|failure| {
+            error!(account = %self.label(), %failure, "a task of the engine panicked");
+            Err(upstream::Error::Protocol("an internal error; see the log".into()))
+        })
     }
 
     /// Feeds flights with what arrives, and stores what is complete.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::account::Inner;
 use super::error::Error;
 use super::looks::{Look, Looks, Outcome};
 use crate::model::{Folder, Folders, Role};
-use crate::upstream::{Class, ListLine};
+use crate::upstream::{Class, Lease, ListLine};
 
 /// A list this young is not asked for again, however many clients LIST.
 const FRESH: Duration = Duration::from_secs(5);
@@ -34,6 +34,18 @@ pub(crate) struct FolderList {
 struct Asked {
     last: Option<Instant>,
     namespace: Option<(Arc<str>, Option<char>)>,
+}
+
+/// The list is being changed: nobody else changes it or asks for it meanwhile.
+pub(crate) struct Changing<'a> {
+    asked: tokio::sync::MutexGuard<'a, Asked>,
+    pub(crate) lease: Lease,
+}
+
+/// The list as a change has left it, to be taken over; nobody else changes it meanwhile.
+pub(crate) struct Changed<'a> {
+    _asked: tokio::sync::MutexGuard<'a, Asked>,
+    listed: Result<Arc<Folders>, Error>,
 }
 
 impl FolderList {
@@ -116,6 +128,43 @@ impl Inner {
         }
         let mut lease = self.pool.lease(Class::Interactive, None).await?;
         look.begin();
+        let list = self.list_over(&mut lease, &mut asked).await?;
+        drop(lease);
+        self.take_folders(&list).await;
+        Ok(list)
+    }
+
+    /// The right to change the list, and the session to do it over.
+    pub(crate) async fn change_folders(&self) -> Result<Changing<'_>, Error> {
+        let asked = self.folders.turn.lock().await;
+        let lease = self.pool.lease(Class::Interactive, None).await?;
+        Ok(Changing { asked, lease })
+    }
+
+    /// Upstream has changed the list: takes over what it is now.
+    pub(crate) async fn folders_changed(self: &Arc<Self>, changing: Changing<'_>) {
+        let changed = self.list_changed(changing).await;
+        self.take_changed(changed).await;
+    }
+
+    /// Upstream has changed the list: asks for it over the same session, since another one may go on with what was before (a Dovecot under
+    /// load does, and a mailbox just created would not be there), and gives the session back: a mailbox's turn may be taken then.
+    pub(crate) async fn list_changed<'a>(&self, changing: Changing<'a>) -> Changed<'a> {
+        let Changing { mut asked, mut lease } = changing;
+        self.seen_upstream();
+        let listed = self.list_over(&mut lease, &mut asked).await;
+        Changed { _asked: asked, listed }
+    }
+
+    pub(crate) async fn take_changed(self: &Arc<Self>, changed: Changed<'_>) {
+        match changed.listed {
+            Ok(list) => self.take_folders(&list).await,
+            // Upstream has done it; a list that cannot be had now comes later.
+            Err(error) => warn!(account = %self.label(), %error, "the list of mailboxes cannot be had now"),
+        }
+    }
+
+    async fn list_over(&self, lease: &mut Lease, asked: &mut Asked) -> Result<Arc<Folders>, Error> {
         let started = Instant::now();
         let (prefix, delimiter) = match &asked.namespace {
             Some(known) => known.clone(),
@@ -125,7 +174,6 @@ impl Inner {
             }
         };
         let lines = lease.list().await?;
-        drop(lease);
         self.seen_upstream();
         let list = Arc::new(build(lines, prefix, delimiter));
         if list.find("INBOX").is_none() {
@@ -133,7 +181,6 @@ impl Inner {
             return Err(Error::Unavailable("The provider's list of mailboxes is not complete".into()));
         }
         asked.last = Some(started);
-        self.take_folders(&list).await;
         Ok(list)
     }
 
@@ -153,14 +200,20 @@ impl Inner {
         }
     }
 
+    /// Writes the newest list to the store.
+    pub(crate) async fn keep_folders(&self) {
+        let Some(list) = self.folders.newest() else { return };
+        let bytes = encode(&list);
+        // A failure is told by `disk`; the list is asked for again at the next start.
+        let _ = self.disk(move |store| store.put_blob(BLOB, &bytes)).await;
+    }
+
     async fn take_folders(self: &Arc<Self>, list: &Arc<Folders>) {
         let old = self.folders.newest.send_replace(Some(Arc::clone(list)));
         if old.as_deref() == Some(list.as_ref()) {
             return;
         }
-        let bytes = encode(list);
-        // A failure is told by `disk`; the list is asked for again at the next start.
-        let _ = self.disk(move |store| store.put_blob(BLOB, &bytes)).await;
+        self.keep_folders().await;
         let now: BTreeSet<&str> =
             list.list.iter().filter(|folder| !folder.noselect).map(|folder| &*folder.name).collect();
         for folder in old.iter().flat_map(|old| &old.list) {

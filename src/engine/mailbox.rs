@@ -1,22 +1,28 @@
 //! One mailbox of the mirror, and the handle a session holds on it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::account::Inner;
 use super::bodies::BodyReads;
 use super::error::Error;
+use super::keywords::Local;
 use super::looks::Looks;
 use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
 use super::writes::{Copied, CopyMode};
 use crate::model::{FlagOp, Flags, ModSeq, Section, Uid, UidSet};
 use crate::store::{BodyKey, MailboxId};
+use crate::upstream::POLL_INTERVAL;
+
+/// How often upstream is asked for news that nobody waits for, where it does not tell by itself. A client that polls or selects has the
+/// mailbox looked at in any case.
+const PACE_ALONE: Duration = Duration::from_secs(300);
 
 /// Expunges remembered per mailbox in memory; the store keeps its own bound. 10,000 entries are some hundred KB.
 const VANISHED_LOG: usize = 10_000;
@@ -24,7 +30,9 @@ const VANISHED_LOG: usize = 10_000;
 /// One mailbox of the mirror: its newest snapshot and the right to change it.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) id: MailboxId,
+    id: AtomicU32,
+    /// The store does not have what was committed: the next commit writes everything.
+    store_lost: AtomicBool,
     pub(crate) name: Arc<str>,
     pub(crate) newest: watch::Sender<Arc<Snapshot>>,
     /// Whoever holds the turn is the one who talks to upstream about this mailbox's state and commits what it said (Law 1).
@@ -34,9 +42,15 @@ pub(crate) struct State {
     pub(crate) log: Mutex<VanishedLog>,
     /// Sessions that have it selected.
     pub(crate) interest: AtomicUsize,
+    /// How often upstream is to be asked by who watches this where upstream does not tell by itself: it follows use.
+    pub(crate) pace: watch::Sender<Duration>,
+    /// Clients that wait for news.
+    attending: AtomicUsize,
     /// Order of the last open among all mailboxes, for the choice of what to watch.
     pub(crate) opened: AtomicU64,
     freshness: Mutex<Freshness>,
+    /// Keywords that upstream does not keep. A leaf among locks; may be taken with or without the turn.
+    pub(crate) local: tokio::sync::Mutex<Local>,
     /// Taken by whoever fetches headers, so that ten clients asking at once cost one download.
     pub(crate) summaries: tokio::sync::Mutex<()>,
 }
@@ -54,28 +68,78 @@ pub(crate) struct Turn {
     pub(crate) store_behind: bool,
 }
 
+/// Whether a session of its own watches a mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Watched {
+    #[default]
+    No,
+    /// It asks now and then, see [`State::pace`].
+    Polled,
+    /// Upstream tells us of changes by itself.
+    Live,
+}
+
 #[derive(Debug, Default)]
 struct Freshness {
     /// When the mirror was last seen to agree with upstream.
     checked: Option<Instant>,
-    /// Being watched: upstream tells us of changes by itself.
-    live: bool,
+    watched: Watched,
 }
 
 impl State {
     pub(crate) fn new(id: MailboxId, snapshot: Snapshot, turn: Turn, log: VanishedLog) -> Self {
         Self {
-            id,
+            id: AtomicU32::new(id.0),
+            store_lost: AtomicBool::new(false),
             name: Arc::clone(&snapshot.name),
             newest: watch::Sender::new(Arc::new(snapshot)),
             turn: tokio::sync::Mutex::new(turn),
             looks: Arc::default(),
             log: Mutex::new(log),
             interest: AtomicUsize::new(0),
+            pace: watch::Sender::new(PACE_ALONE),
+            attending: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             freshness: Mutex::default(),
+            local: tokio::sync::Mutex::default(),
             summaries: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The same with keywords that are kept here.
+    pub(crate) fn with_local(self, local: Local) -> Self {
+        Self { local: tokio::sync::Mutex::new(local), ..self }
+    }
+
+    fn set_pace(&self) {
+        // Read under the channel's lock, so that the last to come or go is the one who is right.
+        self.pace.send_if_modified(|pace| {
+            let now = if self.is_attended() { POLL_INTERVAL } else { PACE_ALONE };
+            std::mem::replace(pace, now) != now
+        });
+    }
+
+    /// Whether a client waits for news of this mailbox.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.attending.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn id(&self) -> MailboxId {
+        MailboxId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Gives an id of the store to a mailbox that was opened without one. What was begun under the old one is dropped by the store.
+    pub(crate) fn set_id(&self, id: MailboxId) {
+        self.id.store(id.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_store_lost(&self) {
+        self.store_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// For who commits: whether everything has to be written. Asked once.
+    pub(crate) fn take_store_lost(&self) -> bool {
+        self.store_lost.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -88,11 +152,15 @@ impl State {
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.freshness().live
+        self.watched() == Watched::Live
     }
 
-    pub(crate) fn set_live(&self, live: bool) {
-        self.freshness().live = live;
+    pub(crate) fn watched(&self) -> Watched {
+        self.freshness().watched
+    }
+
+    pub(crate) fn set_watched(&self, watched: Watched) {
+        self.freshness().watched = watched;
     }
 
     pub(crate) fn checked(&self) -> Option<Instant> {
@@ -124,7 +192,7 @@ impl State {
     pub(crate) fn body_key(&self, snapshot: &Snapshot, uid: Uid) -> BodyKey {
         match snapshot.messages.get(uid) {
             Some(message) if message.gm_msgid != 0 => BodyKey::Provider(message.gm_msgid),
-            _ => BodyKey::Message { mailbox: self.id, uid_validity: snapshot.uid_validity, uid },
+            _ => BodyKey::Message { mailbox: self.id(), uid_validity: snapshot.uid_validity, uid },
         }
     }
 
@@ -168,6 +236,28 @@ impl VanishedLog {
     }
 }
 
+/// A client waits for news while this lives.
+pub struct Attending {
+    held: Arc<Held>,
+}
+
+impl Attending {
+    fn new(held: Arc<Held>) -> Self {
+        let state = &held.state;
+        state.attending.fetch_add(1, Ordering::Relaxed);
+        state.set_pace();
+        Self { held }
+    }
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        let state = &self.held.state;
+        state.attending.fetch_sub(1, Ordering::Relaxed);
+        state.set_pace();
+    }
+}
+
 /// A mailbox a session has selected. Cloned freely; while one is alive the mailbox is kept in step.
 #[derive(Clone)]
 pub struct Mailbox {
@@ -202,6 +292,11 @@ impl Mailbox {
     /// Wakes when a newer snapshot is there.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.held.state.newest.subscribe()
+    }
+
+    /// Held while a client waits for news (IDLE): upstream is then asked more often, where it does not tell by itself.
+    pub fn attend(&self) -> Attending {
+        Attending::new(Arc::clone(&self.held))
     }
 
     /// What vanished after `since` (RFC 7162 VANISHED (EARLIER)); `None` if the log does not reach back so far: the

@@ -15,8 +15,10 @@ impl Inner {
     pub(crate) async fn create(self: &Arc<Self>, name: &str, role: Option<Role>) -> Result<(), Error> {
         let (account, name) = (Arc::clone(self), canonical(name));
         self.run_to_end(async move {
-            account.pool.lease(Class::Interactive, None).await?.create(&name, role).await?;
-            account.list_changed().await
+            let mut changing = account.change_folders().await?;
+            changing.lease.create(&name, role).await?;
+            account.folders_changed(changing).await;
+            Ok(())
         })
         .await
     }
@@ -24,8 +26,12 @@ impl Inner {
     pub(crate) async fn delete(self: &Arc<Self>, name: &str) -> Result<(), Error> {
         let (account, name) = (Arc::clone(self), canonical(name));
         self.run_to_end(async move {
-            account.pool.lease(Class::Interactive, None).await?.delete(&name).await?;
-            account.list_changed().await
+            let mut changing = account.change_folders().await?;
+            changing.lease.delete(&name).await?;
+            // A failure leaves rows that no UIDVALIDITY to come will have.
+            let _ = account.durable(move |db, account| db.forget_local_keywords(account, &name, None)).await;
+            account.folders_changed(changing).await;
+            Ok(())
         })
         .await
     }
@@ -33,22 +39,35 @@ impl Inner {
     pub(crate) async fn subscribe(self: &Arc<Self>, name: &str, on: bool) -> Result<(), Error> {
         let (account, name) = (Arc::clone(self), canonical(name));
         self.run_to_end(async move {
-            account.pool.lease(Class::Interactive, None).await?.subscribe(&name, on).await?;
-            account.list_changed().await
+            let mut changing = account.change_folders().await?;
+            changing.lease.subscribe(&name, on).await?;
+            account.folders_changed(changing).await;
+            Ok(())
         })
         .await
     }
 
-    /// RENAME (RFC 9051 §6.3.6). The cache moves along, children too; INBOX stays and is emptied.
+    /// RENAME (RFC 9051 §6.3.6). The cache moves along, and keywords kept here, children too. INBOX stays and is emptied: its messages
+    /// get new UIDs, and their keywords are lost.
     pub(crate) async fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<(), Error> {
         let (account, from, to) = (Arc::clone(self), canonical(from), canonical(to));
         self.run_to_end(async move {
             let before = account.folders.newest();
-            account.pool.lease(Class::Interactive, None).await?.rename(&from, &to).await?;
+            let mut changing = account.change_folders().await?;
+            changing.lease.rename(&from, &to).await?;
+            // The lease goes with it: what follows takes turns (turn before lease, never the other way round).
+            let changed = account.list_changed(changing).await;
             if from == "INBOX" {
-                account.list_changed().await?;
+                account.take_changed(changed).await;
                 if let Some(inbox) = account.known_state("INBOX") {
-                    account.freshen(&inbox, Instant::now(), Class::Interactive).await?;
+                    // Upstream has renamed it, whatever the look finds: where INBOX got a new UIDVALIDITY (Dovecot), the old one is
+                    // dead now and the sessions that have it selected hear of it.
+                    match account.freshen(&inbox, Instant::now(), Class::Interactive).await {
+                        Ok(()) | Err(Error::Gone) => {}
+                        Err(error) => {
+                            warn!(account = %account.label(), %error, "INBOX cannot be looked at after its renaming")
+                        }
+                    }
                 }
                 return Ok(());
             }
@@ -64,6 +83,17 @@ impl Inner {
             }
             for (old, _) in &moved {
                 if let Some(state) = account.known_state(old) {
+                    account.forget(&state);
+                    // A write that has begun ends under the old name; the next one sees that the mailbox is gone.
+                    drop(state.turn.lock().await);
+                }
+            }
+            let renamed = moved.clone();
+            // It is renamed whatever becomes of the keywords; a failure is told by `durable`.
+            let _ = account.durable(move |db, account| db.rename_local_keywords(account, &renamed)).await;
+            for (_, new) in &moved {
+                // Opened since upstream renamed it: without its keywords.
+                if let Some(state) = account.known_state(new) {
                     account.forget(&state);
                 }
             }
@@ -82,17 +112,9 @@ impl Inner {
             if kept.is_err() {
                 warn!(account = %account.label(), "the cache of a renamed mailbox is lost");
             }
-            account.list_changed().await
+            account.take_changed(changed).await;
+            Ok(())
         })
         .await
-    }
-
-    async fn list_changed(self: &Arc<Self>) -> Result<(), Error> {
-        self.seen_upstream();
-        // Upstream has done it; a list that cannot be had now comes later.
-        if let Err(error) = self.refresh_folders(Instant::now()).await {
-            warn!(account = %self.label(), %error, "the list of mailboxes cannot be had now");
-        }
-        Ok(())
     }
 }

@@ -7,7 +7,9 @@
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`: what does so
 //!   by itself
+//! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it
+//! - `keywords`: those upstream does not keep
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
 //!   what reading and writing may spend
@@ -19,10 +21,12 @@
 mod account;
 mod allowance;
 mod bodies;
+mod cache;
 mod download;
 mod error;
 mod flight;
 mod folders;
+mod keywords;
 mod looks;
 mod mailbox;
 mod manage;
@@ -42,6 +46,7 @@ mod writes;
 pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
+pub use cache::Cache;
 pub use error::Error;
 pub use mailbox::Mailbox;
 pub use parts::WHOLE_UP_TO;

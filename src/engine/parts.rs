@@ -234,7 +234,7 @@ impl Inner {
         let (out, mut events) = mpsc::channel(PIECES);
         let uids = UidSet::from_iter([uid.0]);
         let part = BodyPart::Section(asked.name.clone());
-        let fetch = self.fetch_parts(state, Class::Interactive, &uids, part, false, out);
+        let fetch = self.fetch_parts_apart(state, uids, part, false, out);
         let read = async move {
             let (mut part, mut expected) = (BytesMut::new(), 0);
             let mut whole = None;

@@ -214,7 +214,7 @@ impl Inner {
     ) -> Result<Vec<Uid>, upstream::Error> {
         let uids: UidSet = headers.keys().map(|uid| uid.0).collect();
         let (out, mut events) = mpsc::channel(PIECES);
-        let fetch = self.fetch_parts(state, Class::Interactive, &uids, BodyPart::Header, want.structure, out);
+        let fetch = self.fetch_parts_apart(state, uids, BodyPart::Header, want.structure, out);
         let mut unusable = Vec::new();
         let read = async {
             let mut header = BytesMut::new();

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::account::{Inner, LONG_CALL, now_ms};
 use super::error::Error;
-use super::mailbox::State;
+use super::mailbox::{State, Watched};
 use crate::model::{MessageMeta, Uid};
 use crate::store::Store;
 use crate::upstream::{Class, StatusLine};
@@ -19,8 +19,11 @@ use crate::upstream::{Class, StatusLine};
 /// IDLE is renewed this often: well below the 29 minutes of RFC 2177, and below what NAT boxes and providers forget (Outlook
 /// stops pushing after some ten minutes).
 const IDLE_RENEW: Duration = Duration::from_secs(9 * 60);
-/// Mailboxes clients have open and nobody watches are looked at this often.
+/// A mailbox that no session watches and a client waits for news of (IDLE) is asked for by STATUS this often,
 const LOOK_OPEN: Duration = Duration::from_secs(15);
+/// and looked at in full this often, as is one that clients only have open: where upstream keeps no mod-sequences, STATUS does not show
+/// every changed flag, and a look is up to 100 KB. A client that polls has it looked at by itself.
+const LOOK_FULL: Duration = Duration::from_secs(120);
 /// Everything else, and the list of mailboxes.
 const LOOK_ALL: Duration = Duration::from_secs(300);
 /// A watcher follows what clients open only after this long, so that a client that walks through its folders does not drag it along.
@@ -48,9 +51,10 @@ impl Inner {
         self.spawn_keeper(|account| async move { account.look_after_open().await });
         self.spawn_keeper(|account| async move { account.prefetch().await });
         self.spawn_keeper(|account| async move { account.hold_size().await });
+        self.spawn_keeper(|account| async move { account.mend_cache().await });
     }
 
-    fn spawn_keeper<F, W>(self: &Arc<Self>, keeper: F)
+    pub(crate) fn spawn_keeper<F, W>(self: &Arc<Self>, keeper: F)
     where
         F: FnOnce(Arc<Self>) -> W + Send + 'static,
         W: Future<Output = ()> + Send + 'static,
@@ -137,7 +141,7 @@ impl Inner {
                 }
             }
             // Where IDLE is only our own polling, whoever opens or polls the mailbox has it looked at.
-            live.0.set_live(lease.caps().has("IDLE"));
+            live.0.set_watched(if lease.caps().has("IDLE") { Watched::Live } else { Watched::Polled });
             let moved = async {
                 loop {
                     if interest.changed().await.is_err() {
@@ -149,28 +153,31 @@ impl Inner {
                     }
                 }
             };
-            let heard = tokio::select! {
-                heard = lease.idle(IDLE_RENEW) => heard?,
-                // IDLE may be left at any time; the session's next command ends it.
-                () = moved => return Ok(()),
-            };
+            let heard = lease.idle(IDLE_RENEW, state.pace.subscribe(), moved).await?;
             self.seen_upstream();
             if heard.is_empty() {
+                if self.watch_target(slot).as_ref() != Some(name) {
+                    return Ok(());
+                }
                 // Wanted by somebody, or time to renew: giving the session back does for both, and we are next in line again.
-                live.0.set_live(false);
+                live.0.set_watched(Watched::No);
                 drop(lease);
                 lease = self.pool.lease(Class::Watch, Some(name)).await?;
             }
         }
     }
 
-    /// Looks at mailboxes clients have open that nobody watches.
+    /// Looks at mailboxes clients have open that no session watches.
     async fn look_after_open(self: Arc<Self>) {
         loop {
             sleep(LOOK_OPEN).await;
             for state in self.states() {
-                let open = state.interest.load(Ordering::Relaxed) > 0;
-                if open && !state.is_live() {
+                if state.interest.load(Ordering::Relaxed) == 0 || state.watched() != Watched::No {
+                    continue;
+                }
+                let is_due = state.checked().is_none_or(|checked| checked.elapsed() >= LOOK_FULL);
+                // An upstream that cannot be asked now cannot be looked at either.
+                if is_due || state.is_attended() && !self.told_by_status(&state).await.unwrap_or(true) {
                     self.look_quietly(&state).await;
                 }
             }
@@ -304,7 +311,8 @@ impl Inner {
             if used > limit {
                 // Only body files are evicted: what the database takes comes off their share.
                 let target = (limit / LOW_WATER.1 * LOW_WATER.0).saturating_sub(used.saturating_sub(files));
-                match self.disk_within(LONG_CALL, move |store: &Store| store.evict(target)).await {
+                let evicted = self.disk.cache.run_apart(LONG_CALL, move |store: &Store| store.evict(target)).await;
+                match evicted.and_then(|done| done) {
                     Ok(freed) => debug!(account = %self.label(), freed, "bodies evicted"),
                     Err(error) => warn!(account = %self.label(), %error, "bodies cannot be evicted"),
                 }
@@ -339,6 +347,6 @@ struct Live(Arc<State>);
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.0.set_live(false);
+        self.0.set_watched(Watched::No);
     }
 }

@@ -132,7 +132,7 @@ pub fn header_fields(header: &[u8], names: &[String], not: bool) -> Vec<u8> {
 
 /// All values of a field, unfolded and with RFC 2047 words decoded: what SEARCH HEADER looks at.
 pub fn header_values(header: &[u8], name: &str) -> Vec<String> {
-    fields(header).filter(|field| field.is(name)).map(|field| decode::header_text(&unfold(field.value))).collect()
+    fields(header).filter(|field| field.is(name)).map(|field| decode::header_text(&one_line(field.value))).collect()
 }
 
 /// The last Message-ID of a header, without its folds; nothing if it is missing or blank.
@@ -158,6 +158,18 @@ pub(super) fn unfold(value: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The same to look for words in: a tab that a fold was made with is a space, which the author wrote (RFC 5322 §2.2.3 says white space;
+/// Dovecot and Cyrus do the same).
+pub(super) fn one_line(value: &[u8]) -> Vec<u8> {
+    let mut value = value.to_vec();
+    for at in 1..value.len() {
+        if let Some([b'\n', tab @ b'\t']) = value.get_mut(at - 1..=at) {
+            *tab = b' ';
+        }
+    }
+    unfold(&value)
 }
 
 #[cfg(test)]
@@ -187,7 +199,7 @@ mod tests {
         assert_eq!(seen, [(&b"A"[..], &b"1\r\n\t2"[..], false), (b"", b"", true), (b"b", b"3", false)]);
         assert_eq!(header_fields(header, &["a".into()], false), b"A : 1\r\n\t2\r\n\r\n");
         assert_eq!(header_fields(header, &["a".into()], true), b"junk\r\nb:3\n\r\n");
-        assert_eq!(header_values(header, "a"), ["1\t2"]);
+        assert_eq!(header_values(header, "a"), ["1 2"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! SEARCH in texts: decoded headers and text parts, without regard to case (RFC 9051 §6.4.4).
 
 use super::decode;
-use super::header::{fields, unfold};
+use super::header::{fields, one_line, unfold};
 use super::params;
 use super::structure::{Kind, Part, Structure, parse};
 
@@ -22,7 +22,7 @@ pub fn text_contains(raw: &[u8], needle: &str, body_only: bool) -> bool {
 pub fn header_contains(header: &[u8], needle: &str) -> bool {
     needle.is_empty()
         || fields(header).any(|field| {
-            let text = decode::header_text(&unfold(if field.junk { field.lines } else { field.value }));
+            let text = decode::header_text(&one_line(if field.junk { field.lines } else { field.value }));
             let name = String::from_utf8_lossy(field.name);
             let line = if field.junk { text } else { format!("{name}: {text}") };
             fold(&line).contains(needle)

@@ -11,6 +11,7 @@ mod message;
 mod pages;
 mod section;
 mod uidset;
+mod unique;
 
 pub use date::InternalDate;
 pub use flags::{FlagOp, Flags, Keyword, SystemFlags};
@@ -20,3 +21,4 @@ pub use message::MessageMeta;
 pub use pages::{Change, Page, Pages, PagesDelta};
 pub use section::{Section, SectionText};
 pub use uidset::{SequenceSet, UidSet};
+pub use unique::UniqueId;

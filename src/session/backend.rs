@@ -8,6 +8,7 @@
 //! Every future is `Send`: sessions run as tasks of a multi-threaded runtime. A future that is dropped (the client went
 //! away) must leave the account consistent; a write that was handed over may still take place.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,6 +27,10 @@ pub trait Account: Clone + Send + Sync + 'static {
     fn folders(&self) -> impl Future<Output = Result<Arc<Folders>, Error>> + Send;
     /// Opens a mailbox for SELECT or EXAMINE.
     fn open(&self, name: &str) -> impl Future<Output = Result<Self::Mailbox, Error>> + Send;
+    /// The same without a look at upstream where the mirror has the mailbox already: for POP3, whose clients connect every minute.
+    fn open_mirrored(&self, name: &str) -> impl Future<Output = Result<Self::Mailbox, Error>> + Send {
+        self.open(name)
+    }
     fn status(&self, name: &str) -> impl Future<Output = Result<StatusData, Error>> + Send;
     fn create(&self, name: &str, role: Option<Role>) -> impl Future<Output = Result<(), Error>> + Send;
     fn delete(&self, name: &str) -> impl Future<Output = Result<(), Error>> + Send;
@@ -54,6 +59,10 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Wakes when a newer snapshot is there.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
+    /// Held while a client waits for news of this mailbox (IDLE): where upstream does not tell by itself, it is asked more often.
+    fn attend(&self) -> Box<dyn Send + Sync> {
+        Box::new(())
+    }
     /// What vanished after `since`; `None` if the log does not reach back so far.
     fn vanished_since(&self, since: ModSeq) -> Option<UidSet>;
     /// Envelope, structure and header of at most [`SUMMARY_BATCH`] messages, in the order asked.
@@ -95,6 +104,12 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// Looks upstream if nobody watches it and nobody has looked lately.
     fn refresh(&self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Octets that RETR sends of messages of which RFC822.SIZE tells another number, as far as they are known.
+    fn octets(&self) -> Arc<HashMap<Uid, u32>> {
+        Arc::default()
+    }
+    /// What RETR has just sent of a message, for [`Self::octets`].
+    fn note_octets(&self, _uid: Uid, _octets: u64) {}
     /// What Gmail's extension tells of a message; asked only where the server's profile offers it.
     fn gmail(&self, _uid: Uid) -> Gmail {
         Gmail::default()

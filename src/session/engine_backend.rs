@@ -26,6 +26,10 @@ impl backend::Account for Account {
         Self::open(self, name).await
     }
 
+    async fn open_mirrored(&self, name: &str) -> Result<Mailbox, Error> {
+        Self::open_mirrored(self, name).await
+    }
+
     async fn status(&self, name: &str) -> Result<StatusData, Error> {
         Self::status(self, name).await
     }
@@ -76,6 +80,10 @@ impl backend::Mailbox for Mailbox {
 
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         Self::watch(self)
+    }
+
+    fn attend(&self) -> Box<dyn Send + Sync> {
+        Box::new(Self::attend(self))
     }
 
     fn vanished_since(&self, since: ModSeq) -> Option<UidSet> {

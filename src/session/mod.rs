@@ -9,12 +9,19 @@
 //! A change that comes from elsewhere (another client, upstream) wakes an IDLE through the mailbox's watch channel and is told by
 //! the same catch-up; any other session learns of it with its next command.
 //!
+//! POP3 (`pop3/`) is the same with a maildrop in the place of the view: a snapshot taken at login, which nothing changes.
+//!
+//! `front` is what a listener hands to any of them, `line` the bytes of those whose commands are lines.
+//!
 //! Layer 4: uses `engine`, `wire`, `message`, `net`, `model`; never `store` or `upstream`. `imap/`, `pop3/` and `smtp/` never use
-//! each other. Laws kept here: 2 (`imap/view`), 5 and 7 (`imap/conn`), 8 (`imap/io`), 10 and 11 (nothing is expunged but by
-//! EXPUNGE, CLOSE and MOVE; a tagged OK follows the engine's answer), 12.
+//! each other. Laws kept here: 2 (`imap/view`, `pop3/maildrop`), 5 and 7 (`imap/conn`, `pop3/conn`), 8 (`imap/io`, `line`), 10 and 11 (nothing is expunged but by
+//! EXPUNGE, CLOSE and MOVE, and never by POP3; an OK follows the engine's answer), 12.
 
 pub mod backend;
 mod engine_backend;
+pub mod front;
 pub mod imap;
+mod line;
+pub mod pop3;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -229,7 +229,7 @@ impl FakeMailbox {
 
     /// Publishes a new version with the next mod-sequence.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Snapshot, ModSeq) -> T) -> T {
-        let mut snapshot = (*self.now()).clone();
+        let mut snapshot = Snapshot { counts: std::sync::OnceLock::new(), ..(*self.now()).clone() };
         let modseq = ModSeq(snapshot.highest_modseq.0 + 1);
         snapshot.highest_modseq = modseq;
         let done = change(&mut snapshot, modseq);

@@ -1,6 +1,6 @@
 //! The durable state: what cannot be fetched again. SQLite, and only this module names it (Law 3).
 //!
-//! Small and few: the byte ledger, keywords a provider cannot keep, writes not yet settled upstream, the markers that
+//! Small and few: the byte ledger, what POP3 logins have hidden, keywords a provider cannot keep, writes not yet settled upstream, the markers that
 //! tell a shortened cache, and named values. Every change is committed with `synchronous=FULL` before the call returns,
 //! so what is acknowledged after it survives a power cut. `sqlite3` can read the file; with the daemon stopped a
 //! backup is a copy of it.
@@ -10,6 +10,7 @@
 //! a person decides.
 
 mod connection;
+mod hidden;
 mod journal;
 mod keywords;
 mod schema;
@@ -21,7 +22,9 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::budget::{Direction, Entry};
 use connection::Connections;
+pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
+pub use keywords::LocalKeywords;
 
 /// What goes wrong in the durable state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -125,7 +128,11 @@ impl State {
     /// Forgets everything of an account (`mailweir account remove`), unfinished writes too.
     pub fn remove_account(&self, account: &str) -> Result<(), Error> {
         self.connections.write(|db| {
-            for table in ["ledger", "local_keywords", "journal", "marker"] {
+            db.execute(
+                "DELETE FROM pop3_hidden WHERE login IN (SELECT id FROM pop3_login WHERE account = ?)",
+                [account],
+            )?;
+            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
             Ok(())

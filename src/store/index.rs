@@ -30,6 +30,19 @@ pub(super) struct Index {
 }
 
 impl Index {
+    pub(super) fn names(&self) -> &HashMap<String, MailboxId> {
+        &self.names
+    }
+
+    /// The id of the next mailbox that is made.
+    pub(super) fn next(&self) -> u32 {
+        self.next
+    }
+
+    pub(super) fn set_next(&mut self, next: u32) {
+        self.next = next;
+    }
+
     /// Reads the mailboxes. A record that does not check out is removed; its messages are swept later.
     pub(super) fn read(trees: &Trees) -> sled::Result<Self> {
         let mut index = Self { names: HashMap::new(), next: 1, log_rows: HashMap::new() };
@@ -159,6 +172,20 @@ impl Store {
         self.inner.remove_messages(id, vanished)?;
         self.inner.log_vanished(&mut index, id, vanished, record.highest_modseq)?;
         self.inner.write_record(&mut index, id, record)
+    }
+
+    /// Writes the whole of a mailbox in place of what is there. Summaries and bodies stay: under the same UIDVALIDITY they are what
+    /// they were, and [`Store::sweep`] takes the others.
+    pub fn replace(&self, id: MailboxId, messages: &[MessageMeta], record: &MailboxRecord) -> Result<(), Error> {
+        if id.is_transient() {
+            return Ok(());
+        }
+        let _watch = self.inner.sound()?;
+        let mut index = lock(&self.inner.index);
+        self.inner.clear_messages(&mut index, id)?;
+        self.inner.sled(self.inner.trees.mark.remove(Key::mailbox(id)))?;
+        drop(index);
+        self.commit(id, messages, &UidSet::new(), record)
     }
 
     /// Forgets all messages and the log of a mailbox (UIDVALIDITY changed), and the summaries and bodies kept under

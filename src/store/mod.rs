@@ -14,8 +14,9 @@
 //!
 //! Only this module names sled (Law 3). All calls block, so the engine makes them through [`StorePool`] (Law 4).
 //! After a fault of the database the store refuses everything with [`Error::Failed`]: its owner drops every clone and
-//! opens it again. A database found corrupt while running is set aside by that next open.
+//! opens it again ([`Store::remains`]). A database found corrupt while running is set aside by that next open.
 
+mod again;
 mod body;
 mod check;
 mod disk;
@@ -47,6 +48,7 @@ use index::Index;
 use key::{Key, Owner};
 use open::Trees;
 
+pub use again::Remains;
 pub use body::BodyReader;
 pub use pool::StorePool;
 pub use sweep::Swept;
@@ -76,7 +78,7 @@ impl MailboxId {
         Self(Self::TRANSIENT | (number % u64::from(Self::TRANSIENT)) as u32)
     }
 
-    fn is_transient(self) -> bool {
+    pub(crate) fn is_transient(self) -> bool {
         self.0 >= Self::TRANSIENT
     }
 }
@@ -172,6 +174,7 @@ const STRIPES: usize = 64;
 
 struct Inner {
     dir: PathBuf,
+    options: Options,
     trees: Trees,
     files: Files,
     disk: Disk,
@@ -222,6 +225,11 @@ impl Store {
         open::open(dir, options, hour).map(|inner| Self { inner: Arc::new(inner) })
     }
 
+    /// It refuses everything after a fault, see [`Store::remains`].
+    pub fn has_failed(&self) -> bool {
+        self.inner.failed.get().is_some()
+    }
+
     /// The database was damaged and is now empty: every mailbox is to be synchronised anew.
     pub fn was_reset(&self) -> bool {
         self.inner.opened == Opened::Reset
@@ -230,6 +238,17 @@ impl Store {
     /// There was no database. If the durable state knows of one ([`Store::marker`]), it has been lost.
     pub fn is_new(&self) -> bool {
         self.inner.opened == Opened::New
+    }
+
+    /// Ends the store as sled does when it panics, or finds itself corrupt.
+    #[cfg(test)]
+    pub(crate) fn break_down(&self, corrupt: bool) -> Error {
+        if corrupt {
+            let corruption = sled::Error::Corruption { at: None, bt: () };
+            return self.inner.sled::<()>(Err(corruption)).unwrap_err();
+        }
+        let _watch = self.inner.sound();
+        panic!("as sled does");
     }
 
     /// The number last given to [`Store::set_marker`], 0 for none. A lower number than the durable state remembers

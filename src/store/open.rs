@@ -167,6 +167,7 @@ pub(super) fn open(dir: &Path, options: &Options, hour: fn() -> u32) -> Result<I
     let files = Files::open(dir).map_err(|error| failed("cannot make", error))?;
     let inner = Inner {
         dir: dir.to_path_buf(),
+        options: options.clone(),
         trees,
         files,
         disk: Disk::new(dir, options.disk_reserve),
@@ -229,14 +230,18 @@ fn guarded(path: &Path, page_cache: u64, suspect: bool) -> Result<(Trees, Index)
     }
 }
 
-/// Waits until nobody holds the database, or for [`CLOSING`]: then opening says who does.
-pub(super) fn closed(path: &Path) {
-    let Ok(log) = fs::File::open(path.join("db")) else { return };
+/// Waits until nobody holds the database, or for [`CLOSING`]: then opening says who does. Whether it is free.
+pub(super) fn closed(path: &Path) -> bool {
+    let Ok(log) = fs::File::open(path.join("db")) else { return true };
     let mut waited = Duration::ZERO;
-    while waited < CLOSING && fs4::fs_std::FileExt::try_lock_exclusive(&log).is_ok_and(|locked| !locked) {
+    while fs4::fs_std::FileExt::try_lock_exclusive(&log).is_ok_and(|locked| !locked) {
+        if waited >= CLOSING {
+            return false;
+        }
         std::thread::sleep(CLOSING_STEP);
         waited += CLOSING_STEP;
     }
+    true
 }
 
 /// Renames the database to `db.bad-<ts>` and removes older ones: one is kept, for whoever wants to look.

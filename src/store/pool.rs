@@ -22,12 +22,15 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct StorePool {
     threads: Arc<Semaphore>,
+    /// Places for work nobody waits for: half of the threads, so that the other half answers.
+    apart: Arc<Semaphore>,
 }
 
 impl StorePool {
     /// A pool of so many threads (at least one): two to four serve a disk.
     pub fn new(threads: usize) -> Self {
-        Self { threads: Arc::new(Semaphore::new(threads.clamp(1, Semaphore::MAX_PERMITS))) }
+        let threads = threads.clamp(1, Semaphore::MAX_PERMITS);
+        Self { threads: Arc::new(Semaphore::new(threads)), apart: Arc::new(Semaphore::new((threads / 2).max(1))) }
     }
 
     /// Runs a blocking call, waiting five seconds at most. Must be called within a tokio runtime.
@@ -38,7 +41,27 @@ impl StorePool {
         self.run_within(DEADLINE, call).await
     }
 
-    /// The same with a deadline of one's own: for opening, sweeping and checking.
+    /// The same for work that takes long and that nobody waits for: sweeping, evicting, opening again. However many accounts do so at
+    /// once, it takes no more than half of the threads.
+    pub async fn run_apart<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let until = Instant::now() + deadline;
+        let Ok(Ok(place)) = timeout_at(until, Arc::clone(&self.apart).acquire_owned()).await else {
+            return Err(Error::Failed(format!("no thread is free within {} s", deadline.as_secs_f32())));
+        };
+        let work = move || {
+            let answer = call();
+            // Kept as long as the thread is, also if the caller has given up.
+            drop(place);
+            answer
+        };
+        self.run_within(until.saturating_duration_since(Instant::now()), work).await
+    }
+
+    /// The same with a deadline of one's own.
     pub async fn run_within<T: Send + 'static>(
         &self,
         deadline: Duration,
@@ -111,6 +134,37 @@ mod tests {
         assert!(stuck.await.unwrap().is_err(), "the stuck call has its deadline too");
         release.send(()).unwrap();
         assert_eq!(pool.run(|| 9).await.unwrap(), 9, "the thread has come back");
+    }
+
+    /// Ten accounts that sweep do not keep an eleventh from answering.
+    #[tokio::test(start_paused = true)]
+    async fn long_work_leaves_threads_to_those_who_wait() {
+        let pool = StorePool::new(4);
+        let (begun, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (release, held) = sync_channel::<()>(0);
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let sweeps: Vec<_> = (0..10)
+            .map(|_| {
+                let (pool, begun, held) = (pool.clone(), begun.clone(), Arc::clone(&held));
+                tokio::spawn(async move {
+                    let sweep = move || {
+                        begun.send(()).unwrap();
+                        held.lock().unwrap().recv().is_ok()
+                    };
+                    pool.run_apart(Duration::from_secs(300), sweep).await
+                })
+            })
+            .collect();
+        for _ in 0..2 {
+            told.recv().await.unwrap();
+        }
+        assert_eq!(pool.run(|| 7).await.unwrap(), 7);
+        assert!(told.try_recv().is_err(), "two at once");
+        let release = std::thread::spawn(move || (0..10).for_each(|_| release.send(()).unwrap()));
+        for sweep in sweeps {
+            assert!(sweep.await.unwrap().unwrap());
+        }
+        release.join().unwrap();
     }
 
     #[tokio::test]

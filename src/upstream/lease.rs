@@ -32,11 +32,22 @@ impl Lease {
         *self.wanted.borrow()
     }
 
-    /// IDLE until something is heard (returned), `wanted` resolves, or `renew` is over; then empty. Where IDLE is not offered, NOOP
-    /// in short intervals. May be cancelled at any time: IDLE is then ended by the next command. A dead peer is noticed: DONE is
-    /// sent after `renew`, and its answer must come within the read time-out.
-    pub async fn idle(&mut self, renew: Duration) -> Result<Vec<Event>, Error> {
-        self.session.idle(renew, heard(&mut self.wanted)).await
+    /// IDLE until something is heard (returned), `wanted` or `end` resolves, or `renew` is over; then empty. Where IDLE is not offered,
+    /// NOOP in intervals of `pace`, which may change meanwhile. May be cancelled at any time where there is IDLE: it is then ended by the
+    /// next command. A dead peer is noticed: DONE is sent after `renew`, and its answer must come within the read time-out.
+    pub async fn idle(
+        &mut self,
+        renew: Duration,
+        pace: watch::Receiver<Duration>,
+        end: impl Future<Output = ()>,
+    ) -> Result<Vec<Event>, Error> {
+        let wanted = async {
+            tokio::select! {
+                () = heard(&mut self.wanted) => {}
+                () = end => {}
+            }
+        };
+        self.session.idle(renew, pace, wanted).await
     }
 }
 

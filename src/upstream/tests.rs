@@ -165,6 +165,11 @@ pub(crate) fn pool_of(provider: &Arc<Provider>, connections: usize) -> Pool {
     Pool::new(config(provider, connections))
 }
 
+/// Of a watcher, while somebody waits for news.
+pub(super) fn pace() -> tokio::sync::watch::Receiver<Duration> {
+    tokio::sync::watch::channel(POLL_INTERVAL).1
+}
+
 /// One session that plays `rest` after its login.
 pub(super) async fn lease(caps: &str, rest: &str) -> (Arc<Provider>, Lease) {
     let provider = Provider::new([session(caps, rest)]);
@@ -179,5 +184,5 @@ fn futures_are_send(pool: &Pool, lease: &mut Lease) {
     send(pool.lease(Class::Sync, None));
     send(lease.list());
     send(lease.select("x"));
-    send(lease.idle(Duration::ZERO));
+    send(lease.idle(Duration::ZERO, pace(), std::future::pending()));
 }

@@ -8,7 +8,8 @@ use mailweir::secret::Secret;
 use mailweir::wire::imap::framer::{Frame, Framer, Limits, Side};
 use mailweir::wire::imap::response::{self, Code, Response, fetch_head, nstring};
 use mailweir::wire::imap::{mutf7, parse, write};
-use mailweir::wire::sasl;
+use mailweir::wire::lines::Lines;
+use mailweir::wire::{pop3, sasl};
 
 /// Small, so that inputs of a few hundred bytes meet every limit.
 const LIMITS: Limits = Limits { line: 120, inline_literal: 12, max_literal: 400, messages_literals: 4 };
@@ -139,4 +140,80 @@ pub(crate) fn text(data: &[u8]) {
         assert_eq!(sasl::plain(&credentials.user, &credentials.secret), message);
     }
     let _ = (sasl::read_xoauth2(&message), sasl::read_oauthbearer(&message), sasl::decode(data));
+}
+
+/// Lines are the same however they come and none is above the limit; a command is read or refused in words fit to be sent; and
+/// whatever is in a message, a client sees lines, one end, and as many octets as were told. The first bytes choose the cuts.
+pub(crate) fn pop3(data: &[u8]) {
+    let (plan, input) = data.split_at(data.len().min(4));
+    let mut cuts: Vec<usize> = plan.iter().map(|b| usize::from(*b) % (input.len() + 1)).collect();
+    cuts.sort_unstable();
+    let each: Vec<usize> = (0..input.len()).collect();
+    let whole = lines(input, &[]);
+    assert_eq!(lines(input, &cuts), whole, "cut at {cuts:?}");
+    assert_eq!(lines(input, &each), whole, "byte by byte");
+    for line in whole.iter().chain([&input.to_vec()]) {
+        if let Err(fault) = pop3::command(line) {
+            assert!(fault.to_string().bytes().all(|b| matches!(b, b' '..=b'~')));
+        }
+    }
+    let (sent, octets) = message(input, &[], pop3::BodyWriter::whole());
+    assert_eq!(message(input, &cuts, pop3::BodyWriter::whole()), (sent.clone(), octets), "cut at {cuts:?}");
+    assert_eq!(message(input, &each, pop3::BodyWriter::whole()), (sent.clone(), octets), "byte by byte");
+    assert_eq!(pop3::octets(input), octets);
+    let seen = unstuffed(&sent);
+    assert_eq!(seen.len() as u64, octets);
+    let top = u32::from(plan.first().copied().unwrap_or(0) % 8);
+    let (first, _) = message(input, &cuts, pop3::BodyWriter::top(top));
+    assert!(seen.starts_with(&unstuffed(&first)), "TOP is the beginning of RETR");
+}
+
+fn lines(input: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+    const LIMIT: usize = 60;
+    let (mut lines, mut out, mut at) = (Lines::new(LIMIT), Vec::new(), 0);
+    for end in cuts.iter().copied().chain([input.len()]) {
+        lines.buffer().extend_from_slice(&input[at..end]);
+        at = end;
+        loop {
+            match lines.next_line() {
+                Ok(Some(line)) => {
+                    assert!(line.len() <= LIMIT && !line.contains(&b'\n'));
+                    out.push(line.to_vec());
+                }
+                Ok(None) => break,
+                Err(_) => return out,
+            }
+        }
+    }
+    out
+}
+
+fn message(raw: &[u8], cuts: &[usize], mut writer: pop3::BodyWriter) -> (Vec<u8>, u64) {
+    let (mut out, mut at) = (BytesMut::new(), 0);
+    for end in cuts.iter().copied().chain([raw.len()]) {
+        if !writer.push(&raw[at..end], &mut out) {
+            break;
+        }
+        at = end;
+    }
+    let octets = writer.finish(&mut out);
+    (out.to_vec(), octets)
+}
+
+/// What a client makes of it, be it one to which CR, LF or CRLF ends a line: they must all see the same.
+fn unstuffed(sent: &[u8]) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let mut rest = sent;
+    loop {
+        let end = rest.iter().position(|b| matches!(b, b'\r' | b'\n')).expect("every line has an end");
+        let (line, tail) = rest.split_at(end);
+        rest = tail.strip_prefix(b"\r\n").expect("which is CRLF");
+        assert!(!line.contains(&0));
+        if line == b"." {
+            assert!(rest.is_empty(), "nothing behind the end");
+            return seen;
+        }
+        seen.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        seen.extend_from_slice(b"\r\n");
+    }
 }

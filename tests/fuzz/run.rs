@@ -38,6 +38,8 @@ const SEEDS: &[&[u8]] = &[
     b"\0ann\0pw",
     b"user=ann\x01auth=Bearer t\x01\x01",
     b"n,a=ann=2C,\x01host=h\x01auth=Bearer t\x01\x01",
+    b"abcdUSER ann\r\nPASS p w \r\nLIST 1\r\nTOP 1 0\r\nAUTH PLAIN AGE=\r\nRETR 5\nLANG *\r\nQUIT\r\n",
+    b"\x07\x03\x20\x60Subject: a\r\nTo: b\r\n\r\n.\r\n..dots\nbare\rreturn\0nul\r\r\n.\r",
 ];
 
 const TOKENS: &[&[u8]] = &[
@@ -171,4 +173,9 @@ fn command() {
 #[test]
 fn text() {
     run(checks::text);
+}
+
+#[test]
+fn pop3() {
+    run(checks::pop3);
 }

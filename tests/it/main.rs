@@ -21,6 +21,7 @@ mod memory;
 mod parts;
 mod pool;
 mod reload;
+mod sidebyside;
 mod straight;
 mod sync;
 mod tls;

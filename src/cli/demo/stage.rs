@@ -158,7 +158,7 @@ fn config(dir: &Path, ports: Ports, upstream: SocketAddr, prefetch: Prefetch) ->
             download_per_day: preset.and_then(|preset| preset.download_per_day),
             upload_per_day: preset.and_then(|preset| preset.upload_per_day),
         },
-        pop3: Pop3 { mailbox: "INBOX".into(), on_retr: Default::default(), on_dele: Default::default() },
+        pop3: Pop3::default(),
         oauth2: None,
     };
     Config {

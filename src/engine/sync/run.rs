@@ -11,11 +11,12 @@ use tracing::{debug, warn};
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
 use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
+use crate::engine::keywords;
 use crate::engine::looks::{Look, Outcome};
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
-use crate::model::{Flags, Keyword, MessageMeta, ModSeq, Uid, UidSet};
+use crate::model::{Keyword, MessageMeta, ModSeq, Uid, UidSet};
 use crate::store::MailboxRecord;
 use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
 
@@ -194,7 +195,12 @@ impl Inner {
             lease.fetch_meta("1:*", true, None, &mut |meta| seen.push(meta)).await?;
         }
         let old = state.snapshot();
-        let messages: Vec<MessageMeta> = {
+        {
+            let mut local = state.local.lock().await;
+            local.overlay.enter(selected.uid_validity);
+            local.overlay.lay(&mut seen);
+        }
+        let mut messages: Vec<MessageMeta> = {
             let base = Snapshot { messages: crate::model::Pages::default(), ..(*old).clone() };
             let merged = mirror::merge(&base, Delta { seen, ..Delta::default() }, now_ms());
             if !merged.incomplete.is_empty() {
@@ -217,8 +223,9 @@ impl Inner {
         turn.upstream_modseq = selected.highest_modseq;
         turn.complete = true;
         turn.swept = Some(Instant::now());
+        state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
-        let id = state.id;
+        let id = state.id();
         let stored = self
             .disk_within(LONG_CALL, move |store| {
                 store.clear(id)?;
@@ -229,6 +236,7 @@ impl Inner {
         *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
             crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
         debug!(account = %self.label(), mailbox = %state.name, messages = snapshot.messages.len(), "mailbox read");
+        self.settle_keywords(state, &snapshot).await;
         state.publish(snapshot);
         self.mail_arrived();
         Ok(())
@@ -295,26 +303,32 @@ impl Inner {
         self: &Arc<Self>,
         state: &Arc<State>,
         turn: &mut Turn,
-        delta: Delta,
+        mut delta: Delta,
         facts: Option<&Selected>,
     ) {
         let old = state.snapshot();
+        let mut local = state.local.lock().await;
+        local.overlay.enter(old.uid_validity);
+        local.overlay.lay(&mut delta.seen);
         let merged = mirror::merge(&old, delta, now_ms());
         let arrived = merged.upserts.iter().any(|message| old.messages.get(message.uid).is_none());
         let changed = merged.snapshot.is_some();
         let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
         let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
         let record = record(&next, turn);
-        let id = state.id;
-        let behind = turn.store_behind;
-        let (upserts, vanished) = (merged.upserts, merged.vanished.clone());
-        let everything: Vec<MessageMeta> = if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
+        let id = state.id();
+        let behind = state.take_store_lost() || turn.store_behind;
+        let (mut upserts, vanished) = (merged.upserts, merged.vanished.clone());
+        let mut everything: Vec<MessageMeta> =
+            if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
+        local.overlay.strip(&mut upserts);
+        local.overlay.strip(&mut everything);
+        drop(local);
         let stored = self
             .disk_within(LONG_CALL, move |store| {
                 // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
                 if behind {
-                    store.clear(id)?;
-                    store.commit(id, &everything, &UidSet::new(), &record)?;
+                    store.replace(id, &everything, &record)?;
                 } else {
                     store.commit(id, &upserts, &vanished, &record)?;
                 }
@@ -322,6 +336,7 @@ impl Inner {
             })
             .await;
         turn.store_behind = stored.is_err();
+        self.forget_keywords(state, &merged.vanished).await;
         if !changed && !facts_changed {
             return;
         }
@@ -337,7 +352,7 @@ impl Inner {
     /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
     pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
         self.forget(state);
-        let id = state.id;
+        let id = state.id();
         // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
         let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;
     }
@@ -380,8 +395,7 @@ fn recent_from(snapshot: &Snapshot) -> Uid {
 fn lay_facts(snapshot: &mut Snapshot, selected: &Selected) -> bool {
     let before = (snapshot.permanent.clone(), snapshot.read_only, snapshot.keywords.len());
     if let Some(permanent) = &selected.permanent_flags {
-        let everything = permanent.iter().any(|flag| flag == "\\*");
-        snapshot.permanent = (!everything).then(|| Flags::parse(permanent.iter().map(String::as_str)));
+        snapshot.permanent = keywords::permanent(permanent);
     }
     snapshot.read_only = selected.read_only;
     let told: Vec<Keyword> = selected.flags.iter().filter_map(|flag| Keyword::new(flag)).collect();

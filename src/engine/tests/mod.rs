@@ -1,7 +1,10 @@
 //! The engine over a provider in memory, a real store and a paused clock: what only an exact order of events shows.
 
+mod bodies;
+mod cache;
 mod looks;
 mod provider;
+mod watch;
 
 use std::sync::Arc;
 
@@ -9,6 +12,7 @@ use provider::Provider;
 
 use super::account::{Disk, Inner, Options};
 use super::allowance::Unlimited;
+use super::cache::Cache;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::state::State;
@@ -50,8 +54,9 @@ impl World {
             upstream: "ann@test:143".into(),
             quirks: Vec::new(),
         };
-        let state = State::open(&dir.path().join("state.db")).unwrap();
-        let disk = Disk { store, state, threads: StorePool::new(2) };
+        let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+        let threads = StorePool::new(2);
+        let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
         let account = Inner::new(options, pool.clone(), disk, Metrics::default());
         Self { provider, account, pool, _dir: dir }
     }

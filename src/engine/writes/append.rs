@@ -12,13 +12,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tracing::{info, warn};
 
-use super::copies::select_for_write;
 use super::settle::{Fault, Window};
 use super::unfinished::{Entry, Messages, Write};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
-use crate::model::{FlagOp, Flags, InternalDate, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{Flags, InternalDate, Uid, UidSet, UidValidity};
 use crate::provider::Quirk;
 use crate::upstream::{self, Class};
 
@@ -40,7 +39,7 @@ pub struct Appended {
 
 /// Where a message is, and how that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// Upstream told it of our own upload.
     Told(UidValidity, Uid),
     /// Seen by looking: it could be another's, and is never taken back.
@@ -50,7 +49,7 @@ enum Place {
 }
 
 impl Place {
-    fn at(self) -> Option<(UidValidity, Uid)> {
+    pub(super) fn at(self) -> Option<(UidValidity, Uid)> {
         match self {
             Self::Told(validity, uid) | Self::Seen(validity, uid) => Some((validity, uid)),
             Self::Somewhere => None,
@@ -62,7 +61,7 @@ impl Inner {
     pub(crate) async fn append(
         self: &Arc<Self>,
         mailbox: &str,
-        messages: Vec<Append>,
+        mut messages: Vec<Append>,
     ) -> Result<Option<Appended>, Error> {
         let limit = self.options.append_limit;
         if messages.iter().any(|message| message.body.len() as u64 > limit) {
@@ -75,11 +74,18 @@ impl Inner {
         self.run_to_end(async move {
             let _grant = grant;
             account.settle_left(&[&to]).await?;
-            let messages = if account.options.has(Quirk::AppendNeedsCrlfEnd) { ended(messages) } else { messages };
+            if account.options.has(Quirk::AppendNeedsCrlfEnd) {
+                messages = ended(messages);
+            }
             let target = account.state(&to).await?;
-            let places = account.append_all(&target, &messages).await?;
+            let keywords = account.share_appends(&target, &mut messages).await?;
+            let (places, window) = account.append_all(&target, &messages).await?;
             account.seen_upstream();
-            account.show_arrivals(&target).await;
+            if let Err(error) = account.keep_appended_keywords(&target, &messages, keywords, (&places, &window)).await {
+                // What fails of taking it back is told by itself.
+                let _ = account.take_back(&target, &ours(&places, &window)).await;
+                return Err(error);
+            }
             account.keep_appended(&target, &messages, &places).await;
             account.mend_flags(&target, &messages, &places).await;
             let at: Option<Vec<(UidValidity, Uid)>> = places.iter().map(|place| place.at()).collect();
@@ -90,16 +96,22 @@ impl Inner {
         .await
     }
 
-    async fn append_all(self: &Arc<Self>, target: &Arc<State>, messages: &[Append]) -> Result<Vec<Place>, Error> {
-        if let [message] = messages {
-            if let Some((validity, uid)) = self.filed_already(target, message).await {
-                info!(account = %self.label(), mailbox = %target.name, "the provider has filed this message itself: it is not uploaded again");
-                return Ok(vec![Place::Seen(validity, uid)]);
-            }
-            let window = self.window(target).await?;
-            return Ok(vec![self.append_one(target, message, &window).await?]);
+    async fn append_all(
+        self: &Arc<Self>,
+        target: &Arc<State>,
+        messages: &[Append],
+    ) -> Result<(Vec<Place>, Window), Error> {
+        if let [message] = messages
+            && let Some((validity, uid)) = self.filed_already(target, message).await
+        {
+            info!(account = %self.label(), mailbox = %target.name, "the provider has filed this message itself: it is not uploaded again");
+            return Ok((vec![Place::Seen(validity, uid)], Window::before(target)));
         }
         let mut window = self.window(target).await?;
+        if let [message] = messages {
+            let place = self.append_one(target, message, &window).await?;
+            return Ok((vec![place], window));
+        }
         let mut undo: Option<Entry> = None;
         let mut places = Vec::new();
         for message in messages {
@@ -125,7 +137,7 @@ impl Inner {
         if let Some(entry) = undo {
             entry.done().await;
         }
-        Ok(places)
+        Ok((places, window))
     }
 
     /// What is new from here on. The mirror knows where it has just agreed with upstream; else upstream is asked.
@@ -214,64 +226,6 @@ impl Inner {
         self.show_arrivals(target).await;
         taken
     }
-
-    /// The body that was uploaded need not be downloaded, if upstream kept it as it was.
-    async fn keep_appended(self: &Arc<Self>, target: &Arc<State>, messages: &[Append], places: &[Place]) {
-        let snapshot = target.snapshot();
-        for (message, place) in messages.iter().zip(places) {
-            let Place::Told(validity, uid) = place else { continue };
-            let same = snapshot.messages.get(*uid).is_some_and(|new| u64::from(new.size) == message.body.len() as u64);
-            if same && *validity == snapshot.uid_validity {
-                let (key, body) = (target.body_key(&snapshot, *uid), message.body.clone());
-                // What cannot be cached is fetched when asked for.
-                let _ = self.disk(move |store| store.put_body(key, &body)).await;
-            }
-        }
-    }
-
-    /// Stores the flags that APPEND has lost: those seen to be missing where the mirror shows the mailbox, else the one the provider is
-    /// known to lose. The message is stored all the same, so what fails here is only logged.
-    async fn mend_flags(self: &Arc<Self>, target: &Arc<State>, messages: &[Append], places: &[Place]) {
-        let snapshot = target.snapshot();
-        for (message, place) in messages.iter().zip(places) {
-            let Some((validity, uid)) = place.at() else { continue };
-            let shown = snapshot.messages.get(uid).filter(|_| validity == snapshot.uid_validity);
-            let missing = match shown {
-                Some(shown) => missing(&message.flags, &shown.flags, snapshot.permanent.as_ref()),
-                None if self.options.has(Quirk::AppendLosesFlagged) && message.flags.has(SystemFlags::FLAGGED) => {
-                    SystemFlags::FLAGGED
-                }
-                None => continue,
-            };
-            if missing == SystemFlags::default() {
-                continue;
-            }
-            let (uids, flags) = (UidSet::from_iter([uid.0]), Flags::new(missing, []));
-            let stored = if shown.is_some() {
-                self.store_flags(target, &uids, FlagOp::Add, &flags, None).await.map(|_| ())
-            } else {
-                self.store_unseen(target, validity, &uids, &flags).await
-            };
-            if let Err(error) = stored {
-                warn!(account = %self.label(), mailbox = %target.name, %error, "a flag that was lost with APPEND could not be stored");
-            }
-        }
-    }
-
-    /// STORE in a mailbox nobody looks at.
-    async fn store_unseen(
-        &self,
-        target: &State,
-        validity: UidValidity,
-        uids: &UidSet,
-        flags: &Flags,
-    ) -> Result<(), Error> {
-        let mut lease = self.pool.lease(Class::Interactive, Some(&target.name)).await?;
-        if select_for_write(&mut lease, &target.name, validity).await? {
-            lease.store(uids, FlagOp::Add, flags, None).await?;
-        }
-        Ok(())
-    }
 }
 
 /// Those of which upstream told the UIDs, and which are new: Gmail names a message the account held before.
@@ -281,16 +235,6 @@ fn ours(places: &[Place], window: &Window) -> Vec<(UidValidity, Uid)> {
         Place::Seen(..) | Place::Somewhere => None,
     });
     told.filter(|(validity, uid)| window.is_new(*validity, *uid)).collect()
-}
-
-/// Flags that were asked for, can be kept and are not there. Not `\Deleted`: nobody is served by making up for that. Keywords that are not
-/// kept are no loss of APPEND.
-fn missing(asked: &Flags, shown: &Flags, permanent: Option<&Flags>) -> SystemFlags {
-    let all = [SystemFlags::SEEN, SystemFlags::ANSWERED, SystemFlags::FLAGGED, SystemFlags::DRAFT];
-    let lost = |flag: &SystemFlags| {
-        asked.has(*flag) && !shown.has(*flag) && permanent.is_none_or(|permanent| permanent.has(*flag))
-    };
-    all.into_iter().filter(lost).fold(SystemFlags::default(), SystemFlags::union)
 }
 
 /// Every message with a CRLF at its end.
@@ -310,21 +254,6 @@ fn ended(messages: Vec<Append>) -> Vec<Append> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lost_flags_are_those_that_can_be_kept() {
-        let parse = |text: &str| Flags::parse(text.split(' ').filter(|flag| !flag.is_empty()));
-        for (asked, shown, permanent, want) in [
-            ("\\Seen \\Flagged", "\\Seen", None, "\\Flagged"),
-            ("\\Seen \\Flagged", "\\Seen", Some("\\Seen"), ""),
-            ("\\Deleted $Label1", "", None, ""),
-            ("\\Draft \\Answered", "\\Flagged", Some("\\Draft \\Answered"), "\\Draft \\Answered"),
-        ] {
-            let permanent = permanent.map(parse);
-            let lost = missing(&parse(asked), &parse(shown), permanent.as_ref());
-            assert_eq!(Flags::new(lost, []), parse(want), "{asked} {shown}");
-        }
-    }
 
     #[test]
     fn messages_end_with_a_line_end() {

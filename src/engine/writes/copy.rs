@@ -1,17 +1,19 @@
 //! COPY (RFC 9051 §6.4.7), and what it has in common with MOVE.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::moves::{there, told_in_part};
 use super::settle::{Fault, LOOK_PAUSE, LOOKS, Window, matched};
+use super::unfinished::{Messages, Move};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::snapshot::Snapshot;
-use crate::model::{Uid, UidSet, UidValidity};
+use crate::model::{Flags, Uid, UidSet, UidValidity};
 use crate::store::BodyKey;
 use crate::upstream::{Class, CopyUid};
 
@@ -48,13 +50,15 @@ impl Inner {
             }
             let target = account.state(&to).await?;
             let window = Window::before(&target);
+            let carry = account.begin_carry(&state, &target, &there).await?;
             let copied = match mode {
-                CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await?,
-                CopyMode::Move => account.move_only(&state, &there, &target, &window).await?,
+                CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await,
+                CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
             };
+            let keywords = account.end_carry(&state, carry).await;
+            let copied = copied?.map(sorted);
             account.seen_upstream();
-            let copied = copied.map(sorted);
-            account.show_arrivals(&target).await;
+            account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
             if let Some(copied) = &copied {
                 account.carry_bodies(&state, &snapshot, &target, copied).await;
             }
@@ -109,7 +113,8 @@ impl Inner {
         }
     }
 
-    /// After a connection was lost in a COPY: whether the copies are there, by size and internal date among what is new.
+    /// After a connection was lost in a COPY: whether the copies are there, among what is new, equal in size and header. Looks alone are
+    /// not enough: to say OK of a copy that is not there is how mail is lost.
     async fn settle_copy(
         self: &Arc<Self>,
         state: &Arc<State>,
@@ -121,18 +126,27 @@ impl Inner {
         if !window.is_known() {
             return Err(Error::Unavailable(format!("{lost}; whether the messages were copied cannot be seen")));
         }
-        let source = state.snapshot();
+        let (to_validity, to_next) = window.begin();
+        let sought = Move {
+            source: Messages::new(&state.name, state.snapshot().uid_validity, uids.clone()),
+            marked: UidSet::new(),
+            to: target.name.to_string(),
+            to_validity: to_validity.0,
+            to_next: to_next.map(|uid| uid.0),
+            told: Vec::new(),
+            copied: false,
+        };
         let mut looks = LOOKS;
         loop {
-            self.freshen(target, Instant::now(), Class::Interactive).await?;
-            let arrived = target.snapshot();
-            let sources = source.messages.select(uids).map(|(_, message)| message);
-            let (found, pairs) = matched(sources, &window.arrivals(&arrived));
-            if found as u64 == uids.len() {
-                return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
+            let mut lease = self.ready(state, Class::Interactive).await?;
+            let found = self.find_copies(&mut lease, state, uids, &sought).await.map_err(Error::from)?;
+            drop(lease);
+            if found.len() as u64 == uids.len() {
+                let pairs = found.into_iter().map(|(from, to)| (Uid(from), Uid(to))).collect();
+                return Ok(Some(CopyUid { uid_validity: to_validity, pairs }));
             }
             if looks == 0 {
-                return Err(Error::Unavailable(match found {
+                return Err(Error::Unavailable(match found.len() {
                     0 => format!("{lost}: nothing was copied"),
                     some => format!("{lost}: {some} of {} messages were copied", uids.len()),
                 }));
@@ -140,6 +154,40 @@ impl Inner {
             looks -= 1;
             sleep(LOOK_PAUSE).await;
         }
+    }
+
+    /// Shows the copies, with the keywords they had where they come from and upstream does not keep. Those go to their place before the
+    /// copies are shown, unless the place is yet to be found.
+    async fn carry_keywords(
+        self: &Arc<Self>,
+        before: &Snapshot,
+        target: &Arc<State>,
+        copied: Option<&Copied>,
+        window: &Window,
+        keywords: &BTreeMap<Uid, Flags>,
+    ) {
+        if keywords.is_empty() {
+            return self.show_arrivals(target).await;
+        }
+        let uids = match copied {
+            Some(copied) => {
+                let uids = self.keep_copies(target, copied, keywords).await;
+                self.show_arrivals(target).await;
+                uids
+            }
+            None => {
+                self.show_arrivals(target).await;
+                let (arrived, wanted) = (target.snapshot(), keywords.keys().map(|uid| uid.0).collect());
+                let sources = before.messages.select(&wanted).map(|(_, message)| message);
+                let (_, pairs) = matched(sources, &window.arrivals(&arrived));
+                let Some(pairs) = pairs else {
+                    warn!(account = %self.label(), mailbox = %target.name, "which copy is which is not told: their keywords are lost");
+                    return;
+                };
+                self.keep_copies(target, &Copied { uid_validity: arrived.uid_validity, pairs }, keywords).await
+            }
+        };
+        self.show_kept(target, &uids).await;
     }
 
     /// Gives copies the bodies of what they were copied from.

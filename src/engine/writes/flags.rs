@@ -1,5 +1,6 @@
 //! STORE (RFC 9051 §6.4.6, RFC 7162 §3.1.3).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -7,11 +8,12 @@ use tracing::warn;
 use super::settle::Fault;
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
+use crate::engine::keywords::{Share, permanent};
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::Delta;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::sync::plan::Ladder;
-use crate::model::{FlagOp, Flags, ModSeq, UidSet};
+use crate::model::{FlagOp, Flags, ModSeq, Uid, UidSet};
 use crate::upstream::{Class, FetchMeta, Lease};
 
 impl Inner {
@@ -27,6 +29,9 @@ impl Inner {
         self.run_to_end(async move {
             account.settle_left(&[&state.name]).await?;
             let mut turn = state.turn.lock().await;
+            if unchanged_since.is_none() && account.store_here(&state, &mut turn, &uids, op, &flags).await? {
+                return Ok(UidSet::new());
+            }
             let mut lease = account.ready(&state, Class::Interactive).await?;
             let mut failed = UidSet::new();
             let mut since = None;
@@ -44,9 +49,19 @@ impl Inner {
             if todo.is_empty() {
                 return Ok(failed);
             }
-            let modified = match lease.store(&todo, op, &flags, since).await {
+            let keeps = match lease.selected() {
+                Some((_, selected)) if !selected.read_only => selected.permanent_flags.as_deref().and_then(permanent),
+                // Refused by upstream itself, all of it.
+                _ => None,
+            };
+            let share = account.share(&state, &todo, op, &flags, keeps.as_ref()).await?;
+            let stored = match share.goes_up {
+                true => lease.store(&todo, op, &share.upstream, since).await,
+                false => Ok((Vec::new(), UidSet::new())),
+            };
+            let modified = match stored {
                 Ok((told, modified)) => {
-                    account.commit_flags(&state, &mut turn, &todo.minus(&modified), op, &flags, told).await;
+                    account.commit_flags(&state, &mut turn, &todo.minus(&modified), op, &share, told).await?;
                     modified
                 }
                 Err(error) => match Fault::from(error) {
@@ -55,7 +70,7 @@ impl Inner {
                         warn!(account = %account.label(), mailbox = %state.name, reason, "connection lost during STORE: looking");
                         drop(lease);
                         let before = unchanged_since.map(|_| snapshot);
-                        account.settle_flags(&state, &mut turn, &todo, op, &flags, before).await?
+                        account.settle_flags(&state, &mut turn, &todo, op, &share, before).await?
                     }
                 },
             };
@@ -65,29 +80,54 @@ impl Inner {
         .await
     }
 
-    /// Takes over the flags upstream told; for a message it said nothing of but OK, the flags it was told to have.
+    /// A STORE of nothing but keywords that upstream does not keep needs no session there; whether it was one.
+    async fn store_here(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        turn: &mut Turn,
+        uids: &UidSet,
+        op: FlagOp,
+        flags: &Flags,
+    ) -> Result<bool, Error> {
+        let snapshot = state.snapshot();
+        let Some(permanent) = snapshot.permanent.as_ref().filter(|_| !snapshot.read_only) else { return Ok(false) };
+        if snapshot.dead {
+            return Err(Error::Gone);
+        }
+        let there: UidSet = snapshot.messages.select(uids).map(|(_, message)| message.uid.0).collect();
+        let share = self.share(state, &there, op, flags, Some(permanent)).await?;
+        if !share.goes_up {
+            self.commit_flags(state, turn, &there, op, &share, Vec::new()).await?;
+        }
+        Ok(!share.goes_up)
+    }
+
+    /// Takes over the flags upstream told; for a message it said nothing of but OK, the flags it was told to have. Then commits what is
+    /// kept here; if that fails, what upstream has done is shown all the same.
     async fn commit_flags(
         self: &Arc<Self>,
         state: &Arc<State>,
         turn: &mut Turn,
         stored: &UidSet,
         op: FlagOp,
-        flags: &Flags,
+        share: &Share,
         told: Vec<FetchMeta>,
-    ) {
+    ) -> Result<(), Error> {
         let snapshot = state.snapshot();
         let named: UidSet =
             told.iter().filter(|meta| meta.flags.is_some()).filter_map(|meta| meta.uid.map(|uid| uid.0)).collect();
         let silent = stored.minus(&named);
-        let computed = snapshot.messages.select(&silent).map(|(_, message)| FetchMeta {
-            uid: Some(message.uid),
-            flags: Some(message.flags.apply(op, flags)),
+        let computed = self.bare_flags(state, &snapshot, &silent).await.into_iter().map(|(uid, flags)| FetchMeta {
+            uid: Some(uid),
+            flags: Some(if share.goes_up { flags.apply(op, &share.upstream) } else { flags }),
             ..FetchMeta::default()
         });
         let mut seen: Vec<FetchMeta> = computed.collect();
+        let kept = self.keep_stored(state, stored, op, &share.here).await;
         // Only messages we hold: a new one is for the next look, which asks for all of it.
         seen.extend(told.into_iter().filter(|meta| meta.uid.is_some_and(|uid| snapshot.messages.get(uid).is_some())));
         self.commit(state, turn, Delta { seen, ..Delta::default() }, None).await;
+        kept
     }
 
     /// After a connection was lost in a STORE: looks, and stores what is seen not to be stored. With a condition (RFC 7162 §3.1.3) `before` is
@@ -99,27 +139,33 @@ impl Inner {
         turn: &mut Turn,
         todo: &UidSet,
         op: FlagOp,
-        flags: &Flags,
+        share: &Share,
         before: Option<Arc<Snapshot>>,
     ) -> Result<UidSet, Error> {
         let mut lease = self.ready(state, Class::Interactive).await?;
         self.sync_on(&mut lease, state, turn).await?;
         let (mut undone, mut modified) = (UidSet::new(), UidSet::new());
-        for (_, message) in state.snapshot().messages.select(todo) {
-            let known = before.as_ref().and_then(|before| before.messages.get(message.uid)).map(|known| &known.flags);
-            match settled(known, &message.flags, op, flags) {
+        // Upstream's part alone: what is kept here has not been touched yet.
+        let known: BTreeMap<Uid, Flags> = match &before {
+            Some(before) => self.bare_flags(state, before, todo).await.into_iter().collect(),
+            None => BTreeMap::new(),
+        };
+        for (uid, now) in self.bare_flags(state, &state.snapshot(), todo).await {
+            match settled(known.get(&uid), &now, op, &share.upstream) {
                 Settled::Done => {}
-                Settled::Undone => undone.insert(message.uid.0),
-                Settled::Modified => modified.insert(message.uid.0),
+                Settled::Undone => undone.insert(uid.0),
+                Settled::Modified => modified.insert(uid.0),
             }
         }
-        if undone.is_empty() {
-            return Ok(modified);
+        let mut told = Vec::new();
+        if !undone.is_empty() {
+            let since = before.and_then(|_| self.condition(&lease, turn));
+            let (stored, late) = lease.store(&undone, op, &share.upstream, since).await?;
+            told = stored;
+            modified = modified.union(&late);
         }
-        let since = before.and_then(|_| self.condition(&lease, turn));
-        let (told, late) = lease.store(&undone, op, flags, since).await?;
-        self.commit_flags(state, turn, &undone.minus(&late), op, flags, told).await;
-        Ok(modified.union(&late))
+        self.commit_flags(state, turn, &todo.minus(&modified), op, share, told).await?;
+        Ok(modified)
     }
 
     /// What UNCHANGEDSINCE is asked of upstream right after a look, where it keeps mod-sequences.

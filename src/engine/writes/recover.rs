@@ -79,7 +79,7 @@ impl Inner {
                 warn!(account = %self.label(), write = ?left.write, %error, "an unfinished write cannot be settled and is forgotten");
             }
         }
-        self.durably(move |state, _| state.journal_done(left.id)).await?;
+        self.durable(move |state, _| state.journal_done(left.id)).await?;
         self.unfinished.forget(left.id);
         Ok(())
     }

@@ -14,6 +14,7 @@ use self::model::{Fault, Provider, mail};
 use super::*;
 use crate::engine::account::{Disk, Options};
 use crate::engine::allowance::Unlimited;
+use crate::engine::cache::Cache;
 use crate::metrics::Metrics;
 use crate::model::UidSet;
 use crate::provider::Quirk;
@@ -35,7 +36,10 @@ impl Bench {
     }
 
     async fn with(provider: Arc<Provider>, quirks: &[Quirk]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where that can be had: hundreds of stores are made, and each is flushed.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let dir = dir.unwrap();
         let account = begin(&provider, &dir, "0", quirks);
         let bench = Self { provider, account, dir };
         account_reads(&bench.account, &bench.provider).await;
@@ -61,7 +65,7 @@ impl Bench {
     }
 
     async fn pending(&self) -> Vec<String> {
-        let pending = self.account.durably(|state, key| state.journal_pending(key)).await.unwrap();
+        let pending = self.account.durable(|state, key| state.journal_pending(key)).await.unwrap();
         pending.into_iter().map(|entry| entry.kind).collect()
     }
 }
@@ -90,7 +94,9 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
     };
     let store = Store::open(&dir.path().join(run), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
     let state = state::State::open(&dir.path().join("state.db")).unwrap();
-    Inner::new(options, Pool::new(config), Disk { store, state, threads: StorePool::new(2) }, Metrics::new())
+    let threads = StorePool::new(2);
+    let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
+    Inner::new(options, Pool::new(config), disk, Metrics::new())
 }
 
 /// The mirror reads every mailbox, as if a client had opened it.

@@ -171,7 +171,7 @@ impl Entry {
     /// Replaces what is written down; on the disk when this returns.
     pub(super) async fn change(&mut self, write: Write) -> Result<(), Error> {
         let (id, bytes) = (self.id, self.account.payload(&write)?);
-        self.account.durably(move |state, _| state.journal_change(id, &bytes)).await?;
+        self.account.durable(move |state, _| state.journal_change(id, &bytes)).await?;
         self.write = Some(write);
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Entry {
     pub(super) async fn done(mut self) {
         self.write = None;
         let id = self.id;
-        if self.account.durably(move |state, _| state.journal_done(id)).await.is_ok() {
+        if self.account.durable(move |state, _| state.journal_done(id)).await.is_ok() {
             // Nothing is left for `drop`.
             self.id = 0;
         }
@@ -199,7 +199,7 @@ impl Inner {
     /// Writes down what is about to be done; on the disk when this returns.
     pub(super) async fn write_down(self: &Arc<Self>, write: Write) -> Result<Entry, Error> {
         let (kind, bytes) = (write.kind(), self.payload(&write)?);
-        let id = self.durably(move |state, key| state.journal_add(key, kind, &bytes, SystemTime::now())).await?;
+        let id = self.durable(move |state, key| state.journal_add(key, kind, &bytes, SystemTime::now())).await?;
         Ok(Entry { account: Arc::clone(self), id, write: Some(write) })
     }
 
@@ -210,7 +210,7 @@ impl Inner {
 
     /// Reads what an earlier run has left.
     pub(super) async fn read_unfinished(&self) -> Result<(), Error> {
-        for entry in self.durably(|state, key| state.journal_pending(key)).await? {
+        for entry in self.durable(|state, key| state.journal_pending(key)).await? {
             let (id, kind) = (entry.id, entry.kind);
             match serde_json::from_slice::<Payload>(&entry.payload) {
                 Ok(Payload { version, .. }) if version > VERSION => {

@@ -13,8 +13,9 @@ use super::command::append;
 use super::io::{Io, ReadError, Stop};
 use super::reply::{Reply, Status, no, untagged};
 use super::state::{Failure, Session, Telling};
-use super::{Accepted, Login, Observer, Server};
+use super::{Accepted, Login, Server};
 use crate::engine::Error;
+use crate::session::front::{Open, is_other_protocol};
 use crate::wire::imap::command::{Command, Tagged};
 use crate::wire::imap::framer::{Frame, FramingError};
 use crate::wire::imap::parse;
@@ -102,9 +103,7 @@ impl<L: Login> Session<L> {
                     self.answer(tagged).await
                 }
                 Err(error) => {
-                    if !self.spoke_imap && self.account.is_none() && is_other_protocol(&line) {
-                        // A web page may make a browser send mail commands to a local port as the body of a request: nothing
-                        // that follows such a beginning is run.
+                    if !self.spoke_imap && self.account.is_none() && is_not_imap(&line) {
                         return Err(Stop::Bye { code: None, text: "This is an IMAP server" });
                     }
                     self.misunderstood(error.tag.as_deref(), error.text)?;
@@ -192,14 +191,16 @@ impl<L: Login> Session<L> {
             Err(Failure::Below(error, names)) => no(&error, names),
             Err(Failure::Stop(stop)) => return Err(stop),
         };
-        if reply.status != Status::Bad {
-            self.catch_up(telling, None)?;
-        }
+        // Where the view cannot go on, the client still learns what became of its command.
+        let ended = if reply.status == Status::Bad { None } else { self.catch_up(telling, None).err() };
         reply.render(tag, &mut self.io.out);
         self.server.observer.command(name, reply.outcome(), started.elapsed());
         // BAD or not, it was a command: only what is none at all counts as nonsense.
         self.bad_commands = 0;
         self.spoke_imap = true;
+        if let Some(stop) = ended {
+            return Err(stop);
+        }
         if self.failed_logins >= MAX_FAILED_LOGINS && self.account.is_none() {
             return Err(Stop::Bye { code: None, text: "Too many failed logins" });
         }
@@ -208,28 +209,7 @@ impl<L: Login> Session<L> {
     }
 }
 
-/// Whether a first line is a web client's, an SMTP client's or a TLS greeting on the plain port.
-fn is_other_protocol(line: &[u8]) -> bool {
-    let word = line.split(|b| *b == b' ').next().unwrap_or_default();
-    let methods: [&[u8]; 12] = [
-        b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"TRACE", b"EHLO", b"HELO",
-        b"USER",
-    ];
-    line.starts_with(b"\x16\x03") || methods.contains(&word) || line.windows(5).any(|part| part == b"HTTP/")
-}
-
-/// Counts the session as open for as long as it lives.
-struct Open(Arc<dyn Observer>);
-
-impl Open {
-    fn new(observer: Arc<dyn Observer>) -> Self {
-        observer.session_opened();
-        Self(observer)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.session_closed();
-    }
+/// Whether a first line is no IMAP: a POP3 client's, or see [`is_other_protocol`].
+fn is_not_imap(line: &[u8]) -> bool {
+    line.starts_with(b"USER ") || is_other_protocol(line)
 }

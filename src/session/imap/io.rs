@@ -153,8 +153,9 @@ impl Io {
         let count = if self.in_literal {
             self.stream.read_buf(self.framer.buffer()).await
         } else {
-            if !self.framer.has_buffered() {
-                // Lets go of the block the last command stood in.
+            if self.framer.is_between_messages() {
+                // Lets go of the block the last command stood in. Not in the middle of a message that is dropped: what is still to come of it
+                // would be taken for commands.
                 self.framer = Framer::new(Side::Server, self.limits);
             }
             let (stream, framer) = (&mut self.stream, &mut self.framer);

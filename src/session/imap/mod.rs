@@ -15,18 +15,14 @@ mod state;
 mod tests;
 pub mod view;
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ServerConfig;
 
 pub use conn::serve;
 
-use super::backend;
-use crate::net::Stream;
-use crate::secret::Secret;
+pub use super::front::{Accepted, Login, LoginError, Observer, Unobserved};
 
 /// Memory all APPENDs of the process may fill at once: five messages of the largest size providers take (about 50 MB).
 /// A client beyond it waits with its literal unsent, and blocks only itself (Law 8).
@@ -34,32 +30,6 @@ const APPEND_MEMORY: u64 = 256 * 1024 * 1024;
 
 /// The unit in which [`APPEND_MEMORY`] is handed out.
 const APPEND_UNIT: u64 = 4096;
-
-/// Checks a name and password. Never asks upstream (a client can log in while the provider is away).
-pub trait Login: Send + Sync + 'static {
-    type Account: backend::Account;
-
-    /// Verifies; takes as long as the policy on failed logins wants it to take.
-    fn verify(
-        &self,
-        peer: IpAddr,
-        user: &str,
-        password: &Secret,
-    ) -> impl Future<Output = Result<Self::Account, LoginError>> + Send;
-}
-
-/// Why a login was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginError {
-    /// No such user or not the password; which of both is not told.
-    Wrong,
-    /// Too many failures from this address or network.
-    Slowed,
-    /// The account cannot be served now, whatever the password.
-    Unavailable,
-    /// Refused for a reason of the server's own, in its own words.
-    Refused { code: Option<&'static str>, text: &'static str },
-}
 
 /// Which optional capabilities a server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,24 +45,6 @@ impl Default for Profile {
     fn default() -> Self {
         Self { qresync: true, gmail: false }
     }
-}
-
-/// Hears what sessions do, for metrics. Called on the session's task: must be quick.
-pub trait Observer: Send + Sync + 'static {
-    fn session_opened(&self);
-    fn session_closed(&self);
-    /// A command was answered; `outcome` is `ok`, `no` or `bad`.
-    fn command(&self, name: &'static str, outcome: &'static str, took: Duration);
-}
-
-/// An observer that does not listen.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unobserved;
-
-impl Observer for Unobserved {
-    fn session_opened(&self) {}
-    fn session_closed(&self) {}
-    fn command(&self, _name: &'static str, _outcome: &'static str, _took: Duration) {}
 }
 
 /// What all IMAP sessions of a process share.
@@ -117,14 +69,4 @@ impl<L: Login> Server<L> {
     pub fn with_profile(self, profile: Profile) -> Self {
         Self { profile, ..self }
     }
-}
-
-/// A connection as a listener hands it over.
-#[derive(Debug)]
-pub struct Accepted {
-    pub stream: Stream,
-    /// The port speaks TLS from the first byte; the handshake is made here.
-    pub implicit_tls: bool,
-    /// The policy lets this peer log in without TLS.
-    pub plaintext_login: bool,
 }

@@ -109,23 +109,18 @@ pub(crate) fn mailbox_flags(out: &mut BytesMut, snapshot: &Snapshot, read_only: 
     if read_only {
         return text(out, ")] Read-only mailbox\r\n");
     }
-    match &snapshot.permanent {
-        Some(permanent) => {
-            let _ = write!(out, "{permanent}");
-        }
-        None => {
-            for (_, flag) in SystemFlags::NAMES {
-                text(out, flag);
-                text(out, " ");
-            }
-            for keyword in snapshot.keywords.iter().map(Keyword::as_str) {
-                text(out, keyword);
-                text(out, " ");
-            }
-            text(out, "\\*");
+    for (flag, name) in SystemFlags::NAMES {
+        if snapshot.permanent.as_ref().is_none_or(|permanent| permanent.has(flag)) {
+            text(out, name);
+            text(out, " ");
         }
     }
-    text(out, ")] Flags permitted\r\n");
+    // A keyword that the provider does not keep is kept here.
+    for keyword in snapshot.keywords.iter().map(Keyword::as_str) {
+        text(out, keyword);
+        text(out, " ");
+    }
+    text(out, "\\*)] Flags permitted\r\n");
 }
 
 /// How untagged updates are told to this client.

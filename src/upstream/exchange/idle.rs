@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::upstream::error::Error;
@@ -11,7 +12,8 @@ use crate::upstream::line::Line;
 use crate::upstream::session::{Idling, Session, nothing};
 use crate::upstream::types::Event;
 
-/// Between two NOOPs of a watcher without IDLE. 10 to 15 s on one lasting connection have been fine with Mail.ru.
+/// Between two NOOPs of a watcher without IDLE while somebody waits for news. 10 to 15 s on one lasting connection have been fine with
+/// Mail.ru.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Session {
@@ -32,6 +34,7 @@ impl Session {
     pub(in crate::upstream) async fn idle(
         &mut self,
         renew: Duration,
+        pace: watch::Receiver<Duration>,
         wanted: impl Future<Output = ()>,
     ) -> Result<Vec<Event>, Error> {
         let renew = self.quirks.idle_renew.map_or(renew, |most| renew.min(most));
@@ -39,7 +42,7 @@ impl Session {
         if self.caps().has("IDLE") {
             self.idle_until(until, wanted).await
         } else {
-            self.poll_until(until, wanted).await
+            self.poll_until(until, pace, wanted).await
         }
     }
 
@@ -82,17 +85,28 @@ impl Session {
         Ok(self.take_events())
     }
 
-    async fn poll_until(&mut self, until: Instant, wanted: impl Future<Output = ()>) -> Result<Vec<Event>, Error> {
+    async fn poll_until(
+        &mut self,
+        until: Instant,
+        mut pace: watch::Receiver<Duration>,
+        wanted: impl Future<Output = ()>,
+    ) -> Result<Vec<Event>, Error> {
         let mut wanted = pin!(wanted);
+        let mut has_pace = true;
         loop {
             self.noop().await?;
             if self.has_events() || Instant::now() >= until {
                 return Ok(self.take_events());
             }
-            tokio::select! {
-                biased;
-                () = &mut wanted => return Ok(self.take_events()),
-                () = sleep_until(until.min(Instant::now() + POLL_INTERVAL)) => {}
+            let asked = Instant::now();
+            loop {
+                let next = asked + *pace.borrow_and_update();
+                tokio::select! {
+                    biased;
+                    () = &mut wanted => return Ok(self.take_events()),
+                    changed = pace.changed(), if has_pace => has_pace = changed.is_ok(),
+                    () = sleep_until(until.min(next)) => break,
+                }
             }
         }
     }

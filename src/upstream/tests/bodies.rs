@@ -317,7 +317,7 @@ async fn an_idle_left_over_is_ended_in_the_same_flight() {
     .await;
     lease.select("b").await.unwrap();
     // Left as a watcher leaves it whose session is wanted.
-    let idling = lease.idle(Duration::from_secs(600));
+    let idling = lease.idle(Duration::from_secs(600), pace(), std::future::pending());
     assert!(tokio::time::timeout(Duration::from_secs(1), idling).await.is_err());
     let (messages, outcome) = fetch_in(&mut lease, "a", "5").await;
     assert_eq!((messages, outcome), (vec![(5, 3)], Ok(())));

@@ -390,11 +390,11 @@ async fn idle_returns_what_is_heard_and_is_renewed() {
     )
     .await;
     let renew = Duration::from_secs(600);
-    assert_eq!(lease.idle(renew).await.unwrap(), [Event::Exists(5), Event::Expunge(2)]);
+    assert_eq!(lease.idle(renew, pace(), std::future::pending()).await.unwrap(), [Event::Exists(5), Event::Expunge(2)]);
     let start = tokio::time::Instant::now();
-    assert_eq!(lease.idle(renew).await.unwrap(), []);
+    assert_eq!(lease.idle(renew, pace(), std::future::pending()).await.unwrap(), []);
     assert_eq!(start.elapsed(), renew);
-    assert_eq!(lease.idle(renew).await.unwrap(), []);
+    assert_eq!(lease.idle(renew, pace(), std::future::pending()).await.unwrap(), []);
     lease.noop().await.unwrap();
     provider.done().await;
 }
@@ -412,10 +412,31 @@ async fn idle_may_be_cancelled_and_the_session_goes_on() {
            S: w3 OK"#,
     )
     .await;
-    let cut = tokio::time::timeout(Duration::from_secs(5), lease.idle(Duration::from_secs(600))).await;
+    let cut = tokio::time::timeout(
+        Duration::from_secs(5),
+        lease.idle(Duration::from_secs(600), pace(), std::future::pending()),
+    )
+    .await;
     assert!(cut.is_err());
     lease.noop().await.unwrap();
     assert_eq!(lease.take_events(), [Event::Exists(2)]);
+    provider.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_of_polling_may_change() {
+    let noops: String = (2..=5).map(|n| format!("C: w{n} NOOP\nS: w{n} OK\n")).collect();
+    let (provider, mut lease) = lease("", &noops).await;
+    let (pace, paced) = tokio::sync::watch::channel(Duration::from_secs(300));
+    let start = tokio::time::Instant::now();
+    let change = async {
+        tokio::time::sleep(Duration::from_secs(310)).await;
+        // The last NOOP was ten seconds ago; then one is due every five.
+        pace.send_replace(Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    };
+    assert_eq!(lease.idle(Duration::from_secs(600), paced, change).await.unwrap(), []);
+    assert_eq!(start.elapsed(), Duration::from_secs(317));
     provider.done().await;
 }
 
@@ -427,8 +448,8 @@ async fn without_idle_there_is_polling() {
     )
     .await;
     let start = tokio::time::Instant::now();
-    assert_eq!(lease.idle(Duration::from_secs(600)).await.unwrap(), [Event::Exists(9)]);
+    assert_eq!(lease.idle(Duration::from_secs(600), pace(), std::future::pending()).await.unwrap(), [Event::Exists(9)]);
     assert_eq!(start.elapsed(), POLL_INTERVAL);
-    assert_eq!(lease.idle(Duration::from_secs(10)).await.unwrap(), []);
+    assert_eq!(lease.idle(Duration::from_secs(10), pace(), std::future::pending()).await.unwrap(), []);
     provider.done().await;
 }

@@ -105,7 +105,10 @@ async fn a_lease_used_on_after_a_cancelled_command_says_that_nothing_was_sent() 
 async fn a_dead_peer_in_idle_is_noticed() {
     let (provider, mut lease) = lease("IDLE", "C: w2 IDLE\nS: + \nH").await;
     let start = tokio::time::Instant::now();
-    assert_eq!(lost(&lease.idle(Duration::from_secs(300)).await.unwrap_err()), Some(true));
+    assert_eq!(
+        lost(&lease.idle(Duration::from_secs(300), pace(), std::future::pending()).await.unwrap_err()),
+        Some(true)
+    );
     assert_eq!(start.elapsed(), Duration::from_secs(300) + READ_TIMEOUT);
     provider.done().await;
 }
@@ -154,7 +157,14 @@ async fn a_cut_idle_can_be_parked_and_taken_up() {
     let provider = Provider::new([session("IDLE", "C: w2 IDLE\nS: + \nC: DONE\nS: w2 OK\nC: w3 NOOP\nS: w3 OK")]);
     let pool = pool_of(&provider, 1);
     let mut lease = pool.lease(Class::Watch, None).await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_secs(1), lease.idle(Duration::from_secs(600))).await.is_err());
+    assert!(
+        tokio::time::timeout(
+            Duration::from_secs(1),
+            lease.idle(Duration::from_secs(600), pace(), std::future::pending())
+        )
+        .await
+        .is_err()
+    );
     drop(lease);
     pool.lease(Class::Interactive, None).await.unwrap().noop().await.unwrap();
     assert_eq!(provider.dialled(), 1);

@@ -68,7 +68,7 @@ async fn a_watcher_gives_way_and_waits_are_bounded() {
     let mut watch = pool.lease(Class::Watch, None).await.unwrap();
     assert!(!watch.is_wanted());
     let watcher = tokio::spawn(async move {
-        assert_eq!(watch.idle(Duration::from_secs(1000)).await.unwrap(), []);
+        assert_eq!(watch.idle(Duration::from_secs(1000), pace(), std::future::pending()).await.unwrap(), []);
         assert!(watch.is_wanted());
         watch.wanted().await;
     });
@@ -292,7 +292,7 @@ async fn a_person_does_not_wait_for_a_login() {
     let mut watch = pool.lease(Class::Watch, None).await.unwrap();
     let again = pool.clone();
     let watcher = tokio::spawn(async move {
-        assert_eq!(watch.idle(Duration::from_secs(1000)).await.unwrap(), []);
+        assert_eq!(watch.idle(Duration::from_secs(1000), pace(), std::future::pending()).await.unwrap(), []);
         drop(watch);
         again.lease(Class::Watch, None).await.unwrap()
     });

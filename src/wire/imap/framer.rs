@@ -213,9 +213,9 @@ impl Framer {
         &mut self.buffer
     }
 
-    /// Whether bytes have come that no frame has handed on.
-    pub fn has_buffered(&self) -> bool {
-        !self.buffer.is_empty() || !self.before.is_empty()
+    /// Whether nothing of a message has come yet that is not handed on, nor is anything to come of one that was refused.
+    pub fn is_between_messages(&self) -> bool {
+        matches!(self.state, State::Line) && self.buffer.is_empty() && self.before.is_empty() && !self.dropping
     }
 
     /// Forgets everything that has come and not been handed on: what a peer sent in plain text ahead of a TLS

@@ -88,7 +88,12 @@ fn one(n: usize, row: Row, inside: &Inside, relay: &Relay, dovecot: &Dovecot, si
     let is_done = stage.is_done(Meanwhile::Nothing).unwrap_or_else(|half| panic!("{row:?}: {}: {half}", answer.text));
     let is_ok = answer.status == Status::Ok;
     let unseen = answer.text.contains("cannot be seen");
-    assert!(is_ok == is_done || (is_done && unseen), "{row:?}: done: {is_done}, and told {:?} {}", answer.status, answer.text);
+    assert!(
+        is_ok == is_done || (is_done && unseen),
+        "{row:?}: done: {is_done}, and told {:?} {}",
+        answer.status,
+        answer.text
+    );
     if !is_done {
         stage.again();
         assert_eq!(stage.is_done(Meanwhile::Nothing), Ok(true), "{row:?}, once more");

@@ -32,6 +32,8 @@ pub struct Account {
     pub connections: u32,
     /// More lines of `[account.limits]`.
     pub limits_more: String,
+    /// The lines of `[account.pop3]`.
+    pub pop3: String,
 }
 
 impl Account {
@@ -47,6 +49,7 @@ impl Account {
             password: UPSTREAM_PASSWORD.to_owned(),
             connections: 3,
             limits_more: String::new(),
+            pop3: String::new(),
         }
     }
 
@@ -89,6 +92,8 @@ pub struct Daemon {
     setup: Setup,
     pub imap: SocketAddr,
     pub imaps: SocketAddr,
+    pub pop3: SocketAddr,
+    pub pop3s: SocketAddr,
     pub http: SocketAddr,
 }
 
@@ -96,8 +101,9 @@ impl Daemon {
     /// Everything but the process: what [`super::inside::Inside`] runs.
     pub(super) fn prepare(setup: Setup) -> Self {
         let home = scratch("daemon");
-        let [imap, imaps, http] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
-        let daemon = Self { server: None, home, setup, imap, imaps, http };
+        let free = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let (imap, imaps, pop3, pop3s, http) = (free(), free(), free(), free(), free());
+        let daemon = Self { server: None, home, setup, imap, imaps, pop3, pop3s, http };
         daemon.write_config();
         daemon
     }
@@ -128,7 +134,8 @@ impl Daemon {
         let config = self.config_file();
         let args = ["run", "--config", config.to_str().unwrap()];
         let server = Server::start(Path::new(PROGRAM), &args, &[("RUST_LOG", "info")], self.home.path(), &[]);
-        let ports: Vec<_> = [self.imap, self.imaps, self.http].iter().map(|a| format!(":{}", a.port())).collect();
+        let ports = [self.imap, self.imaps, self.pop3, self.pop3s, self.http];
+        let ports: Vec<_> = ports.iter().map(|a| format!(":{}", a.port())).collect();
         let ready = server.wait_output(PATIENCE, |out| ports.iter().all(|p| out.iter().any(|l| names_port(l, p))));
         if !ready {
             return Err(server.printed());
@@ -138,10 +145,10 @@ impl Daemon {
     }
 
     fn write_config(&self) {
-        let (imap, imaps, http) = (self.imap, self.imaps, self.http);
+        let (imap, imaps, pop3, pop3s, http) = (self.imap, self.imaps, self.pop3, self.pop3s, self.http);
         let Setup { accounts, prefetch, cache_size, plaintext_login, listen_more } = &self.setup;
         let mut text = format!(
-            "data_dir = \"data\"\n\n[listen]\nimap = [\"{imap}\"]\nimaps = [\"{imaps}\"]\nhttp = [\"{http}\"]\n\
+            "data_dir = \"data\"\n\n[listen]\nimap = [\"{imap}\"]\nimaps = [\"{imaps}\"]\npop3 = [\"{pop3}\"]\npop3s = [\"{pop3s}\"]\nhttp = [\"{http}\"]\n\
              plaintext_login = {plaintext_login}\n{listen_more}\n[tls]\ndir = \"certs\"\nnames = [\"localhost\", \
              \"127.0.0.1\"]\n\n[cache]\nmax_size = \"{cache_size}\"\nprefetch = \"{prefetch}\"\n"
         );
@@ -158,6 +165,7 @@ impl Daemon {
                 writeln!(text, "ca_file = \"{}\"", ca.display()).unwrap();
             }
             writeln!(text, "[account.limits]\nconnections = {}\n{}", a.connections, a.limits_more).unwrap();
+            writeln!(text, "[account.pop3]\n{}", a.pop3).unwrap();
         }
         std::fs::write(self.config_file(), text).unwrap();
     }

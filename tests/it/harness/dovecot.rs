@@ -31,6 +31,9 @@ pub struct Options {
     pub capability: Option<&'static str>,
     /// `mail_max_userip_connections`; none means no cap that a test meets.
     pub max_connections: Option<u32>,
+    /// The owner lacks the ACL right `w` (RFC 4314 §2.1), but in `Free` and below: PERMANENTFLAGS is `(\Deleted \Seen)`, and other flags
+    /// are not kept.
+    pub few_flags: bool,
 }
 
 /// A running Dovecot.
@@ -60,7 +63,7 @@ impl Dovecot {
 
     /// A second instance on the same mail that says and is asked for IMAP4rev1 only.
     pub fn bare(&self) -> Self {
-        self.beside(Options { capability: Some("IMAP4rev1"), max_connections: None })
+        self.beside(Options { capability: Some("IMAP4rev1"), ..Options::default() })
     }
 
     /// A second instance on the same mail.
@@ -179,6 +182,14 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options:
     let (cert, key) = (ca.cert_file.display(), ca.key_file.display());
     let capability = options.capability.map(|c| format!("imap_capability = {c}")).unwrap_or_default();
     let cap = options.max_connections.unwrap_or(10_000);
+    let acl = home.join("acl");
+    let (most, all) = ("lrstipekxa", "lrwstipekxa");
+    let lines = [("*", most), ("Free", all), ("Free/*", all)].map(|(name, rights)| format!("{name} owner {rights}\n"));
+    std::fs::write(&acl, lines.concat()).unwrap();
+    let acl = match options.few_flags {
+        true => format!("mail_plugins = acl\nplugin {{\n  acl = vfile:{}\n}}", acl.display()),
+        false => String::new(),
+    };
     for dir in ["base", "state"] {
         let dir = home.join(dir);
         let _ = std::fs::create_dir(&dir);
@@ -219,6 +230,7 @@ auth_failure_delay = 1 secs
 mail_max_userip_connections = {cap}
 imap_id_log =
 {capability}
+{acl}
 passdb {{
   driver = passwd-file
   args = {home_s}/users

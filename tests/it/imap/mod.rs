@@ -3,6 +3,7 @@
 mod condstore;
 mod fetch;
 mod idle;
+mod keywords;
 mod list;
 mod login;
 mod moves;

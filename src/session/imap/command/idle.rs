@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::session::backend::Mailbox as _;
 use crate::session::imap::Login;
 use crate::session::imap::io::{ReadError, Stop};
 use crate::session::imap::render;
@@ -27,6 +28,7 @@ impl<L: Login> Session<L> {
     pub(crate) async fn idle(&mut self) -> Result<Reply, Failure> {
         self.account()?;
         render::text(&mut self.io.out, "+ idling\r\n");
+        let _attends = self.selected.as_deref().map(|selected| selected.mailbox.attend());
         let telling = Telling { expunge: true, uid: false };
         let mut next_word = Instant::now() + KEEP_ALIVE;
         loop {

@@ -98,13 +98,18 @@ fn lines(list: &List, folders: &Folders) -> Vec<Line> {
         ListKind::Lsub => true,
         ListKind::List | ListKind::Xlist => !list.extended || list.select.recursive_match || !only_subscribed,
     };
+    // For LSUB only where it is a `%` that stops short of them (RFC 3501 §6.3.9).
+    let stands_in = |name: &str| {
+        let reaches = |pattern: &&String| list.kind != ListKind::Lsub || pattern.contains('%');
+        patterns.iter().filter(reaches).any(|pattern| pattern_matches(pattern, name, delimiter))
+    };
     if let (true, Some(delimiter)) = (implied, delimiter) {
         for (name, candidate) in candidates.iter().filter(|(_, candidate)| chosen(candidate)) {
             if list.kind == ListKind::Lsub && matches(name) {
                 // RFC 3501 §6.3.9: parents stand in only for names that the pattern does not reach.
                 continue;
             }
-            for parent in parents(name, delimiter).filter(|parent| matches(parent)) {
+            for parent in parents(name, delimiter).filter(|parent| stands_in(parent)) {
                 let parent: Arc<str> = parent.into();
                 imply(list, folders, &candidates, &mut lines, key(&parent), candidate);
             }

@@ -234,6 +234,44 @@ async fn starttls_forgets_what_came_in_the_clear() {
     assert!(client.command("e", "LOGIN ann pw").await[0].starts_with("e OK"));
 }
 
+/// What is refused is dropped to its end, in whatever pieces it comes: the text of a message is never taken for commands.
+#[tokio::test(start_paused = true)]
+async fn a_refused_message_is_no_command() {
+    let bench = Bench::new();
+    let body = format!("x CREATE Injected\r\ny DELETE INBOX\r\n{}\r\n", "z NOOP\r\n".repeat(2200));
+    for (logged_in, head, answer) in [
+        (true, "a APPEND Nowhere", "a NO [TRYCREATE]"),
+        (true, "a APPEND INBOX (", "a BAD"),
+        (true, "a APPEND INBOX (\\Seen) \"never\"", "a BAD"),
+        (true, "a SEARCH SUBJECT", "a BAD"),
+        (true, "a NOOP", "a BAD"),
+        (false, "a APPEND INBOX", "a BAD"),
+        (false, "a LOGIN", "a BAD"),
+    ] {
+        let mut client = if logged_in { bench.selected("INBOX").await } else { bench.connect() };
+        if !logged_in {
+            client.line().await;
+        }
+        client.send(&format!("{head} {{{}+}}\r\n", body.len())).await;
+        let mut answered = client.line().await;
+        for piece in body.split_inclusive('\n').collect::<Vec<_>>().chunks(50) {
+            client.send(&piece.concat()).await;
+            // The other side has read it, and its buffer is empty.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for end in [" (\\Seen) {3+}", "\r\nabc", "\r", "\n", "n NOOP\r\n"] {
+            client.send(end).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut next = client.line().await;
+        while answered.starts_with("+") || next.starts_with("* ") {
+            answered = std::mem::replace(&mut next, client.line().await);
+        }
+        assert!(answered.starts_with(answer), "{head}: {answered}");
+        assert_eq!(next, "n OK NOOP completed", "{head}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stranger_cannot_stay() {
     let bench = Bench::new();

@@ -208,6 +208,7 @@ async fn a_dead_mailbox_ends_its_sessions() {
     assert!(two.line().await.starts_with("* BYE [UNAVAILABLE] Mailbox was deleted"));
     assert_eq!(two.line().await, "(end)");
     three.send("n NOOP\r\n").await;
+    assert_eq!(three.line().await, "n OK NOOP completed");
     assert!(three.line().await.starts_with("* BYE [UNAVAILABLE] Mailbox was deleted"));
     assert_eq!(one.command("b", "APPEND Y {1+}\r\nx").await[0], "* 1 EXISTS", "the renamed mailbox stays selected");
     assert_eq!(one.command("c", "DELETE Y").await, ["c OK Delete completed"]);
@@ -229,6 +230,7 @@ async fn a_message_below_the_last_ends_the_session() {
             snapshot.messages.apply(crate::model::PagesDelta { upserts, vanished: crate::model::UidSet::new() });
     });
     client.send("a NOOP\r\n").await;
+    assert_eq!(client.line().await, "a OK NOOP completed");
     assert!(client.line().await.starts_with("* BYE [UNAVAILABLE] Mailbox was put in order"));
 }
 

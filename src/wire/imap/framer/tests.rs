@@ -164,7 +164,7 @@ fn a_refused_literal_drops_its_command() {
     framer.buffer().extend_from_slice(b"b APPEND x {30}\r\n");
     assert!(matches!(framer.next(), Ok(Some(Frame::LiteralStart { len: 30, sync: true, .. }))));
     framer.refuse_literal();
-    assert!(!framer.has_buffered());
+    assert!(framer.is_between_messages());
     framer.buffer().extend_from_slice(b"c APPEND x {5+}\r\n12345 {3}\r\nd APPEND x {2+}\r\n12 {1+}\r\n1\r\ne NOOP\r\n");
     assert!(matches!(framer.next(), Ok(Some(Frame::LiteralStart { len: 5, sync: false, .. }))));
     framer.refuse_literal();
@@ -172,6 +172,18 @@ fn a_refused_literal_drops_its_command() {
     framer.refuse_literal();
     assert_eq!(framer.next(), Ok(Some(Frame::Message(Bytes::from_static(b"e NOOP")))));
     assert_eq!(framer.next(), Ok(None));
+    // Nothing is here, and yet there is something to come that is no command.
+    for (piece, between) in [("f APPEND x {2+}\r\n", false), ("1", false), ("2", false), ("\r\n", true)] {
+        framer.buffer().extend_from_slice(piece.as_bytes());
+        let next = framer.next();
+        if piece.starts_with('f') {
+            assert!(matches!(next, Ok(Some(Frame::LiteralStart { .. }))));
+            framer.refuse_literal();
+        } else {
+            assert_eq!(next, Ok(None));
+        }
+        assert_eq!(framer.is_between_messages(), between, "{piece:?}");
+    }
 }
 
 #[test]
@@ -204,9 +216,9 @@ fn what_came_before_a_handshake_is_forgotten() {
     framer.buffer().extend_from_slice(b"a STARTTLS\r\nb LOGIN {2+}\r\nx");
     assert_eq!(framer.next(), Ok(Some(Frame::Message(Bytes::from_static(b"a STARTTLS")))));
     assert_eq!(framer.next(), Ok(None));
-    assert!(framer.has_buffered());
+    assert!(!framer.is_between_messages());
     framer.clear_buffered();
-    assert!(!framer.has_buffered());
+    assert!(framer.is_between_messages());
     framer.buffer().extend_from_slice(b"c NOOP\r\n");
     assert_eq!(framer.next(), Ok(Some(Frame::Message(Bytes::from_static(b"c NOOP")))));
 }

@@ -55,7 +55,9 @@ fn options(at: &mut Cursor<'_>) -> Result<AppendHead, Fault> {
     }
     if at.peek() == Some(b'"') {
         let date = at.astring()?;
-        head.date = std::str::from_utf8(&date).ok().and_then(InternalDate::parse);
+        // Date, time and zone: without its zone a time says nothing (RFC 9051 `date-time`).
+        let date = std::str::from_utf8(&date).ok().filter(|date| date.split_ascii_whitespace().count() == 3);
+        head.date = date.and_then(InternalDate::parse);
         if head.date.is_none() {
             return fault("malformed date");
         }

@@ -123,7 +123,8 @@ fn section(at: &mut Cursor<'_>, peek: bool) -> Result<FetchItem, Fault> {
     at.expect(b']')?;
     let mut partial = None;
     if at.eat(b'<') {
-        let first = at.number_saturating()?;
+        // Told again in the answer, so it is not cut to fit.
+        let first = at.number()?;
         at.expect(b'.')?;
         // A count of 0 is outside the grammar, and clients write it all the same: it asks for nothing.
         let count = at.number_saturating()?;
@@ -140,7 +141,7 @@ fn fields(at: &mut Cursor<'_>, spelled: &mut String) -> Result<Vec<String>, Faul
     at.list(MAX_FIELDS, |at| {
         let name = at.astring()?;
         match std::str::from_utf8(&name) {
-            Ok(name) if !name.is_empty() && name.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) => {
+            Ok(name) if name.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) => {
                 names.push(name.to_owned());
                 Ok(())
             }
@@ -155,7 +156,7 @@ fn fields(at: &mut Cursor<'_>, spelled: &mut String) -> Result<Vec<String>, Faul
         if index > 0 {
             spelled.push(' ');
         }
-        if name.bytes().all(|b| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b)) {
+        if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b)) {
             spelled.push_str(name);
         } else {
             spelled.push('"');

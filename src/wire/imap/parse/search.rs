@@ -129,8 +129,8 @@ impl Reader {
             "SENTSINCE" => SearchKey::SentSince(day(at)?),
             "LARGER" => SearchKey::Larger(spaced_number(at)?),
             "SMALLER" => SearchKey::Smaller(spaced_number(at)?),
-            "OLDER" => SearchKey::Older(spaced_number(at)?),
-            "YOUNGER" => SearchKey::Younger(spaced_number(at)?),
+            "OLDER" => SearchKey::Older(interval(at)?),
+            "YOUNGER" => SearchKey::Younger(interval(at)?),
             "MODSEQ" => modseq(at)?,
             "UID" => {
                 at.space()?;
@@ -156,6 +156,14 @@ fn spaced_number(at: &mut Cursor<'_>) -> Result<u32, Fault> {
     at.number_saturating()
 }
 
+/// RFC 5032 §3: nz-number.
+fn interval(at: &mut Cursor<'_>) -> Result<u32, Fault> {
+    match spaced_number(at)? {
+        0 => fault("an interval is at least a second"),
+        seconds => Ok(seconds),
+    }
+}
+
 fn keyword(at: &mut Cursor<'_>) -> Result<SearchKey, Fault> {
     let text = at.spaced_astring()?;
     let keyword = std::str::from_utf8(&text).ok().and_then(Keyword::new);
@@ -170,7 +178,9 @@ fn day(at: &mut Cursor<'_>) -> Result<i64, Fault> {
     let text = at.spaced_astring()?;
     let text = String::from_utf8_lossy(&text);
     // A date alone: with more words in it this would read the time from the client's text.
-    let date = text.split_ascii_whitespace().count() == 1;
+    // Four digits of the year (RFC 9051 `date-year`), lest "25" be in antiquity.
+    let year = text.rsplit('-').next().is_some_and(|year| year.len() == 4);
+    let date = year && text.split_ascii_whitespace().count() == 1;
     let date = date.then(|| InternalDate::parse(&format!("{text} 00:00:00 +0000"))).flatten();
     date.map_or_else(|| fault("malformed date"), |date| Ok(date.local_day()))
 }

@@ -1,0 +1,61 @@
+//! How often a provider without IDLE is asked: it follows use.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant, sleep};
+
+use super::World;
+use super::provider::Provider;
+use crate::engine::mailbox::Mailbox;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn select(world: &World, name: &str) -> Mailbox {
+    let name = world.account.resolve(name).await.unwrap();
+    let state = world.account.in_step(&name).await.unwrap();
+    Mailbox::new(Arc::clone(&world.account), state)
+}
+
+/// Waits until the mailbox holds so many messages; how long it took.
+async fn wait_for(mailbox: &Mailbox, messages: u32) -> Duration {
+    let start = Instant::now();
+    let mut newest = mailbox.watch();
+    newest.wait_for(|snapshot| snapshot.messages.len() == messages).await.unwrap();
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_idle_it_is_asked_every_few_seconds_only_while_somebody_waits() {
+    let world = World::new(Provider::default(), 3);
+    for mailbox in ["INBOX", "Work", "Third"] {
+        world.provider.deliver(mailbox);
+    }
+    world.account.spawn_keepers();
+    let mut open = Vec::new();
+    // INBOX and what was opened last are watched by a session each; what was opened before is not.
+    for name in ["Third", "Work", "INBOX"] {
+        open.push(select(&world, name).await);
+        sleep(Duration::from_secs(1)).await;
+    }
+    let (noops, asked) = (world.provider.count("NOOP"), world.provider.count(""));
+    sleep(HOUR).await;
+    let noops = world.provider.count("NOOP") - noops;
+    let asked = world.provider.count("") - asked;
+    assert!((20..100).contains(&noops), "{noops} NOOPs in an hour for two mailboxes nobody waits on");
+    assert!(asked < 400, "{asked} commands in an hour");
+
+    for (mailbox, most) in open.iter().zip([16, 16, 16]) {
+        let attending = mailbox.attend();
+        sleep(Duration::from_secs(1)).await;
+        for more in 1..=5 {
+            world.provider.deliver(&mailbox.snapshot().name);
+            let took = wait_for(mailbox, 1 + more).await;
+            assert!(took <= Duration::from_secs(most), "{}: {took:?}", mailbox.snapshot().name);
+        }
+        drop(attending);
+    }
+    let noops = world.provider.count("NOOP");
+    sleep(HOUR).await;
+    let noops = world.provider.count("NOOP") - noops;
+    assert!(noops < 100, "{noops} NOOPs in an hour when nobody waits any more");
+}
