@@ -83,6 +83,20 @@ impl Stream {
         self.peer.ip().to_canonical()
     }
 
+    /// Ends the connection with a reset: what was written and has not left this computer is never sent. An orderly close leaves it to the
+    /// kernel, which goes on trying for minutes.
+    pub fn abort(self) {
+        let socket = match &self.inner {
+            Inner::Plain(socket) => socket,
+            Inner::Server(tls) => tls.get_ref().0,
+            Inner::Client(tls) => tls.get_ref().0,
+        };
+        if let Socket::Tcp(tcp) = socket {
+            // Without it the close is an orderly one: nothing else can be done.
+            let _ = tcp.set_zero_linger();
+        }
+    }
+
     /// Whether what is written here is encrypted.
     pub fn is_tls(&self) -> bool {
         !matches!(self.inner, Inner::Plain(_))
@@ -285,6 +299,22 @@ mod tests {
         assert!(tcp.nodelay().unwrap() && SockRef::from(tcp).keepalive().unwrap());
         assert_eq!(stream.peer_addr(), listener.local_addr().unwrap());
         assert!(!stream.is_tls() && !stream.is_resumed() && stream.is_write_vectored());
+    }
+
+    #[tokio::test]
+    async fn an_aborted_connection_is_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for aborts in [false, true] {
+            let stream = Stream::from_tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()).unwrap();
+            let (mut other, _) = listener.accept().await.unwrap();
+            if aborts {
+                stream.abort();
+            } else {
+                drop(stream);
+            }
+            let end = other.read(&mut [0; 1]).await.map_err(|error| error.kind());
+            assert_eq!(end, if aborts { Err(io::ErrorKind::ConnectionReset) } else { Ok(0) });
+        }
     }
 
     #[tokio::test]

@@ -263,8 +263,13 @@ impl Session {
             debug!(account = %self.label, reason, "upstream session ended");
             self.loss = Some(Loss { reason: reason.into(), meaning, ours });
         }
+        if let Some(link) = self.link.take().filter(|_| self.busy) {
+            // A command given up must not arrive later, when it has been settled that it was not done: a kernel delivers what is unsent even
+            // after the close, when the network is back (Law 11).
+            link.abort();
+        }
         // Dropping the stream closes the socket; the permit goes with it.
-        (self.link, self.permit, self.idling, self.selected) = (None, None, None, None);
+        (self.permit, self.idling, self.selected) = (None, None, None);
     }
 
     /// The network link, for the TLS handshake; whatever came before it is forgotten.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::moves::{there, told_in_part};
 use super::settle::{Fault, LOOK_PAUSE, LOOKS, Window, matched};
+use super::unfinished::{Messages, Move};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
@@ -127,7 +128,8 @@ impl Inner {
         }
     }
 
-    /// After a connection was lost in a COPY: whether the copies are there, by size and internal date among what is new.
+    /// After a connection was lost in a COPY: whether the copies are there, among what is new, equal in size and header. Looks alone are
+    /// not enough: to say OK of a copy that is not there is how mail is lost.
     async fn settle_copy(
         self: &Arc<Self>,
         state: &Arc<State>,
@@ -139,18 +141,27 @@ impl Inner {
         if !window.is_known() {
             return Err(Error::Unavailable(format!("{lost}; whether the messages were copied cannot be seen")));
         }
-        let source = state.snapshot();
+        let (to_validity, to_next) = window.begin();
+        let sought = Move {
+            source: Messages::new(&state.name, state.snapshot().uid_validity, uids.clone()),
+            marked: UidSet::new(),
+            to: target.name.to_string(),
+            to_validity: to_validity.0,
+            to_next: to_next.map(|uid| uid.0),
+            told: Vec::new(),
+            copied: false,
+        };
         let mut looks = LOOKS;
         loop {
-            self.freshen(target, Instant::now(), Class::Interactive).await?;
-            let arrived = target.snapshot();
-            let sources = source.messages.select(uids).map(|(_, message)| message);
-            let (found, pairs) = matched(sources, &window.arrivals(&arrived));
-            if found as u64 == uids.len() {
-                return Ok(pairs.map(|pairs| CopyUid { uid_validity: arrived.uid_validity, pairs }));
+            let mut lease = self.ready(state, Class::Interactive).await?;
+            let found = self.find_copies(&mut lease, state, uids, &sought).await.map_err(Error::from)?;
+            drop(lease);
+            if found.len() as u64 == uids.len() {
+                let pairs = found.into_iter().map(|(from, to)| (Uid(from), Uid(to))).collect();
+                return Ok(Some(CopyUid { uid_validity: to_validity, pairs }));
             }
             if looks == 0 {
-                return Err(Error::Unavailable(match found {
+                return Err(Error::Unavailable(match found.len() {
                     0 => format!("{lost}: nothing was copied"),
                     some => format!("{lost}: {some} of {} messages were copied", uids.len()),
                 }));

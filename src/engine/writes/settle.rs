@@ -94,6 +94,11 @@ impl Window {
         }
     }
 
+    /// UIDVALIDITY, and the lowest UID of what is new, where that is known.
+    pub(super) fn begin(&self) -> (UidValidity, Option<Uid>) {
+        (self.uid_validity, self.uid_next)
+    }
+
     /// Whether anything can be told to be new.
     pub(super) fn is_known(&self) -> bool {
         self.uid_next.is_some()

@@ -141,6 +141,12 @@ impl Stage {
         self.actor.finish(sent)
     }
 
+    /// Both programs connect anew: the daemon has been started again.
+    pub fn reopen(&mut self, actor: Client, watcher: Client) {
+        let from = source(self.row);
+        (self.actor, self.watcher) = (Eyes::open(actor, &from), Eyes::open(watcher, &from));
+    }
+
     /// Gives the command once more, until it is done.
     pub fn again(&mut self) -> Answer {
         let deadline = Instant::now() + PATIENCE;

@@ -101,20 +101,21 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Everything but the process: what [`super::inside::Inside`] runs.
+    pub(super) fn prepare(setup: Setup) -> Self {
+        let home = scratch("daemon");
+        let free = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let (imap, imaps, pop3, pop3s, http) = (free(), free(), free(), free(), free());
+        let daemon = Self { server: None, home, setup, imap, imaps, pop3, pop3s, http };
+        daemon.write_config();
+        daemon
+    }
+
     /// Starts it on an empty data directory.
     pub fn start(setup: Setup) -> Self {
-        let unset = SocketAddr::from(([127, 0, 0, 1], 0));
-        let home = scratch("daemon");
-        let (imap, imaps, pop3, pop3s, http) = (unset, unset, unset, unset, unset);
-        let mut daemon = Self { server: None, home, setup, imap, imaps, pop3, pop3s, http };
         // A port can be taken between the look and the start: try again, not for ever.
         for _ in 0..5 {
-            daemon.imap = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.imaps = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.pop3 = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.pop3s = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.http = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            daemon.write_config();
+            let mut daemon = Self::prepare(setup.clone());
             match daemon.try_start() {
                 Ok(()) => return daemon,
                 Err(printed) if printed.to_lowercase().contains("in use") => {}

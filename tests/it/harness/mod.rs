@@ -13,6 +13,7 @@ pub mod cyrus;
 pub mod daemon;
 pub mod dovecot;
 pub mod fleet;
+pub mod inside;
 pub mod mail;
 pub mod pop;
 pub mod process;

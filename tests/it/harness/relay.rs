@@ -72,6 +72,8 @@ struct State {
     sprung: bool,
     /// What is held back by [`Act::Late`] may go.
     late: bool,
+    /// The connection the trap has caught.
+    caught: Option<usize>,
     open: Vec<Arc<Pair>>,
 }
 
@@ -245,10 +247,16 @@ impl Relay {
         self.shared.changed.notify_all();
     }
 
-    /// What [`Act::Late`] has held back arrives.
+    /// What [`Act::Late`] has held back arrives; back when the server has done with that connection.
     pub fn deliver_late(&self) {
-        self.shared.state.lock().unwrap().late = true;
+        let mut state = self.shared.state.lock().unwrap();
+        state.late = true;
+        let caught = state.caught;
+        drop(state);
         self.shared.changed.notify_all();
+        super::wait_for("the late connection to end", || {
+            !self.shared.state.lock().unwrap().open.iter().any(|pair| Some(pair.id) == caught)
+        });
     }
 
     /// Cuts every open connection once `bytes` more have gone that way: in the middle of whatever that is.
@@ -436,6 +444,7 @@ fn pass(pair: &Arc<Pair>, bytes: &[u8], held: &mut Vec<u8>, way: Way, shared: &S
         state = shared.state.lock().unwrap();
         if let Some(act) = act {
             state.sprung = true;
+            state.caught = Some(pair.id);
             shared.changed.notify_all();
             while state.sprung && !shared.stop.load(Ordering::SeqCst) {
                 state = shared.changed.wait(state).unwrap();
