@@ -27,10 +27,10 @@ use super::mirror;
 use super::snapshot::{Snapshot, StatusData};
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
-use crate::model::{Flags, Folders, ModSeq, Role, UidSet, UidValidity};
+use crate::model::{Flags, Folders, MessageMeta, ModSeq, Role, Uid, UidSet, UidValidity};
 use crate::provider::Quirk;
 use crate::state;
-use crate::store::{self, MailboxId, Store, StorePool};
+use crate::store::{self, BodyKey, MailboxId, Store, StorePool};
 use crate::upstream::{Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
@@ -323,11 +323,13 @@ impl Inner {
                 let id = store.mailbox_id(&wanted)?;
                 let record = store.mailboxes()?.into_iter().find(|(known, _)| *known == id).map(|(_, record)| record);
                 let (messages, log) = (store.load(id)?, store.vanished(id)?);
-                Ok((id, record, messages, log))
+                let validity = record.as_ref().map_or(UidValidity(0), |record| record.uid_validity);
+                let octets = store.octets(id, validity)?;
+                Ok((id, record, messages, log, octets))
             })
             .await;
         let empty = Snapshot::empty(Arc::clone(name));
-        let Ok((id, record, messages, (entries, floor))) = loaded else {
+        let Ok((id, record, messages, (entries, floor), octets)) = loaded else {
             // Passing through without a store: an id no store hands out.
             let id = MailboxId::transient(self.next_opening());
             let turn = Turn { store_behind: true, ..Turn::default() };
@@ -369,7 +371,9 @@ impl Inner {
             ..base
         };
         let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, store_behind, ..Turn::default() };
+        let octets = by_uid(&messages, octets);
         let state = State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor));
+        state.set_octets(octets);
         Ok(state.with_local(Local::new(overlay)))
     }
 
@@ -390,6 +394,15 @@ impl Inner {
         }
         drop(mailboxes);
         state.kill();
+    }
+
+    /// Takes note of what POP3 has sent of a message, for its LIST.
+    pub(crate) fn note_octets(self: &Arc<Self>, state: &Arc<State>, uid: Uid, octets: u64) {
+        if state.note_octets(uid, octets) {
+            let (account, key) = (Arc::clone(self), state.body_key(&state.snapshot(), uid));
+            // What cannot be kept is found again when the message is next sent.
+            self.tasks.spawn(async move { account.disk(move |store| store.put_octets(key, octets)).await });
+        }
     }
 
     /// Runs a call on the bounded store pool (Law 4). What fails is logged here, once.
@@ -464,6 +477,24 @@ impl Inner {
     fn mailboxes(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<State>>> {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Octets kept by body, by the UIDs of the messages that have these bodies.
+fn by_uid(messages: &[MessageMeta], octets: Vec<(BodyKey, u64)>) -> HashMap<Uid, u32> {
+    let mut own = HashMap::new();
+    let mut provider: HashMap<u64, u32> = HashMap::new();
+    for (key, octets) in octets {
+        let Ok(octets) = u32::try_from(octets) else { continue };
+        match key {
+            BodyKey::Message { uid, .. } => drop(own.insert(uid, octets)),
+            BodyKey::Provider(id) => drop(provider.insert(id, octets)),
+        }
+    }
+    if !provider.is_empty() {
+        let known = messages.iter().filter(|message| message.gm_msgid != 0);
+        own.extend(known.filter_map(|message| Some((message.uid, *provider.get(&message.gm_msgid)?))));
+    }
+    own
 }
 
 /// Milliseconds since the Unix epoch: the seed of mod-sequences.

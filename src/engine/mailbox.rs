@@ -1,6 +1,6 @@
 //! One mailbox of the mirror, and the handle a session holds on it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,6 +27,9 @@ const PACE_ALONE: Duration = Duration::from_secs(300);
 /// Expunges remembered per mailbox in memory; the store keeps its own bound. 10,000 entries are some hundred KB.
 const VANISHED_LOG: usize = 10_000;
 
+/// Notes on messages that are gone are put up with until there are so many of them.
+const OUTLIVED: usize = 1000;
+
 /// One mailbox of the mirror: its newest snapshot and the right to change it.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -51,6 +54,8 @@ pub(crate) struct State {
     freshness: Mutex<Freshness>,
     /// Keywords that upstream does not keep. A leaf among locks; may be taken with or without the turn.
     pub(crate) local: tokio::sync::Mutex<Local>,
+    /// Octets POP3 sends, of messages of which RFC822.SIZE tells another number.
+    octets: Mutex<Arc<HashMap<Uid, u32>>>,
     /// Taken by whoever fetches headers, so that ten clients asking at once cost one download.
     pub(crate) summaries: tokio::sync::Mutex<()>,
 }
@@ -102,6 +107,7 @@ impl State {
             opened: AtomicU64::new(0),
             freshness: Mutex::default(),
             local: tokio::sync::Mutex::default(),
+            octets: Mutex::default(),
             summaries: tokio::sync::Mutex::default(),
         }
     }
@@ -187,6 +193,32 @@ impl State {
             let dead = newest.dead || next.dead;
             *newest = Arc::new(Snapshot { dead, ..next });
         });
+    }
+
+    /// Octets POP3 sends, where they are known to be others than RFC822.SIZE.
+    pub(crate) fn octets(&self) -> Arc<HashMap<Uid, u32>> {
+        Arc::clone(&self.octets.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_octets(&self, octets: HashMap<Uid, u32>) {
+        *self.octets.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(octets);
+    }
+
+    /// Takes note of what a message really has; whether that was news.
+    pub(crate) fn note_octets(&self, uid: Uid, octets: u64) -> bool {
+        let snapshot = self.snapshot();
+        let (Some(message), Ok(octets)) = (snapshot.messages.get(uid), u32::try_from(octets)) else { return false };
+        let mut known = self.octets.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&uid).copied().unwrap_or(message.size) == octets {
+            return false;
+        }
+        // Copied only while a session holds it.
+        let known = Arc::make_mut(&mut known);
+        if known.len() > snapshot.messages.len() as usize + OUTLIVED {
+            known.retain(|uid, _| snapshot.messages.get(*uid).is_some());
+        }
+        known.insert(uid, octets);
+        true
     }
 
     pub(crate) fn body_key(&self, snapshot: &Snapshot, uid: Uid) -> BodyKey {
@@ -319,6 +351,16 @@ impl Mailbox {
     /// from the whole message: it is small, or here, or on its way, or mostly wanted, or upstream's parts cannot be trusted.
     pub async fn parts(&self, uid: Uid, sections: &[Section]) -> Result<Option<Vec<Bytes>>, Error> {
         self.held.account.parts(&self.held.state, uid, sections).await
+    }
+
+    /// Octets POP3's RETR sends, of messages of which RFC822.SIZE is known to tell another number.
+    pub fn octets(&self) -> Arc<HashMap<Uid, u32>> {
+        self.held.state.octets()
+    }
+
+    /// Takes note of how many octets RETR has just sent of a message.
+    pub fn note_octets(&self, uid: Uid, octets: u64) {
+        self.held.account.note_octets(&self.held.state, uid, octets);
     }
 
     /// STORE (RFC 9051 §6.4.6). When it returns the newest snapshot holds the new flags. The result names what failed

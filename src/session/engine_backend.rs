@@ -1,5 +1,6 @@
 //! The real engine behind the session's seam: every call handed on as it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -100,6 +101,14 @@ impl backend::Mailbox for Mailbox {
 
     async fn parts(&self, uid: Uid, sections: &[Section]) -> Result<Option<Vec<Bytes>>, Error> {
         Self::parts(self, uid, sections).await
+    }
+
+    fn octets(&self) -> Arc<HashMap<Uid, u32>> {
+        Self::octets(self)
+    }
+
+    fn note_octets(&self, uid: Uid, octets: u64) {
+        Self::note_octets(self, uid, octets);
     }
 
     async fn store(

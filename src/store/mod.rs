@@ -19,11 +19,13 @@
 mod again;
 mod body;
 mod check;
+mod codec;
 mod disk;
 mod files;
 mod index;
 mod key;
 mod long;
+mod octets;
 mod open;
 mod pool;
 mod rewrite;

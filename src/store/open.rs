@@ -64,6 +64,7 @@ pub(super) struct Trees {
     pub(super) lru: sled::Tree,
     pub(super) file: sled::Tree,
     pub(super) blob: sled::Tree,
+    pub(super) octets: sled::Tree,
 }
 
 impl Trees {
@@ -88,6 +89,7 @@ impl Trees {
             lru: db.open_tree("lru")?,
             file: db.open_tree("file")?,
             blob: db.open_tree("blob")?,
+            octets: db.open_tree("octets")?,
             db,
         };
         let index = Index::read(&trees)?;
@@ -100,9 +102,9 @@ impl Trees {
     }
 
     /// Every tree, the default one first.
-    pub(super) fn all(&self) -> [&sled::Tree; 12] {
-        let Self { db, mbox, idx, gone, mark, env, head, body, small, lru, file, blob } = self;
-        [db, mbox, idx, gone, mark, env, head, body, small, lru, file, blob]
+    pub(super) fn all(&self) -> [&sled::Tree; 13] {
+        let Self { db, mbox, idx, gone, mark, env, head, body, small, lru, file, blob, octets } = self;
+        [db, mbox, idx, gone, mark, env, head, body, small, lru, file, blob, octets]
     }
 }
 

@@ -110,13 +110,16 @@ impl Inner {
         for row in self.trees.body.range::<&[u8], _>(&*from..=&*to).keys() {
             self.remove_body(&self.sled(row)?)?;
         }
+        for row in self.trees.octets.range::<&[u8], _>(&*from..=&*to).keys() {
+            self.sled(self.trees.octets.remove(self.sled(row)?))?;
+        }
         Ok(())
     }
 
     fn sweep_messages(&self, swept: &mut Swept) -> Result<(), Error> {
         // The candidates are gathered first, then what is alive: a message committed in between is alive.
         let mut candidates: HashSet<Vec<u8>> = HashSet::new();
-        for tree in [&self.trees.env, &self.trees.head, &self.trees.body] {
+        for tree in [&self.trees.env, &self.trees.head, &self.trees.body, &self.trees.octets] {
             for row in tree.iter().keys() {
                 candidates.insert(self.sled(row)?.to_vec());
             }
@@ -138,6 +141,7 @@ impl Inner {
                 self.remove_body(&candidate)?;
                 swept.bodies += 1;
             }
+            swept.rows += u64::from(self.sled(self.trees.octets.remove(&candidate))?.is_some());
             let _guard = lock(&self.summaries);
             if self.sled(self.trees.env.contains_key(&candidate))?
                 || self.sled(self.trees.head.contains_key(&candidate))?

@@ -254,6 +254,10 @@ namespace inbox {{
     special_use = \Trash
     auto = create
   }}
+  # Only in tests that make it.
+  mailbox Attic {{
+    special_use = \Archive
+  }}
 }}
 service imap-login {{
   inet_listener imap {{

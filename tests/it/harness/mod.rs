@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod dovecot;
 pub mod fleet;
 pub mod mail;
+pub mod pop;
 pub mod process;
 pub mod relay;
 pub mod trap;
