@@ -26,6 +26,7 @@ impl Inner {
     pub(crate) async fn delete(self: &Arc<Self>, name: &str) -> Result<(), Error> {
         let (account, name) = (Arc::clone(self), canonical(name));
         self.run_to_end(async move {
+            account.settle_left(&[&name]).await?;
             let mut changing = account.change_folders().await?;
             changing.lease.delete(&name).await?;
             // A failure leaves rows that no UIDVALIDITY to come will have.
@@ -52,6 +53,7 @@ impl Inner {
     pub(crate) async fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<(), Error> {
         let (account, from, to) = (Arc::clone(self), canonical(from), canonical(to));
         self.run_to_end(async move {
+            account.settle_left(&[&from]).await?;
             let before = account.folders.newest();
             let mut changing = account.change_folders().await?;
             changing.lease.rename(&from, &to).await?;

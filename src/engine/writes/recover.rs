@@ -35,10 +35,10 @@ impl Inner {
         }
     }
 
-    /// Before anything is written to these mailboxes: what earlier writes have left there is settled.
+    /// Before anything is written to these mailboxes, and before their names change: what earlier writes have left there is settled.
     ///
     /// Never called with a mailbox's turn held.
-    pub(super) async fn settle_left(self: &Arc<Self>, mailboxes: &[&str]) -> Result<(), Error> {
+    pub(crate) async fn settle_left(self: &Arc<Self>, mailboxes: &[&str]) -> Result<(), Error> {
         self.settle(Some(mailboxes)).await
     }
 

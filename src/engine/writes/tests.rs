@@ -5,6 +5,7 @@ mod append;
 mod flags;
 mod model;
 mod moves;
+mod refusals;
 
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         username: "ann".into(),
         credentials: Credentials::Password(Secret::new(*b"pw")),
         connections: 1,
-        quirks: Quirks::default(),
+        quirks: Quirks { single_moves: quirks.contains(&Quirk::MoveOneAtATime), ..Quirks::default() },
         meter: Arc::new(()),
         permits: Arc::new(Pacing::default()),
     };

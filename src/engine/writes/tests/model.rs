@@ -48,6 +48,8 @@ pub(super) struct Account {
     /// The commands since the last [`Provider::arm`], names only.
     pub(super) said: Vec<String>,
     fault: Option<(usize, Fault)>,
+    /// The command of this name is refused with these words, after so many of the same name.
+    refuses: Option<(&'static str, usize, &'static str)>,
     /// From the fault on nobody can connect.
     pub(super) goes_down: bool,
     pub(super) is_down: bool,
@@ -96,6 +98,15 @@ impl Provider {
         let mut account = self.account();
         account.said.clear();
         account.fault = fault;
+    }
+
+    /// The next command of this name is refused.
+    pub(super) fn refuse(&self, command: &'static str, words: &'static str) {
+        self.refuse_nth(command, 1, words);
+    }
+
+    pub(super) fn refuse_nth(&self, command: &'static str, n: usize, words: &'static str) {
+        self.account().refuses = Some((command, n, words));
     }
 
     /// Subject and flags of every message, sorted.
@@ -193,6 +204,14 @@ impl Account {
         self.said.push(name.clone());
         if let Some((_, act)) = self.meanwhile.take_if(|(before, _)| name == *before) {
             act(self);
+        }
+        if let Some((command, left, words)) = self.refuses
+            && command == name
+        {
+            self.refuses = (left > 1).then_some((command, left - 1, words));
+            if left == 1 {
+                return Some(Fault::Refused(words));
+            }
         }
         let fault = self.fault.take_if(|(at, _)| *at + 1 == self.said.len()).map(|(_, fault)| fault);
         if fault.is_some() && self.goes_down {
