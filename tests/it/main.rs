@@ -13,6 +13,7 @@ mod config;
 mod demo;
 mod faults;
 mod harness;
+mod hostile;
 mod imap;
 mod interop;
 mod layering;

@@ -66,6 +66,7 @@ fn account(
         parts,
         allowance,
         upstream: "ann@test:143".into(),
+        quirks: Vec::new(),
     };
     let state = State::open(&dir.path().join("state.sqlite")).unwrap();
     let threads = StorePool::new(2);

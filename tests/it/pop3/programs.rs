@@ -160,10 +160,9 @@ fn fetchmail() {
     let Some(world) = thousand() else { return };
     check(&world, "fetchmail", &LEGS, |run_of, delete, into| {
         let Run { leg, port, ca, user, home } = run_of;
-        let mda = home.join("deliver");
-        // A shell's own redirection: a process for each message as fetchmail wants it, and no more.
-        std::fs::write(&mda, format!("#!/bin/sh\nexec cat >\"{}/$$\"\n", into.display())).unwrap();
-        std::fs::set_permissions(&mda, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // As an SMTP session in a file: a process for each message would take a minute.
+        let batch = home.join("batch");
+        let _ = std::fs::remove_file(&batch);
         let tls = match leg {
             Leg::Plain => "sslproto ''".to_owned(),
             Leg::Stls => format!("sslproto 'TLS1.2+' sslcertck sslcertfile '{}'", ca.display()),
@@ -173,23 +172,46 @@ fn fetchmail() {
         // Its own header lines are switched off, and it rewrites nothing.
         let rc = format!(
             "set invisible\nset idfile '{0}/ids'\nset pidfile '{0}/pid'\npoll localhost protocol pop3 port {port} auth password uidl\n\
-             user '{user}' password '{LOCAL_PASSWORD}' {keep} norewrite nodropstatus pass8bits fetchlimit 0\n{tls}\nmda '{1}'\n",
+             user '{user}' password '{LOCAL_PASSWORD}' {keep} norewrite nodropstatus pass8bits fetchlimit 0\n{tls}\nbsmtp '{1}'\n",
             home.display(),
-            mda.display(),
+            batch.display(),
         );
         write_private(&home.join("rc"), &rc);
         let mut command = Command::new("fetchmail");
         command.args(["--nosyslog", "--nodetach", "-f"]).arg(home.join("rc")).env("FETCHMAILHOME", home);
         // 1: there was no mail.
         run(command, "fetchmail", 1);
+        for (n, message) in batched(&std::fs::read(&batch).unwrap_or_default()).into_iter().enumerate() {
+            std::fs::write(into.join(n.to_string()), message).unwrap();
+        }
     });
 }
 
+/// The messages of a batch SMTP file.
+fn batched(batch: &[u8]) -> Vec<Vec<u8>> {
+    let (mut messages, mut current) = (Vec::new(), None::<Vec<u8>>);
+    for line in batch.split_inclusive(|b| *b == b'\n') {
+        let bare = line.trim_ascii_end();
+        match (&mut current, bare) {
+            (None, b"DATA") => current = Some(Vec::new()),
+            (None, _) => {}
+            (Some(_), b".") => messages.extend(current.take()),
+            (Some(message), _) => message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line)),
+        }
+    }
+    assert!(current.is_none(), "the file ends in the middle of a message");
+    messages
+}
+
 /// getmail delivers each message by a process, and waits for it in a way that misses its end now and then and then stands still for a
-/// minute: here it waits as everybody does. What it says to the server is its own.
+/// minute: here it waits as everybody does. It also takes messages apart and writes them anew: here it leaves them as they came. What it
+/// says to the server is its own.
 const GETMAIL: &str = r#"
 import os, runpy, sys
 from getmailcore.baseclasses import ForkingBase
+from getmailcore.message import Message
+os.fsync = lambda file: None
+Message.flatten = lambda self, *how, **more: self._Message__raw
 ForkingBase._prepare_child = lambda self: None
 ForkingBase._wait_for_child = lambda self, pid: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.argv[0] = "/usr/bin/getmail"
