@@ -11,7 +11,7 @@ use crate::harness::scratch;
 use crate::harness::world::{Endpoint, Kind, World};
 use crate::over_dovecot;
 
-over_dovecot!(curl, imaplib, imaplib_writes, neomutt, mbsync);
+over_dovecot!(curl, imaplib, imaplib_writes, neomutt, neomutt_resumes, mbsync);
 
 fn fill(c: &mut Client) {
     mail::load(c, "INBOX", 29, 12, Sizes::Usual);
@@ -175,6 +175,65 @@ fn neomutt(kind: Kind) {
         expected.sort();
         assert_eq!(subjects, expected, "{url}: {said}");
     }
+}
+
+/// With a header cache and QRESYNC: the second run is told what has changed since the first, and believes the cache for the rest.
+fn neomutt_resumes(kind: Kind) {
+    let world = World::new(kind, fill);
+    let Endpoint { imaps, ca_file, user, password, .. } = world.endpoint();
+    let home = scratch("mutt");
+    std::fs::create_dir(home.path().join("home")).unwrap();
+    std::fs::create_dir(home.path().join("headers")).unwrap();
+    let copies = |name: &str| -> Vec<(String, String)> {
+        let copy = home.path().join(name);
+        let rc = format!(
+            "set folder=\"imaps://localhost:{}/\"\nset spoolfile=\"+INBOX\"\nset imap_user=\"{user}\"\nset imap_pass=\"{password}\"\n\
+             set ssl_force_tls=yes\nset certificate_file=\"{}\"\nset ssl_usesystemcerts=no\nset imap_condstore=yes\n\
+             set imap_qresync=yes\nset header_cache=\"{}\"\nset mbox_type=Maildir\nset confirmcreate=no\nset confirmappend=no\n\
+             set copy=no\nset move=no\nset delete=no\nset sort=mailbox-order\nset wait_key=no\n\
+             push \"<tag-pattern>~A<enter><tag-prefix><copy-message>{}<enter><exit>\"\n",
+            imaps.port(),
+            ca_file.display(),
+            home.path().join("headers").display(),
+            copy.display()
+        );
+        let file = home.path().join("rc");
+        std::fs::write(&file, rc).unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["60", "script", "-qefc", &format!("neomutt -n -F {}", file.display()), "/dev/null"]);
+        command.env("HOME", home.path().join("home")).env("TERM", "xterm").stdin(std::process::Stdio::null());
+        run(command, "neomutt");
+        let kept = |flags: &str| flags.chars().filter(|c| matches!(c, 'F' | 'R')).collect::<String>();
+        let mut all: Vec<_> =
+            read_maildir(&copy).into_iter().map(|(flags, bytes)| (message_id(&bytes), kept(&flags))).collect();
+        all.sort();
+        all
+    };
+    let mut c = world.straight();
+    c.cmd_ok("SELECT INBOX");
+    let mut upstream = || -> Vec<(String, String)> {
+        c.cmd_ok("NOOP");
+        let told = c.cmd_ok("UID FETCH 1:* (FLAGS BODY.PEEK[])").by_uid();
+        let flags = |items: &BTreeMap<String, Value>| {
+            let flags: Vec<_> = items["FLAGS"].list().iter().map(Value::text).collect();
+            let told = |flag: &str, c: &'static str| if flags.iter().any(|f| f == flag) { c } else { "" };
+            format!("{}{}", told("\\Flagged", "F"), told("\\Answered", "R"))
+        };
+        let mut all: Vec<_> = told.values().map(|i| (message_id(i["BODY[]"].bytes()), flags(i))).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(copies("first"), upstream());
+    let mut other = world.client();
+    other.cmd_ok("SELECT INBOX");
+    other.cmd_ok("UID STORE 3,7 +FLAGS.SILENT (\\Deleted)");
+    other.cmd_ok("UID EXPUNGE 3,7");
+    other.cmd_ok("UID STORE 5 FLAGS (\\Answered)");
+    other.cmd_ok("UID STORE 6 FLAGS (\\Flagged)");
+    other.append("INBOX", "\\Flagged", &mail::message(29, 100, Sizes::Usual).bytes);
+    let changed = upstream();
+    assert_eq!(changed.len(), 11);
+    assert_eq!(copies("second"), changed);
 }
 
 fn message_id(message: &[u8]) -> String {
