@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::harness::answer::Value;
 use crate::harness::client::Client;
 use crate::harness::mail::{self, Sizes};
 use crate::harness::scratch;
 use crate::harness::world::{Endpoint, Kind, World};
 use crate::over_dovecot;
 
-over_dovecot!(curl, imaplib, neomutt, mbsync);
+over_dovecot!(curl, imaplib, imaplib_writes, neomutt, neomutt_resumes, mbsync);
 
 fn fill(c: &mut Client) {
     mail::load(c, "INBOX", 29, 12, Sizes::Usual);
@@ -89,6 +90,60 @@ except ssl.SSLCertVerificationError:
     assert_eq!(run(command, "imaplib").trim(), "verified");
 }
 
+/// Every change a script makes, each read back by the script itself and then at the upstream.
+fn imaplib_writes(kind: Kind) {
+    const SCRIPT: &str = r#"
+import imaplib, ssl, sys, time
+imaps, ca, user, password = int(sys.argv[1]), *sys.argv[2:5]
+m = imaplib.IMAP4_SSL("localhost", imaps, ssl_context=ssl.create_default_context(cafile=ca))
+m.login(user, password)
+def ok(answer):
+    assert answer[0] == "OK", answer
+    return answer[1]
+message = b"Subject: from a script\r\nMessage-ID: <script.%d@example.org>\r\n\r\nwords\r\n"
+ok(m.create("Scripts"))
+ok(m.subscribe("Scripts"))
+for n in range(5):
+    ok(m.append("Scripts", "(\\Flagged)" if n == 0 else None, imaplib.Time2Internaldate(1700000000 + n), message % n))
+assert ok(m.select("Scripts")) == [b"5"]
+flags = ok(m.uid("fetch", "1:*", "(FLAGS BODY.PEEK[])"))
+assert [part[1] for part in flags if isinstance(part, tuple)] == [message % n for n in range(5)], flags
+assert b"\\Flagged" in flags[0][0] and b"\\Flagged" not in flags[2][0], flags
+ok(m.uid("store", "2:3", "+FLAGS", "(\\Seen \\Deleted)"))
+ok(m.uid("store", "3", "-FLAGS", "(\\Deleted)"))
+ok(m.uid("store", "4", "FLAGS", "($Label1)"))
+ok(m.uid("copy", "1,4", "Work/2025"))
+assert ok(m.expunge()) == [b"2"]
+assert ok(m.search(None, "ALL"))[0].split() == [b"1", b"2", b"3", b"4"]
+assert ok(m.uid("search", None, "KEYWORD", "$Label1"))[0] == b"4"
+ok(m.uid("store", "5", "+FLAGS.SILENT", "(\\Deleted)"))
+ok(m.close())
+ok(m.rename("Scripts", "Old scripts".join('""')))
+assert ok(m.status('"Old scripts"', "(MESSAGES)")) == [b'"Old scripts" (MESSAGES 3)']
+m.logout()
+"#;
+    let world = World::new(kind, fill);
+    let Endpoint { imaps, ca_file, user, password, .. } = world.endpoint();
+    let mut command = Command::new("python3");
+    command.arg("-c").arg(SCRIPT).arg(imaps.port().to_string()).arg(ca_file).args([user, password]);
+    run(command, "imaplib");
+    let mut c = world.straight();
+    let found = |c: &mut Client, mailbox: &str| -> Vec<(String, String)> {
+        c.cmd_ok(&format!("EXAMINE \"{mailbox}\""));
+        let told = c.cmd_ok("UID FETCH 1:* (FLAGS BODY.PEEK[])").by_uid();
+        let flags = |items: &BTreeMap<String, Value>| {
+            let mut flags: Vec<_> = items["FLAGS"].list().iter().map(Value::text).filter(|f| f != "\\Recent").collect();
+            flags.sort();
+            flags.join(" ")
+        };
+        told.values().map(|items| (message_id(items["BODY[]"].bytes()), flags(items))).collect()
+    };
+    let message = |n: u32, flags: &str| (format!("<script.{n}@example.org>"), flags.to_owned());
+    let kept = [message(0, "\\Flagged"), message(2, "\\Seen"), message(3, "$Label1")];
+    assert_eq!(found(&mut c, "Old scripts"), kept);
+    assert_eq!(found(&mut c, "Work/2025"), [message(0, "\\Flagged"), message(3, "$Label1")]);
+}
+
 fn neomutt(kind: Kind) {
     let world = World::new(kind, fill);
     let Endpoint { imap, imaps, ca_file, user, password } = world.endpoint();
@@ -120,6 +175,65 @@ fn neomutt(kind: Kind) {
         expected.sort();
         assert_eq!(subjects, expected, "{url}: {said}");
     }
+}
+
+/// With a header cache and QRESYNC: the second run is told what has changed since the first, and believes the cache for the rest.
+fn neomutt_resumes(kind: Kind) {
+    let world = World::new(kind, fill);
+    let Endpoint { imaps, ca_file, user, password, .. } = world.endpoint();
+    let home = scratch("mutt");
+    std::fs::create_dir(home.path().join("home")).unwrap();
+    std::fs::create_dir(home.path().join("headers")).unwrap();
+    let copies = |name: &str| -> Vec<(String, String)> {
+        let copy = home.path().join(name);
+        let rc = format!(
+            "set folder=\"imaps://localhost:{}/\"\nset spoolfile=\"+INBOX\"\nset imap_user=\"{user}\"\nset imap_pass=\"{password}\"\n\
+             set ssl_force_tls=yes\nset certificate_file=\"{}\"\nset ssl_usesystemcerts=no\nset imap_condstore=yes\n\
+             set imap_qresync=yes\nset header_cache=\"{}\"\nset mbox_type=Maildir\nset confirmcreate=no\nset confirmappend=no\n\
+             set copy=no\nset move=no\nset delete=no\nset sort=mailbox-order\nset wait_key=no\n\
+             push \"<tag-pattern>~A<enter><tag-prefix><copy-message>{}<enter><exit>\"\n",
+            imaps.port(),
+            ca_file.display(),
+            home.path().join("headers").display(),
+            copy.display()
+        );
+        let file = home.path().join("rc");
+        std::fs::write(&file, rc).unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["60", "script", "-qefc", &format!("neomutt -n -F {}", file.display()), "/dev/null"]);
+        command.env("HOME", home.path().join("home")).env("TERM", "xterm").stdin(std::process::Stdio::null());
+        run(command, "neomutt");
+        let kept = |flags: &str| flags.chars().filter(|c| matches!(c, 'F' | 'R')).collect::<String>();
+        let mut all: Vec<_> =
+            read_maildir(&copy).into_iter().map(|(flags, bytes)| (message_id(&bytes), kept(&flags))).collect();
+        all.sort();
+        all
+    };
+    let mut c = world.straight();
+    c.cmd_ok("SELECT INBOX");
+    let mut upstream = || -> Vec<(String, String)> {
+        c.cmd_ok("NOOP");
+        let told = c.cmd_ok("UID FETCH 1:* (FLAGS BODY.PEEK[])").by_uid();
+        let flags = |items: &BTreeMap<String, Value>| {
+            let flags: Vec<_> = items["FLAGS"].list().iter().map(Value::text).collect();
+            let told = |flag: &str, c: &'static str| if flags.iter().any(|f| f == flag) { c } else { "" };
+            format!("{}{}", told("\\Flagged", "F"), told("\\Answered", "R"))
+        };
+        let mut all: Vec<_> = told.values().map(|i| (message_id(i["BODY[]"].bytes()), flags(i))).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(copies("first"), upstream());
+    let mut other = world.client();
+    other.cmd_ok("SELECT INBOX");
+    other.cmd_ok("UID STORE 3,7 +FLAGS.SILENT (\\Deleted)");
+    other.cmd_ok("UID EXPUNGE 3,7");
+    other.cmd_ok("UID STORE 5 FLAGS (\\Answered)");
+    other.cmd_ok("UID STORE 6 FLAGS (\\Flagged)");
+    other.append("INBOX", "\\Flagged", &mail::message(29, 100, Sizes::Usual).bytes);
+    let changed = upstream();
+    assert_eq!(changed.len(), 11);
+    assert_eq!(copies("second"), changed);
 }
 
 fn message_id(message: &[u8]) -> String {
