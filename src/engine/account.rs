@@ -35,6 +35,9 @@ use crate::upstream::{Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
 const LOOK_WAIT: Duration = Duration::from_secs(4);
+/// The same where the mirror is from disk and not yet held against upstream: after a crash it may lack what clients have been told. Not
+/// where upstream is known to be out of reach.
+const FIRST_LOOK_WAIT: Duration = Duration::from_secs(10);
 
 /// NOOPs of all clients of a mailbox that upstream does not push cost at most one look in this time, and wait so long for it.
 const POLL_SPACING: Duration = Duration::from_secs(3);
@@ -286,7 +289,9 @@ impl Inner {
             return looking.await;
         }
         // Served as it was when upstream is slow; the look goes on and is told when it is done.
-        timeout(LOOK_WAIT, looking).await.unwrap_or(Ok(()))
+        let is_away = self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let patience = if state.checked().is_some() || is_away { LOOK_WAIT } else { FIRST_LOOK_WAIT };
+        timeout(patience, looking).await.unwrap_or(Ok(()))
     }
 
     /// For CHECK and NOOP: a look, if upstream does not tell of changes by itself and nobody has looked lately.

@@ -18,6 +18,7 @@ use super::summaries::{Summary, Want};
 use super::writes::{Copied, CopyMode};
 use crate::model::{FlagOp, Flags, ModSeq, Section, Uid, UidSet};
 use crate::store::{BodyKey, MailboxId};
+use crate::upstream::Class;
 use crate::upstream::POLL_INTERVAL;
 
 /// How often upstream is asked for news that nobody waits for, where it does not tell by itself. A client that polls or selects has the
@@ -399,6 +400,16 @@ impl Mailbox {
     /// Asks upstream whether anything changed, unless it tells us by itself.
     pub async fn refresh(&self) -> Result<(), Error> {
         self.held.account.refresh(&self.held.state).await
+    }
+
+    /// Before a change: a look at upstream, unless there was one since the mirror was read from disk and no UID is named beyond what
+    /// it knows. Waits as long as that takes: what cannot be looked at cannot be changed either.
+    pub async fn ready_to_change(&self, named: u32) -> Result<(), Error> {
+        let (account, state) = (&self.held.account, &self.held.state);
+        if state.checked().is_some() && named < state.snapshot().uid_next.0 {
+            return Ok(());
+        }
+        account.freshen(state, Instant::now(), Class::Interactive).await
     }
 }
 

@@ -108,6 +108,12 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// Looks upstream if nobody watches it and nobody has looked lately.
     fn refresh(&self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Makes sure that a change is resolved against messages as they are: what the mirror had kept on disk has been held against upstream,
+    /// and UIDs up to `named` are known if they exist. Without it a change to a message the mirror has not seen yet, or not again after a
+    /// crash, would be answered OK and not be made.
+    fn ready_to_change(&self, _named: u32) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// Octets that RETR sends of messages of which RFC822.SIZE tells another number, as far as they are known.
     fn octets(&self) -> Arc<HashMap<Uid, u32>> {
         Arc::default()

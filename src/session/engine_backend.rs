@@ -140,6 +140,10 @@ impl backend::Mailbox for Mailbox {
     async fn refresh(&self) -> Result<(), Error> {
         Self::refresh(self).await
     }
+
+    async fn ready_to_change(&self, named: u32) -> Result<(), Error> {
+        Self::ready_to_change(self, named).await
+    }
 }
 
 impl backend::BodyReads for BodyReads {

@@ -51,6 +51,7 @@ impl<L: Login> Session<L> {
 
     async fn source(&mut self, numbers: &Numbers, to: &str, command: &'static str) -> Result<Source, Failure> {
         let account = self.account()?;
+        self.ready_to_change(numbers.uid.then_some(&numbers.set)).await?;
         let (io, selected) = self.selected()?;
         let Ok(asked) = selected.view.resolve(numbers, &selected.saved) else {
             return Ok(Source::Answer(super::bad_number(command)));

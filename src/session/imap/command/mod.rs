@@ -15,7 +15,8 @@ mod thread;
 
 use super::Login;
 use super::reply::{Reply, untagged};
-use super::state::{Failure, Session};
+use super::state::{Failure, Session, Telling};
+use crate::model::SequenceSet;
 use crate::session::backend::Mailbox as _;
 use crate::wire::imap::command::Command;
 
@@ -85,6 +86,24 @@ impl<L: Login> Session<L> {
             Command::GetQuota(root) => self.quota(&root).await,
             Command::GetQuotaRoot(mailbox) => self.quota_root(&mailbox).await,
         }
+    }
+}
+
+impl<L: Login> Session<L> {
+    /// Before a change is resolved, the UIDs it names (if it names UIDs) are made known: see [`Mailbox::ready_to_change`].
+    ///
+    /// [`Mailbox::ready_to_change`]: crate::session::backend::Mailbox::ready_to_change
+    async fn ready_to_change(&mut self, uids: Option<&SequenceSet>) -> Result<(), Failure> {
+        let (io, selected) = self.selected()?;
+        let mailbox = selected.mailbox.clone();
+        let named = uids.map_or(0, SequenceSet::largest_named);
+        io.wait(mailbox.ready_to_change(named)).await??;
+        let last = selected.view.messages().last().map_or(0, |last| last.uid.0);
+        if named > last && mailbox.snapshot().messages.last().is_some_and(|newest| newest.uid.0 > last) {
+            // The client hears of them before it hears what became of them.
+            self.catch_up(Telling { expunge: true, uid: true }, None)?;
+        }
+        Ok(())
     }
 }
 

@@ -56,6 +56,9 @@ impl<L: Login> Session<L> {
     /// CLOSE expunges without a word, unless the mailbox is open read-only (RFC 3501 §6.4.2).
     pub(crate) async fn close(&mut self) -> Result<Reply, Failure> {
         let (qresync, reply) = (self.qresync, Reply::ok("Close completed"));
+        if !self.selected()?.1.read_only {
+            self.ready_to_change(None).await?;
+        }
         let (io, selected) = self.selected()?;
         let has_deleted = |pages: &Pages| pages.iter().any(|message| message.flags.has(SystemFlags::DELETED));
         if selected.read_only || !has_deleted(&selected.mailbox.snapshot().messages) {
@@ -80,6 +83,8 @@ impl<L: Login> Session<L> {
     pub(crate) async fn expunge(&mut self, set: Option<crate::model::SequenceSet>) -> Result<Reply, Failure> {
         let uid = set.is_some();
         let condstore = self.condstore;
+        self.selected_for_change()?;
+        self.ready_to_change(set.as_ref()).await?;
         let (io, selected) = self.selected_for_change()?;
         let uids = set.map(|set| selected.view.resolve_uids(&set, &selected.saved));
         let mailbox = selected.mailbox.clone();

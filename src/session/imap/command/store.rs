@@ -12,6 +12,8 @@ use crate::wire::imap::command::Store;
 impl<L: Login> Session<L> {
     pub(crate) async fn store(&mut self, store: Store) -> Result<Reply, Failure> {
         let Store { numbers, op, silent, flags, unchanged_since } = store;
+        self.selected_for_change()?;
+        self.ready_to_change(numbers.uid.then_some(&numbers.set)).await?;
         let (_, selected) = self.selected_for_change()?;
         let Ok(asked) = selected.view.resolve(&numbers, &selected.saved) else { return Ok(super::bad_number("STORE")) };
         if unchanged_since.is_some() {
