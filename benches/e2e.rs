@@ -2,36 +2,39 @@
 //!
 //! `cargo bench --bench e2e` measures and prints the ratios. Without `--bench` (as in `cargo test --benches`) it runs
 //! every row once on little mail, which shows that the rows still work and measures nothing; so does `MAILWEIR_BENCH=small`.
-//! The sizes can be set: `MAILWEIR_BENCH_{ROUNDS,BIG,USUAL,BODY,CLIENTS}`, the last a list.
+//! The sizes can be set: `MAILWEIR_BENCH_{ROUNDS,BIG,USUAL,MANY,BODY,CLIENTS}`, the last a list. `MAILWEIR_BENCH_ONLY`
+//! measures only the rows whose name contains it.
 //!
 //! Memory is counted on a daemon freshly started for each row: one that has worked holds free memory, in which new clients
 //! would seem to cost nothing.
-//!
-//! The client has NODELAY and quick acknowledgements, looks at the last line of an answer alone and is the same for
-//! both, so what it costs lowers both and makes a ratio look smaller than it is.
 #![allow(unreachable_pub, reason = "the harness is a module here and in the integration tests")]
 #![allow(dead_code, reason = "each of the two uses its own part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(unused_imports, reason = "the harness's own tests are left out of a bench that is not libtest's")]
 
+mod compare;
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::client::Client;
-use harness::daemon::{Account, Daemon, Resources, Setup};
+use compare::{Better, Table, Target, ask, measures, median, ms, size, time};
+use harness::daemon::{Account, Daemon, Setup};
 use harness::dovecot::Dovecot;
 use harness::mail::{self, Sizes};
+
+/// Clients that read at once.
+const AT_ONCE: usize = 20;
+/// Starts of the daemon for what is measured on a fresh one.
+const STARTS: usize = 3;
 
 /// How much of everything.
 struct Scale {
     rounds: usize,
     big: u64,
     usual: u64,
+    many: u64,
     body: usize,
     clients: Vec<usize>,
     /// Bytes to pass for CPU seconds per GB; a clock tick is 10 ms, so it takes some.
@@ -39,161 +42,52 @@ struct Scale {
 }
 
 impl Scale {
-    fn from_env(is_bench: bool) -> Self {
-        let number = |name: &str, full: usize, smoke: usize| {
-            let set = std::env::var(format!("MAILWEIR_BENCH_{name}")).ok().and_then(|v| v.parse().ok());
-            set.unwrap_or(if is_bench { full } else { smoke })
-        };
+    fn from_env() -> Self {
         let clients = std::env::var("MAILWEIR_BENCH_CLIENTS")
-            .unwrap_or_else(|_| if is_bench { "200,2000".to_owned() } else { "10".to_owned() });
+            .unwrap_or_else(|_| if measures() { "200,2000".to_owned() } else { "10".to_owned() });
         Self {
-            rounds: number("ROUNDS", 7, 1),
-            big: number("BIG", 100_000, 1_000) as u64,
-            usual: number("USUAL", 1_000, 50) as u64,
-            body: number("BODY", 25_000_000, 1_000_000),
+            rounds: size("ROUNDS", 7, 1),
+            big: size("BIG", 100_000, 1_000) as u64,
+            usual: size("USUAL", 1_000, 50) as u64,
+            many: size("MANY", 8_000, 100) as u64,
+            body: size("BODY", 25_000_000, 1_000_000),
             clients: clients.split(',').map(|n| n.trim().parse().expect("MAILWEIR_BENCH_CLIENTS")).collect(),
-            cpu_bytes: if is_bench { 500_000_000 } else { 2_000_000 },
+            cpu_bytes: if measures() { 500_000_000 } else { 2_000_000 },
         }
-    }
-}
-
-/// One of the two servers.
-struct Target<'a> {
-    imap: SocketAddr,
-    imaps: SocketAddr,
-    ca_file: PathBuf,
-    user: &'static str,
-    password: &'static str,
-    pids: Box<dyn Fn() -> Vec<u32> + 'a>,
-}
-
-impl Target<'_> {
-    fn connect(&self, tls: bool) -> Client {
-        let c = if tls { Client::connect_tls(self.imaps, &self.ca_file) } else { Client::connect(self.imap) };
-        let mut c = c.quick_ack().login(self.user, self.password);
-        c.set_timeout(Duration::from_secs(300));
-        c
-    }
-
-    fn selected(&self, tls: bool, mailbox: &str) -> Client {
-        let mut c = self.connect(tls);
-        c.cmd_ok(&format!("SELECT {mailbox}"));
-        c
-    }
-
-    fn resources(&self) -> Resources {
-        Resources::of(&(self.pids)())
-    }
-}
-
-/// Sends a command and drains the answer: how long, how long to the first byte, how many bytes.
-fn ask(c: &mut Client, command: &str) -> (Duration, Duration, u64) {
-    let start = Instant::now();
-    let tag = c.start(command).expect("send");
-    let (bytes, first) = c.drain_answer(&tag).unwrap_or_else(|e| panic!("{command}: {e}"));
-    (start.elapsed(), first - start, bytes)
-}
-
-fn ms(d: Duration) -> f64 {
-    d.as_secs_f64() * 1000.0
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Which way is better, and what is aimed at.
-#[derive(Clone, Copy)]
-enum Better {
-    Lower,
-    Higher,
-}
-
-struct Table {
-    rounds: usize,
-}
-
-impl Table {
-    fn head(&self) {
-        println!("{:<46} {:>12} {:>12} {:>9}", "", "Dovecot", "mailweir", "ratio");
-    }
-
-    /// Runs `measure` on both in turn and prints the medians. The ratio is above 1 where mailweir does better.
-    fn row(
-        &self,
-        name: &str,
-        unit: &str,
-        better: Better,
-        targets: [&Target<'_>; 2],
-        mut measure: impl FnMut(&Target<'_>) -> f64,
-    ) {
-        let mut values = [Vec::new(), Vec::new()];
-        for round in 0..self.rounds {
-            // Who goes first changes, so that neither always finds the other's caches.
-            for side in [round % 2, 1 - round % 2] {
-                values[side].push(measure(targets[side]));
-            }
-        }
-        self.print(name, unit, better, values.map(median));
-    }
-
-    fn print(&self, name: &str, unit: &str, better: Better, [native, ours]: [f64; 2]) {
-        let ratio = match better {
-            Better::Lower => native / ours,
-            Better::Higher => ours / native,
-        };
-        println!("{:<46} {native:>12.3} {ours:>12.3} {ratio:>8.2}x", format!("{name}, {unit}"));
     }
 }
 
 fn main() {
-    let args: Vec<_> = std::env::args().collect();
-    if args.iter().any(|a| a == "--list") {
+    if compare::is_listing() {
         return;
     }
-    let small = std::env::var("MAILWEIR_BENCH").is_ok_and(|v| v == "small");
-    let scale = Scale::from_env(args.iter().any(|a| a == "--bench") && !small);
+    let scale = Scale::from_env();
     open_many_files();
     let dovecot = Dovecot::start();
     fill(&dovecot, &scale);
-    let daemon = Daemon::start(Setup::new(Account::at(dovecot.imap)));
-    let native = Target {
-        imap: dovecot.imap,
-        imaps: dovecot.imaps,
-        ca_file: dovecot.ca_file().to_owned(),
-        user: harness::UPSTREAM_USER,
-        password: harness::UPSTREAM_PASSWORD,
-        pids: Box::new(|| dovecot.pids()),
-    };
-    let ours = of_daemon(&daemon);
+    let mut daemon = Daemon::start(Setup::new(Account::at(dovecot.imap)));
+    let native = Target::native(&dovecot);
+    let ours = Target::ours(&daemon);
     let both = [&native, &ours];
     for target in both {
         warm(target);
     }
-    let table = Table { rounds: scale.rounds };
+    let table = Table::new(scale.rounds);
     for tls in [false, true] {
-        println!("\n{}", if tls { "TLS on the client's side" } else { "plain" });
-        table.head();
+        table.head(if tls { "TLS on the client's side" } else { "plain" });
         rows(&table, both, tls, &scale);
     }
+    table.head("plain");
+    searches(&table, both);
+    table.head("plain");
+    table.row("a change until the push, same server", "ms", Better::Lower, both, |t| push(t, t));
+    table.row("the same, the change at Dovecot", "ms", Better::Lower, both, |t| push(both[0], t));
+    println!("\nmailweir's memory after all this: {} KiB", ours.resources().pss_kib);
+    fresh(&table, &native, &mut daemon, &scale);
     for clients in &scale.clients {
         for tls in [false, true] {
             idle_memory(&table, &dovecot, &native, *clients, tls);
         }
-    }
-    pushes(&table, both);
-    println!("\nmailweir's memory after all this: {} KiB", ours.resources().pss_kib);
-}
-
-fn of_daemon(daemon: &Daemon) -> Target<'_> {
-    Target {
-        imap: daemon.imap,
-        imaps: daemon.imaps,
-        ca_file: daemon.ca_file(),
-        user: harness::ADDRESS,
-        password: harness::LOCAL_PASSWORD,
-        pids: Box::new(|| vec![daemon.pid()]),
     }
 }
 
@@ -209,14 +103,15 @@ fn open_many_files() {
     }
 }
 
-/// `Big` with many small messages, `Usual` as a mailbox is, `Huge` with one large one.
+/// `Big` with many small messages, `Usual` as a mailbox is, `Many` with more of these than memory keeps, `Huge` with one large one.
 fn fill(dovecot: &Dovecot, scale: &Scale) {
     let mut c = dovecot.client();
-    for name in ["Big", "Usual", "Huge"] {
+    for name in ["Big", "Usual", "Many", "Huge"] {
         c.cmd_ok(&format!("CREATE {name}"));
     }
     mail::load(&mut c, "Big", 1, scale.big, Sizes::Small);
     mail::load(&mut c, "Usual", 2, scale.usual, Sizes::Usual);
+    mail::load(&mut c, "Many", 4, scale.many, Sizes::Usual);
     c.append("Huge", "\\Seen", &mail::big(3, scale.body));
     c.append("INBOX", "", b"Subject: a\r\n\r\na\r\n");
 }
@@ -228,8 +123,11 @@ fn warm(target: &Target<'_>) {
     c.cmd_ok("SELECT Usual");
     ask(&mut c, "FETCH 1:* (ENVELOPE BODYSTRUCTURE)");
     ask(&mut c, "FETCH 1:* (BODY.PEEK[])");
-    c.cmd_ok("SELECT Huge");
-    ask(&mut c, "FETCH 1 (BODY.PEEK[])");
+    ask(&mut c, "SEARCH BODY nowhere");
+    for mailbox in ["Many", "Huge"] {
+        c.cmd_ok(&format!("SELECT {mailbox}"));
+        ask(&mut c, "FETCH 1:* (BODY.PEEK[])");
+    }
     target.connect(true).cmd_ok("NOOP");
 }
 
@@ -260,6 +158,12 @@ fn rows(table: &Table, both: [&Target<'_>; 2], tls: bool, scale: &Scale) {
         let (took, _, bytes) = ask(&mut c, "FETCH 1:* (BODY.PEEK[])");
         bytes as f64 / 1e6 / took.as_secs_f64()
     });
+    row("whole bodies, more than memory keeps", "MB/s", Higher, &mut |t| {
+        let mut c = t.selected(tls, "Many");
+        let (took, _, bytes) = ask(&mut c, "FETCH 1:* (BODY.PEEK[])");
+        bytes as f64 / 1e6 / took.as_secs_f64()
+    });
+    row("20 clients reading these at once", "MB/s", Higher, &mut |t| at_once(t, tls));
     row("one big body", "MB/s", Higher, &mut |t| {
         let mut c = t.selected(tls, "Huge");
         let (took, _, bytes) = ask(&mut c, "FETCH 1 (BODY.PEEK[])");
@@ -277,6 +181,9 @@ fn rows(table: &Table, both: [&Target<'_>; 2], tls: bool, scale: &Scale) {
         }
         scale.usual as f64 / start.elapsed().as_secs_f64()
     });
+    if !table.wants("processor") {
+        return;
+    }
     let cpu = both.map(|t| {
         let mut c = t.selected(tls, "Usual");
         let before = t.resources().cpu;
@@ -289,17 +196,71 @@ fn rows(table: &Table, both: [&Target<'_>; 2], tls: bool, scale: &Scale) {
     table.print("processor, bodies", "s/GB", Lower, cpu);
 }
 
-fn time(work: impl FnOnce()) -> f64 {
+/// All of the usual mail by each of [`AT_ONCE`] clients at the same time.
+fn at_once(target: &Target<'_>, tls: bool) -> f64 {
+    let clients: Vec<_> = (0..AT_ONCE).map(|_| target.selected(tls, "Usual")).collect();
     let start = Instant::now();
-    work();
-    ms(start.elapsed())
+    let readers = clients.into_iter().map(|mut c| std::thread::spawn(move || ask(&mut c, "FETCH 1:* (BODY.PEEK[])").2));
+    let readers: Vec<_> = readers.collect();
+    let bytes: u64 = readers.into_iter().map(|reader| reader.join().expect("a client")).sum();
+    bytes as f64 / 1e6 / start.elapsed().as_secs_f64()
+}
+
+fn searches(table: &Table, both: [&Target<'_>; 2]) {
+    let tried =
+        [("flags", "Big", "UNSEEN"), ("a header", "Usual", "SUBJECT weir"), ("the text", "Usual", "BODY copper")];
+    for (what, mailbox, key) in tried {
+        table.row(&format!("SEARCH of {what}"), "ms", Better::Lower, both, |t| {
+            let mut c = t.selected(false, mailbox);
+            median((0..3).map(|_| ms(ask(&mut c, &format!("SEARCH {key}")).0)).collect())
+        });
+    }
+}
+
+/// The first answers of a daemon just started, from its disk; then without a cache, over Dovecot. Dovecot itself has no such
+/// difference: a connection is a process.
+fn fresh(table: &Table, native: &Target<'_>, daemon: &mut Daemon, scale: &Scale) {
+    const FLAGS: &str = "UID FETCH 1:* (UID FLAGS)";
+    const SUMMARIES: &str = "FETCH 1:* (ENVELOPE BODYSTRUCTURE)";
+    const BODIES: &str = "FETCH 1:* (BODY.PEEK[])";
+    if !table.wants("just started") {
+        return;
+    }
+    let tried =
+        [("Big", FLAGS, "SELECT, flags"), ("Usual", SUMMARIES, "ENVELOPE, BODYSTRUCTURE"), ("Usual", BODIES, "bodies")];
+    let first = |t: &Target<'_>, mailbox: &str, command: &str| {
+        let mut c = t.connect(false);
+        time(|| {
+            c.cmd_ok(&format!("SELECT {mailbox}"));
+            ask(&mut c, command);
+        })
+    };
+    for (title, is_cold) in [("just started, from disk", false), ("just started, nothing cached", true)] {
+        table.head(title);
+        for (mailbox, command, name) in tried {
+            let (mut theirs, mut mine) = (Vec::new(), Vec::new());
+            for _ in 0..STARTS.min(scale.rounds) {
+                daemon.stop();
+                if is_cold {
+                    daemon.drop_cache();
+                }
+                daemon.restart();
+                theirs.push(first(native, mailbox, command));
+                mine.push(first(&Target::ours(daemon), mailbox, command));
+            }
+            table.print(name, "ms", Better::Lower, [median(theirs), median(mine)]);
+        }
+    }
 }
 
 /// Proportional memory a client in IDLE adds, and what it takes to get them all there.
 fn idle_memory(table: &Table, dovecot: &Dovecot, native: &Target<'_>, clients: usize, tls: bool) {
+    if !table.wants("idle") {
+        return;
+    }
     let leg = if tls { "TLS" } else { "plain" };
     let daemon = Daemon::start(Setup::new(Account::at(dovecot.imap)));
-    let ours = of_daemon(&daemon);
+    let ours = Target::ours(&daemon);
     let mut setup = [0.0; 2];
     let mut memory = [0.0; 2];
     for (side, target) in [native, &ours].into_iter().enumerate() {
@@ -317,21 +278,13 @@ fn idle_memory(table: &Table, dovecot: &Dovecot, native: &Target<'_>, clients: u
         memory[side] = (grown as f64 / clients as f64).max(0.1);
         drop(first);
     }
-    println!();
-    table.head();
+    table.head("");
     table.print(&format!("{clients} idle {leg} clients, memory of each"), "KiB", Better::Lower, memory);
     table.print(&format!("{clients} idle {leg} clients, all there"), "s", Better::Lower, setup);
 }
 
-/// A flag changed by one session until another in IDLE is told: both at the same server, then the change straight at Dovecot,
+/// A flag changed by one session until another in IDLE is told: both at the same server, or the change straight at Dovecot,
 /// behind mailweir's back.
-fn pushes(table: &Table, both: [&Target<'_>; 2]) {
-    println!();
-    table.head();
-    table.row("a change until the push, same server", "ms", Better::Lower, both, |t| push(t, t));
-    table.row("the same, the change at Dovecot", "ms", Better::Lower, both, |t| push(both[0], t));
-}
-
 fn push(at: &Target<'_>, to: &Target<'_>) -> f64 {
     let (mut writer, mut idler) = (at.selected(false, "INBOX"), to.selected(false, "INBOX"));
     idler.idle();

@@ -223,6 +223,7 @@ impl Running {
             parts: believes_parts(&settings),
             allowance: Arc::<Spending>::clone(&spending),
             upstream: format!("{}@{}:{}", server.username, server.host, server.port),
+            quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
         let kept = engine::Disk { cache, state: disk.state.clone(), threads: disk.threads.clone() };

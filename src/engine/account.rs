@@ -28,6 +28,7 @@ use super::snapshot::{Snapshot, StatusData};
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
 use crate::model::{Flags, Folders, MessageMeta, ModSeq, Role, Uid, UidSet, UidValidity};
+use crate::provider::Quirk;
 use crate::state;
 use crate::store::{self, BodyKey, MailboxId, Store, StorePool};
 use crate::upstream::{Class, Pool};
@@ -66,6 +67,14 @@ pub struct Options {
     pub allowance: Arc<dyn Allowance>,
     /// User and server, as one word: what was kept of another means nothing here.
     pub upstream: String,
+    /// The provider's oddities that concern what is done here.
+    pub quirks: Vec<Quirk>,
+}
+
+impl Options {
+    pub(crate) fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
 }
 
 /// Where an account is kept, and the threads that may wait for it.
@@ -423,23 +432,6 @@ impl Inner {
             Ok(_) => {}
         }
         done
-    }
-
-    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
-    /// is logged here, once.
-    pub(crate) async fn durably<T, F>(&self, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
-    {
-        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
-        let failure = match self.disk.threads.run_within(QUICK_CALL, move || call(&state, &account)).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(failure)) => failure.to_string(),
-            Err(failure) => failure.to_string(),
-        };
-        error!(account = %self.label(), %failure, "the durable state failed");
-        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
     }
 
     /// Runs work that must not stop half way when its client goes away (Law 11).

@@ -293,6 +293,23 @@ impl Inner {
         Ok(())
     }
 
+    /// What the cache has of these, in one call; as many answers as questions.
+    async fn read_cached(&self, wanted: &[Wanted]) -> Vec<Option<Cached>> {
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let asked = wanted.to_vec();
+        let read = self.disk(move |store| {
+            let read = asked.iter().map(|one| {
+                let large = one.octets > STREAM_ABOVE;
+                if large { open(store, one.key) } else { Ok(store.body(one.key)?.map(Cached::Whole)) }
+            });
+            read.collect::<Result<Vec<_>, _>>()
+        });
+        // A cache that failed is a miss for all of them.
+        read.await.unwrap_or_else(|_| wanted.iter().map(|_| None).collect())
+    }
+
     /// Where each body comes from, in the order asked: memory, disk, or a flight begun or joined now.
     async fn sources(self: &Arc<Self>, state: &Arc<State>, uids: Vec<Uid>, class: Class) -> Vec<Sourced> {
         let snapshot = state.snapshot();
@@ -301,31 +318,20 @@ impl Inner {
             let recent = self.bodies.recent.lock().unwrap_or_else(PoisonError::into_inner);
             keys.iter().map(|key| recent.find(*key).map(Cached::Whole)).collect()
         };
-        let wanted: Vec<(usize, BodyKey)> = (0..)
-            .zip(keys.iter().copied())
+        let size = |uid: Uid| snapshot.messages.get(uid).map_or(0, |message| u64::from(message.size));
+        let wanted: Vec<Wanted> = (0..)
+            .zip(uids.iter().zip(&keys))
             .filter(|(index, _)| found.get(*index).is_some_and(Option::is_none))
+            .map(|(index, (uid, key))| Wanted { index, key: *key, octets: size(*uid) })
             .collect();
-        let is_large = |uid: &Uid| snapshot.messages.get(*uid).is_some_and(|m| u64::from(m.size) > STREAM_ABOVE);
-        let large: Vec<bool> = uids.iter().map(is_large).collect();
-        if !wanted.is_empty() {
-            let asked = wanted.clone();
-            let read = self
-                .disk(move |store| {
-                    let read = asked.iter().map(|(index, key)| {
-                        let large = large.get(*index).copied().unwrap_or(false);
-                        if large { open(store, *key) } else { Ok(store.body(*key)?.map(Cached::Whole)) }
-                    });
-                    read.collect::<Result<Vec<_>, _>>()
-                })
-                .await
-                .unwrap_or_default();
-            for ((index, key), body) in wanted.into_iter().zip(read) {
-                if let Some(Cached::Whole(body)) = &body {
-                    self.bodies.remember(key, body);
-                }
-                if let Some(place) = found.get_mut(index) {
-                    *place = body;
-                }
+        let (first, second) = halves(&wanted);
+        let (read, more) = tokio::join!(self.read_cached(first), self.read_cached(second));
+        for (Wanted { index, key, .. }, body) in wanted.iter().zip(read.into_iter().chain(more)) {
+            if let Some(Cached::Whole(body)) = &body {
+                self.bodies.remember(*key, body);
+            }
+            if let Some(place) = found.get_mut(*index) {
+                *place = body;
             }
         }
         let missing: Vec<Uid> =
@@ -336,7 +342,7 @@ impl Inner {
             let source = match (body, flights.remove(&uid)) {
                 (Some(Cached::Whole(body)), _) => Ok(Source::Memory(body)),
                 (Some(Cached::Open(opened)), _) => {
-                    Ok(Source::Stored(Box::new(Stored::new(self, state, uid, key, opened))))
+                    Ok(Source::Stored(Box::new(Stored::new(self, state, uid, key, *opened))))
                 }
                 (None, Some(flight)) => Ok(Source::Flight(flight)),
                 (None, None) => Err(Error::Expunged),
@@ -347,18 +353,68 @@ impl Inner {
     }
 }
 
+/// A body to look for in the cache: its place in the batch, its key and how long it should be.
+#[derive(Clone, Copy)]
+struct Wanted {
+    index: usize,
+    key: BodyKey,
+    octets: u64,
+}
+
+/// Two parts to be read at the same time, if there is enough for two.
+fn halves(wanted: &[Wanted]) -> (&[Wanted], &[Wanted]) {
+    let all: u64 = wanted.iter().map(|one| one.octets).sum();
+    if all <= FIRST_OCTETS {
+        return (wanted, &[]);
+    }
+    let mut before = 0;
+    let first = wanted.iter().take_while(|one| {
+        let is_first = before < all / 2;
+        before += one.octets;
+        is_first
+    });
+    wanted.split_at(first.count())
+}
+
 /// What the store has of a body.
 enum Cached {
     Whole(Bytes),
-    Open(Opened),
+    Open(Box<Opened>),
 }
 
 /// Opens a large body and reads its first piece. One that is damaged there is a miss.
 fn open(store: &Store, key: BodyKey) -> Result<Option<Cached>, crate::store::Error> {
     let Some(mut reader) = store.open_body(key)? else { return Ok(None) };
     Ok(match reader.next_chunk() {
-        Ok(Some(piece)) => Some(Cached::Open((reader, Some(piece)))),
+        Ok(Some(piece)) => Some(Cached::Open(Box::new((reader, Some(piece))))),
         Ok(None) if reader.is_empty() => Some(Cached::Whole(Bytes::new())),
         Ok(None) | Err(_) => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_worth_it_is_read_in_two_halves() {
+        let batch = |octets: &[u64]| -> Vec<Wanted> {
+            let all = octets.iter().enumerate();
+            all.map(|(index, octets)| Wanted { index, key: BodyKey::Provider(0), octets: *octets }).collect()
+        };
+        let table: [(&[u64], usize); 6] = [
+            (&[], 0),
+            (&[FIRST_OCTETS], 1),
+            (&[FIRST_OCTETS + 1], 1),
+            (&[FIRST_OCTETS, 1, 1], 1),
+            (&[FIRST_OCTETS; 6], 3),
+            (&[1, 1, FIRST_OCTETS], 3),
+        ];
+        for (octets, first) in table {
+            let all = batch(octets);
+            let (one, two) = halves(&all);
+            assert_eq!((one.len(), one.len() + two.len()), (first, all.len()), "{octets:?}");
+            assert!(one.iter().chain(two).map(|wanted| wanted.index).eq(0..all.len()), "{octets:?}");
+        }
+    }
 }

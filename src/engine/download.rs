@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Duration, Instant, sleep};
 use tracing::{debug, error, warn};
 
@@ -13,12 +14,15 @@ use super::flight::{Flight, Landing};
 use super::mailbox::State;
 use crate::metrics::BodyRead;
 use crate::model::{Uid, UidSet};
-use crate::store::BodyKey;
+use crate::store::{BodyKey, Store};
 use crate::upstream::{self, BodyEvent, BodyPart, Class, FetchMeta};
 use crate::wire::pop3;
 
 /// Pieces between the upstream session and the flights; each is at most a read buffer.
 const PIECES: usize = 16;
+/// Bodies that wait to be stored, in count and in octets (a longer one waits alone): the download goes on meanwhile.
+const UNSTORED: usize = 64;
+const UNSTORED_KIB: u32 = 8 << 10;
 /// Attempts that bring nothing new before those who wait are told so.
 const FRUITLESS: usize = 3;
 /// Attempts at all: a line that breaks after every few octets is no line, and each attempt costs the whole of a body again.
@@ -27,6 +31,14 @@ const ATTEMPTS: usize = 10;
 const RESUME_WAIT: Duration = Duration::from_secs(5);
 /// No further attempt is begun this long after the last one that brought anything: the clients have given up.
 const RESUME_WITHIN: Duration = Duration::from_secs(90);
+
+/// A body that is all here and not stored yet.
+struct Landed {
+    uid: Uid,
+    key: BodyKey,
+    body: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
 
 /// Flights begun together, by UID.
 type Begun = HashMap<Uid, (BodyKey, Arc<Flight>)>;
@@ -219,7 +231,18 @@ impl Inner {
     }
 
     /// Feeds flights with what arrives, and stores what is complete.
-    async fn land(self: &Arc<Self>, state: &Arc<State>, mut events: mpsc::Receiver<BodyEvent>, begun: &mut Begun) {
+    async fn land(self: &Arc<Self>, state: &Arc<State>, events: mpsc::Receiver<BodyEvent>, begun: &mut Begun) {
+        let (landed, unstored) = mpsc::channel(UNSTORED);
+        tokio::join!(self.feed(events, begun, landed), self.keep_all(state, unstored));
+    }
+
+    async fn feed(
+        self: &Arc<Self>,
+        mut events: mpsc::Receiver<BodyEvent>,
+        begun: &mut Begun,
+        landed: mpsc::Sender<Landed>,
+    ) {
+        let room = Arc::new(Semaphore::new(UNSTORED_KIB as usize));
         let mut current: Option<(Uid, Landing)> = None;
         while let Some(event) = events.recv().await {
             match event {
@@ -248,9 +271,13 @@ impl Inner {
                     }
                     if let Some((key, flight)) = begun.remove(&uid) {
                         self.metrics.body_read(BodyRead::Filled);
-                        self.keep(state, uid, key, &flight).await;
+                        let body = flight.joined();
+                        self.bodies.remember(key, &body);
                         flight.end(Ok(()));
-                        self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                        let kib = u32::try_from(body.len() >> 10).unwrap_or(u32::MAX).saturating_add(1);
+                        // Neither is ever closed while this runs.
+                        let room = Arc::clone(&room).acquire_many_owned(kib.min(UNSTORED_KIB)).await;
+                        let _ = landed.send(Landed { uid, key, body, _room: room.ok() }).await;
                     }
                 }
                 BodyEvent::Done { meta: FetchMeta { .. }, .. } => {}
@@ -267,21 +294,37 @@ impl Inner {
         self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
-    async fn keep(self: &Arc<Self>, state: &Arc<State>, uid: Uid, key: BodyKey, flight: &Arc<Flight>) {
-        let body = flight.joined();
-        self.bodies.remember(key, &body);
-        let told = state.snapshot().messages.get(uid).map(|message| u64::from(message.size));
-        // A body that cannot be stored is served all the same, and fetched again the next time.
-        let kept = self.disk(move |store| {
-            store.put_body(key, &body)?;
-            let octets = pop3::octets(&body);
-            if told.is_some_and(|told| told != octets) {
-                store.put_octets(key, octets)?;
+    /// Stores what has landed, as much as is there at a time. Until it is stored its flight stays on the list, so that whoever asks
+    /// meanwhile joins it.
+    async fn keep_all(self: &Arc<Self>, state: &Arc<State>, mut unstored: mpsc::Receiver<Landed>) {
+        let mut batch: Vec<Landed> = Vec::new();
+        while unstored.recv_many(&mut batch, UNSTORED).await > 0 {
+            let keys: Vec<BodyKey> = batch.iter().map(|landed| landed.key).collect();
+            let snapshot = state.snapshot();
+            let told = |uid| snapshot.messages.get(uid).map(|message| u64::from(message.size));
+            let bodies: Vec<_> = batch.drain(..).map(|landed| (told(landed.uid), landed)).collect();
+            // A body that cannot be stored is served all the same, and fetched again the next time; each is tried, whatever
+            // becomes of the one before.
+            let put = move |store: &Store| {
+                let mut known = Vec::new();
+                let stored = bodies.iter().map(|(told, one)| {
+                    store.put_body(one.key, &one.body)?;
+                    let octets = pop3::octets(&one.body);
+                    if told.is_some_and(|told| told != octets) {
+                        store.put_octets(one.key, octets)?;
+                    }
+                    known.push((one.uid, octets));
+                    Ok(())
+                });
+                stored.fold(Ok(()), Result::and).map(|()| known)
+            };
+            for (uid, octets) in self.disk(put).await.unwrap_or_default() {
+                state.note_octets(uid, octets);
             }
-            Ok(octets)
-        });
-        if let Ok(octets) = kept.await {
-            state.note_octets(uid, octets);
+            let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            for key in keys {
+                flights.remove(&key);
+            }
         }
     }
 }

@@ -36,6 +36,13 @@ struct Progress {
     end: Option<Result<(), Error>>,
 }
 
+/// A piece of a body that was handed out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) octets: usize,
+    pub(super) hash: blake3::Hash,
+}
+
 /// The provider told two different bodies of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Differs;
@@ -171,22 +178,26 @@ impl Flight {
         Ok(cut.freeze())
     }
 
-    /// Waits for the first octets and shows that they are these (`octets` of them, with this BLAKE3): the place behind them, as
-    /// piece and octets of it, or nothing if they are others.
-    pub(super) async fn behind(&self, octets: u64, hash: blake3::Hash) -> Result<Option<(usize, usize)>, Error> {
-        let mut hasher = blake3::Hasher::new();
-        let (mut left, mut at) = (octets, 0);
-        while left > 0 {
-            let Some(piece) = self.piece(at).await.transpose()? else { return Ok(None) };
-            let taken = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-            hasher.update(piece.get(..taken).unwrap_or_default());
-            left -= taken as u64;
-            if taken < piece.len() {
-                return Ok((hasher.finalize() == hash).then_some((at, taken)));
+    /// Waits for the first octets and shows that they are these: the place behind them, as piece and octets of it, or nothing if
+    /// they are others.
+    pub(super) async fn behind(&self, told: &[Told]) -> Result<Option<(usize, usize)>, Error> {
+        let (mut at, mut skip) = (0, 0);
+        for Told { octets, hash } in told {
+            let mut hasher = blake3::Hasher::new();
+            let mut left = *octets;
+            while left > 0 {
+                let Some(piece) = self.piece(at).await.transpose()? else { return Ok(None) };
+                let rest = piece.get(skip..).unwrap_or_default();
+                let taken = left.min(rest.len());
+                hasher.update(rest.get(..taken).unwrap_or_default());
+                left -= taken;
+                (at, skip) = if taken < rest.len() { (at, skip + taken) } else { (at + 1, 0) };
             }
-            at += 1;
+            if hasher.finalize() != *hash {
+                return Ok(None);
+            }
         }
-        Ok((hasher.finalize() == hash).then_some((at, 0)))
+        Ok(Some((at, skip)))
     }
 }
 
@@ -346,11 +357,19 @@ mod tests {
         }
         flight.end(Ok(()));
         let table = [("", (0, 0)), ("a", (0, 1)), ("ab", (1, 0)), ("abcde", (2, 1)), ("abcdef", (3, 0))];
+        let told = |pieces: &[&str]| -> Vec<Told> {
+            pieces.iter().map(|p| Told { octets: p.len(), hash: blake3::hash(p.as_bytes()) }).collect()
+        };
         for (have, place) in table {
-            let hash = blake3::hash(have.as_bytes());
-            assert_eq!(flight.behind(have.len() as u64, hash).await, Ok(Some(place)), "{have}");
+            assert_eq!(flight.behind(&told(&[have])).await, Ok(Some(place)), "{have}");
+            // However it was cut when it was handed out.
+            for (cut, again) in (0..=have.len()).flat_map(|cut| (cut..=have.len()).map(move |again| (cut, again))) {
+                let pieces = [&have[..cut], &have[cut..again], &have[again..]];
+                assert_eq!(flight.behind(&told(&pieces)).await, Ok(Some(place)), "{pieces:?}");
+            }
         }
-        assert_eq!(flight.behind(3, blake3::hash(b"abX")).await, Ok(None));
-        assert_eq!(flight.behind(7, blake3::hash(b"abcdefg")).await, Ok(None));
+        assert_eq!(flight.behind(&told(&["abX"])).await, Ok(None));
+        assert_eq!(flight.behind(&told(&["ab", "Xd"])).await, Ok(None));
+        assert_eq!(flight.behind(&told(&["ab", "cdefg"])).await, Ok(None));
     }
 }

@@ -2,7 +2,8 @@
 //! before the last one was read and a client that never reads holds a megabyte at most.
 //!
 //! The store verifies each piece. One that is damaged in the middle is met by fetching the message again: the octets handed out
-//! are compared with the beginning of what upstream sends (Law: a client is told one body), and the rest follows from there.
+//! are compared (by their hashes, which the store has at hand) with the beginning of what upstream sends, as a client is told one
+//! body, and the rest follows from there.
 
 use std::sync::Arc;
 
@@ -12,14 +13,14 @@ use tracing::warn;
 
 use super::account::Inner;
 use super::error::Error;
-use super::flight::Flight;
+use super::flight::{Flight, Told};
 use super::mailbox::State;
 use crate::model::Uid;
 use crate::store::{self, BodyKey, BodyReader};
 use crate::upstream::Class;
 
-/// A reader and the piece it has just read.
-pub(super) type Opened = (BodyReader, Option<Bytes>);
+/// A reader and the piece it has just read, with its BLAKE3.
+pub(super) type Opened = (BodyReader, Option<(Bytes, [u8; 32])>);
 
 pub(super) struct Stored {
     account: Arc<Inner>,
@@ -27,9 +28,9 @@ pub(super) struct Stored {
     uid: Uid,
     key: BodyKey,
     len: u64,
-    /// What was handed out: octets, and their BLAKE3.
+    /// What was handed out: octets, and the pieces they were.
     told: u64,
-    hasher: blake3::Hasher,
+    pieces: Vec<Told>,
     /// The piece before the reader's place, when it was not read by a task.
     first: Option<Opened>,
     ahead: Option<JoinHandle<Result<Opened, store::Error>>>,
@@ -45,7 +46,7 @@ impl Stored {
             key,
             len: opened.0.len(),
             told: 0,
-            hasher: blake3::Hasher::new(),
+            pieces: Vec::new(),
             first: Some(opened),
             ahead: None,
         }
@@ -69,8 +70,8 @@ impl Stored {
             (None, None) => Err(store::Error::Failed("the cached body was given up".into())),
         };
         match opened {
-            Ok((reader, Some(piece))) => {
-                self.hasher.update(&piece);
+            Ok((reader, Some((piece, hash)))) => {
+                self.pieces.push(Told { octets: piece.len(), hash: hash.into() });
                 self.told += piece.len() as u64;
                 if self.told < self.len {
                     self.ahead = Some(self.read(reader));
@@ -98,7 +99,7 @@ impl Stored {
         if flight.begun().await? != self.len {
             return Err(differs());
         }
-        match flight.behind(self.told, self.hasher.finalize()).await? {
+        match flight.behind(&self.pieces).await? {
             Some((piece, octets)) => Ok((flight, piece, octets)),
             None => Err(differs()),
         }

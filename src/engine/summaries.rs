@@ -20,8 +20,9 @@ use crate::upstream::{self, BodyEvent, BodyPart, Class};
 /// Where a structure is asked for, a message up to this size is fetched whole instead: its structure is then computed from the
 /// truth, and the body a client usually asks for next is here.
 const WHOLE_BELOW: u32 = 64 << 10;
-/// A header above this is cut off by being refused: no mail program writes one, and it is held in memory.
-const HEADER_MOST: u64 = 4 << 20;
+/// A header above this is cut off behind its last whole line: no mail program writes one, and it is held in memory. Refused, one such
+/// message would spoil every FETCH of its mailbox's envelopes.
+const HEADER_MOST: usize = 4 << 20;
 /// Headers fetched by one command: some 200 KB of answer.
 const HEADER_BATCH: usize = 64;
 /// What a header and a structure are taken to weigh before they are asked for, octets: mail from lists and shops carries
@@ -93,7 +94,10 @@ impl Inner {
             let missing = lacking(&records);
             let mut made: HashMap<BodyKey, SummaryRecord> = HashMap::new();
             for batch in missing.chunks(HEADER_BATCH) {
-                if let Err(error) = self.make_summaries(state, &snapshot, batch, want, &mut made).await {
+                let mut new = HashMap::new();
+                let done = self.make_summaries(state, &snapshot, batch, want, &mut new).await;
+                made.extend(new);
+                if let Err(error) = done {
                     failure = error;
                     break;
                 }
@@ -218,16 +222,13 @@ impl Inner {
         let mut unusable = Vec::new();
         let read = async {
             let mut header = BytesMut::new();
-            let mut skip = false;
             while let Some(event) = events.recv().await {
                 match event {
-                    BodyEvent::Start { len, .. } => {
-                        header.clear();
-                        skip = len > HEADER_MOST;
-                    }
-                    BodyEvent::Chunk(piece) if !skip => header.extend_from_slice(&piece),
+                    BodyEvent::Start { .. } => header.clear(),
+                    BodyEvent::Chunk(piece) if header.len() <= HEADER_MOST => header.extend_from_slice(&piece),
                     BodyEvent::Chunk(_) | BodyEvent::End => {}
                     BodyEvent::Done { meta, body_structure } => {
+                        cut_off(&mut header);
                         let header = header.split().freeze();
                         let Some((uid, key)) = meta.uid.and_then(|uid| headers.get(&uid).map(|key| (uid, *key))) else {
                             continue;
@@ -258,6 +259,17 @@ impl Inner {
         fetched?;
         Ok(unusable)
     }
+}
+
+/// A header beyond [`HEADER_MOST`] ends behind the last line that fits.
+fn cut_off(header: &mut BytesMut) {
+    if header.len() <= HEADER_MOST {
+        return;
+    }
+    header.truncate(HEADER_MOST - 2);
+    let end = header.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
+    header.truncate(end);
+    header.extend_from_slice(b"\r\n");
 }
 
 /// Computes everything from the raw message; a large one off the async threads.

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use super::files::{self, Chunks, Hash};
+use super::codec::Codec;
+use super::files::{Chunks, Hash};
 use super::key::{self, Key, Owner};
 use super::value::{BodyRecord, Long, Place};
 use super::{BodyKey, Error, Inner, Store, SummaryWant, lock};
@@ -155,8 +156,11 @@ fn inline_value(body: &[u8]) -> Option<Vec<u8>> {
     if body.len() > INLINE_RAW {
         return None;
     }
-    match files::squeeze(body) {
-        Some(bytes) if bytes.len() <= INLINE => Some(Long::Zstd { len: body.len() as u64, bytes: &bytes }.value()),
+    let codec = Codec::Lz4;
+    match codec.squeeze(body) {
+        Some(bytes) if bytes.len() <= INLINE => {
+            Some(Long::Squeezed { codec, len: body.len() as u64, bytes: &bytes }.value())
+        }
         _ if body.len() <= INLINE => Some(Long::Plain(body).value()),
         _ => None,
     }
@@ -174,8 +178,9 @@ impl Inner {
             Place::File => self.file(self.files.read(&record.hash, record.len)),
             Place::Inline => {
                 let Some(value) = self.sled(self.trees.small.get(key))? else { return Ok(None) };
+                // The row has a checksum of its own. For a few KiB a hash of what was in it costs more than all the rest.
                 let bytes = self.long_read(&value)?;
-                Ok(bytes.filter(|bytes| bytes.len() as u64 == record.len && blake3::hash(bytes) == record.hash))
+                Ok(bytes.filter(|bytes| bytes.len() as u64 == record.len))
             }
         }
     }
@@ -360,17 +365,20 @@ impl BodyReader {
         self.record.len == 0
     }
 
-    /// The next piece (at most 512 KiB), `None` at the end. Blocks.
+    /// The next piece (at most 512 KiB) and its BLAKE3, `None` at the end. Blocks.
     ///
     /// # Errors
     /// [`Error::Failed`] if the piece is damaged; the body is then dropped, and what was handed out before was right.
-    pub fn next_chunk(&mut self) -> Result<Option<Bytes>, Error> {
+    pub fn next_chunk(&mut self) -> Result<Option<(Bytes, [u8; 32])>, Error> {
         let chunk = match &mut self.source {
-            Source::Whole(bytes) => return Ok(bytes.take().filter(|bytes| !bytes.is_empty())),
+            Source::Whole(bytes) => {
+                let whole = bytes.take().filter(|bytes| !bytes.is_empty());
+                return Ok(whole.map(|bytes| (bytes, self.record.hash)));
+            }
             Source::File(chunks) => self.store.inner.file(chunks.next_chunk())?,
         };
         match chunk {
-            Some(chunk) => Ok(Some(chunk).filter(|chunk| !chunk.is_empty())),
+            Some(chunk) => Ok(Some(chunk).filter(|(bytes, _)| !bytes.is_empty())),
             None => {
                 self.store.inner.drop_damaged(&self.key, &self.record)?;
                 Err(Error::Failed("a cached body is damaged".into()))

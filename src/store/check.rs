@@ -121,7 +121,8 @@ impl Inner {
                 findings.tell(|| format!("body of {}: record damaged", name()));
                 continue;
             };
-            findings.ensure(self.body_bytes(&key, &record)?.is_some(), || format!("body of {}: unreadable", name()));
+            let body = self.body_bytes(&key, &record)?.filter(|body| blake3::hash(body) == record.hash);
+            findings.ensure(body.is_some(), || format!("body of {}: unreadable", name()));
             let listed = self.sled(self.trees.lru.contains_key(Key::lru(record.hour, &key)))?;
             findings.ensure(listed, || format!("body of {}: not in the LRU", name()));
             let small = self.sled(self.trees.small.contains_key(&key))?;

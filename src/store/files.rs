@@ -2,19 +2,18 @@
 //!
 //! A file is named by the BLAKE3 of the raw bytes in it, is never changed, and is verified whenever it is read. It
 //! is not synced: what a power cut tears is noticed by the hash and fetched again. The bytes lie in chunks, each
-//! compressed and hashed for itself, so that the first bytes of a large message can be served, verified, without
-//! reading the last:
+//! hashed (and compressed, where that is worth it) for itself, so that the first bytes of a large message can be served,
+//! verified, without reading the last:
 //!
 //! ```text
 //! "mwb1"  chunk size u32  length u64  BLAKE3 of all [32]  owner length u32  owner
-//! per chunk: stored length u32 (top bit: zstd), BLAKE3 of the raw chunk [32]
+//! per chunk: stored length u32 (top bit: zstd, the next: LZ4), BLAKE3 of the raw chunk [32]
 //! BLAKE3 of everything above [32]
 //! the chunks
 //! ```
 //! The owner is the key this file was first written for: with it the bodies of a provider that has message ids can
 //! be found again when the database is lost.
 
-use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,14 +21,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use zstd::bulk::{Compressor, Decompressor};
+
+use super::codec::Codec;
 
 /// BLAKE3 of the raw bytes.
 pub(super) type Hash = [u8; 32];
 
 const MAGIC: &[u8; 4] = b"mwb1";
 
-/// Raw bytes of a chunk: decoded in well under a millisecond, and as large as zstd-1's window.
+/// Raw bytes of a chunk: verified in well under a millisecond, and it fits the cache of a processor.
 const CHUNK: usize = 512 * 1024;
 
 /// Fixed part of the header, up to the owner.
@@ -41,14 +41,15 @@ const OWNER: usize = 256;
 /// Bytes a chunk takes in the table.
 const ENTRY: usize = 4 + 32;
 
-/// Marks a compressed chunk.
+/// Mark a compressed chunk.
 const ZSTD: u32 = 1 << 31;
+const LZ4: u32 = 1 << 30;
 
-/// zstd-1: 1.46 times smaller on real mail at 400 MB/s.
-const LEVEL: i32 = 1;
+/// Buffer before a file that is read piece by piece: header and table are in it.
+const BUFFER: u64 = 32 * 1024;
 
-/// Read of a file at once: most are read whole by it, header, table and bytes.
-const AT_ONCE: u64 = 32 * 1024;
+/// A body up to this length is read by one call, header, table and bytes; most are, and then opening is what costs.
+const AT_ONCE: u64 = 1 << 20;
 
 /// What a file system takes for a file at least.
 const BLOCK: u64 = 4096;
@@ -115,7 +116,7 @@ impl Files {
             Err(error) => return Err(error),
         };
         let tmp = self.tmp.join(self.serial.fetch_add(1, Ordering::Relaxed).to_string());
-        let written = write(&tmp, hash, raw, owner).and_then(|len| {
+        let written = write(&tmp, hash, raw, owner, Codec::Lz4).and_then(|len| {
             match fs::rename(&tmp, &path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     fs::create_dir_all(path.parent().unwrap_or(&self.cas))?;
@@ -180,9 +181,16 @@ impl Files {
 
     /// The whole, verified; `None` if it is absent or damaged.
     pub(super) fn read(&self, hash: &Hash, len: u64) -> io::Result<Option<Bytes>> {
-        match self.open_file(hash, len)? {
-            Some(chunks) => chunks.whole(),
-            None => Ok(None),
+        if len > AT_ONCE {
+            return match self.open_file(hash, len)? {
+                Some(chunks) => chunks.whole(),
+                None => Ok(None),
+            };
+        }
+        match File::open(self.path(hash)) {
+            Ok(file) => Ok(read_all(file, len)?.and_then(|bytes| whole_of(bytes, hash, len))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -231,26 +239,7 @@ pub(super) fn on_disk(len: u64) -> u64 {
     len.next_multiple_of(BLOCK)
 }
 
-thread_local! {
-    // Setting zstd up takes ten times as long as a header takes to expand, so each thread keeps its own.
-    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(LEVEL).ok());
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
-}
-
-/// Compressed, or nothing if that does not make it a sixteenth smaller.
-pub(super) fn squeeze(raw: &[u8]) -> Option<Vec<u8>> {
-    // An error here is out of memory inside zstd; the bytes are then kept as they are.
-    let squeezed = COMPRESSOR.with_borrow_mut(|zstd| zstd.as_mut()?.compress(raw).ok())?;
-    (squeezed.len() < raw.len() - raw.len() / 16).then_some(squeezed)
-}
-
-/// Undoes [`squeeze`]; `None` unless it gives exactly `len` bytes.
-pub(super) fn expand(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
-    let raw = DECOMPRESSOR.with_borrow_mut(|zstd| zstd.as_mut()?.decompress(bytes, len).ok())?;
-    (raw.len() == len).then_some(raw)
-}
-
-fn write(path: &Path, hash: &Hash, raw: &[u8], owner: &[u8]) -> io::Result<u64> {
+fn write(path: &Path, hash: &Hash, raw: &[u8], owner: &[u8], codec: Codec) -> io::Result<u64> {
     let owner = if owner.len() <= OWNER { owner } else { &[] };
     let mut header = Vec::with_capacity(FIXED + OWNER + ENTRY * raw.len().div_ceil(CHUNK) + 32);
     header.extend_from_slice(MAGIC);
@@ -266,11 +255,15 @@ fn write(path: &Path, hash: &Hash, raw: &[u8], owner: &[u8]) -> io::Result<u64> 
     file.seek(SeekFrom::Start(begin))?;
     let mut len = begin;
     for chunk in raw.chunks(CHUNK) {
-        let squeezed = squeeze(chunk);
+        let squeezed = codec.squeeze(chunk);
         let stored = squeezed.as_deref().unwrap_or(chunk);
         file.write_all(stored)?;
         len += stored.len() as u64;
-        let mark = if squeezed.is_some() { ZSTD } else { 0 };
+        let mark = match codec {
+            _ if squeezed.is_none() => 0,
+            Codec::Zstd => ZSTD,
+            Codec::Lz4 => LZ4,
+        };
         header.extend_from_slice(&(stored.len() as u32 | mark).to_le_bytes());
         header.extend_from_slice(blake3::hash(chunk).as_bytes());
     }
@@ -293,7 +286,7 @@ pub(super) struct Chunks {
 impl Chunks {
     fn open(file: File, hash: &Hash, len: Option<u64>) -> io::Result<Option<Self>> {
         let actual = file.metadata()?.len();
-        let mut file = BufReader::with_capacity(actual.min(AT_ONCE) as usize, file);
+        let mut file = BufReader::with_capacity(actual.min(BUFFER) as usize, file);
         let mut header = vec![0; FIXED];
         if !fill(&mut file, &mut header)? {
             return Ok(None);
@@ -316,23 +309,22 @@ impl Chunks {
         Ok(Some(Self { file, owner, len: stated, left: stated, table: entries.into_iter() }))
     }
 
-    /// The next chunk, verified; `None` if it is damaged. `Some` of nothing at the end.
-    pub(super) fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
-        let Some((stored, hash)) = self.table.next() else { return Ok(Some(Bytes::new())) };
+    /// The next chunk, verified, and its BLAKE3; `None` if it is damaged. Nothing is in it at the end.
+    pub(super) fn next_chunk(&mut self) -> io::Result<Option<(Bytes, Hash)>> {
+        let Some((stored, hash)) = self.table.next() else { return Ok(Some((Bytes::new(), Hash::default()))) };
         let len = self.left.min(CHUNK as u64) as usize;
         self.left -= len as u64;
-        let mut bytes = vec![0; ((stored & !ZSTD) as usize).min(CHUNK)];
+        let mut bytes = vec![0; ((stored & !(ZSTD | LZ4)) as usize).min(CHUNK)];
         if !fill(&mut self.file, &mut bytes)? {
             return Ok(None);
         }
-        let raw = if stored & ZSTD == 0 { Some(bytes) } else { expand(&bytes, len) };
-        Ok(raw.filter(|raw| raw.len() == len && blake3::hash(raw) == hash).map(Bytes::from))
+        Ok(chunk_of(stored, bytes.into(), len, &hash).map(|raw| (raw, hash)))
     }
 
     /// All of it, verified; `None` if any chunk is damaged.
     fn whole(mut self) -> io::Result<Option<Bytes>> {
         if self.len <= CHUNK as u64 {
-            return self.next_chunk();
+            return Ok(self.next_chunk()?.map(|(only, _)| only));
         }
         let mut whole = Vec::new();
         // A length that fills no memory is a damaged file, though its header checks out.
@@ -341,12 +333,72 @@ impl Chunks {
         }
         while self.left > 0 {
             match self.next_chunk()? {
-                Some(chunk) => whole.extend_from_slice(&chunk),
+                Some((chunk, _)) => whole.extend_from_slice(&chunk),
                 None => return Ok(None),
             }
         }
         Ok(Some(whole.into()))
     }
+}
+
+/// The octets of a file that holds a body of this length; nothing if there are more than there can be.
+fn read_all(mut file: File, len: u64) -> io::Result<Option<Vec<u8>>> {
+    // No chunk is stored in more octets than it has.
+    let most = FIXED + OWNER + ENTRY * (len as usize).div_ceil(CHUNK) + 32 + len as usize;
+    let mut bytes = vec![0; most + 1];
+    let mut have = 0;
+    while let Some(space) = bytes.get_mut(have..).filter(|space| !space.is_empty()) {
+        match file.read(space) {
+            Ok(0) => {
+                bytes.truncate(have);
+                return Ok(Some(bytes));
+            }
+            Ok(count) => have += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// The body in a file read whole, verified.
+fn whole_of(file: Vec<u8>, hash: &Hash, len: u64) -> Option<Bytes> {
+    let (stated, owner) = fixed(file.get(..FIXED)?, hash)?;
+    let table = ENTRY * (len as usize).div_ceil(CHUNK);
+    let sealed = FIXED.checked_add(owner)?.checked_add(table)?;
+    if stated != len
+        || owner > OWNER
+        || blake3::hash(file.get(..sealed)?) != *file.get(sealed..)?.first_chunk::<32>()?
+    {
+        return None;
+    }
+    let (_, entries) = split((&[], file.get(FIXED + owner..sealed)?));
+    let file = Bytes::from(file);
+    let (mut at, mut left) = (sealed + 32, len as usize);
+    let mut chunks = Vec::with_capacity(entries.len());
+    for (stored, hash) in entries {
+        let end = at.checked_add((stored & !(ZSTD | LZ4)) as usize)?;
+        let raw = left.min(CHUNK);
+        file.get(at..end)?;
+        chunks.push(chunk_of(stored, file.slice(at..end), raw, &hash)?);
+        (at, left) = (end, left - raw);
+    }
+    match chunks.as_slice() {
+        // One chunk as it is stands in the file: nothing is copied.
+        [only] => Some(only.clone()),
+        _ => Some(chunks.concat().into()),
+    }
+}
+
+/// A chunk from what is stored of it; nothing if that is damaged.
+fn chunk_of(stored: u32, bytes: Bytes, len: usize, hash: &Hash) -> Option<Bytes> {
+    let raw = match stored & (ZSTD | LZ4) {
+        0 => bytes,
+        ZSTD => Codec::Zstd.expand(&bytes, len)?.into(),
+        LZ4 => Codec::Lz4.expand(&bytes, len)?.into(),
+        _ => return None,
+    };
+    (raw.len() == len && blake3::hash(&raw) == *hash).then_some(raw)
 }
 
 /// Length and length of the owner, if the fixed part is of this hash.
@@ -406,13 +458,50 @@ mod tests {
         assert_eq!(seen, sum);
     }
 
+    /// Piece by piece, as large bodies are read.
+    fn pieces(files: &Files, hash: &Hash, len: u64) -> Option<Vec<u8>> {
+        let (mut chunks, mut whole) = (files.open_file(hash, len).unwrap()?, Vec::new());
+        loop {
+            let (piece, hash) = chunks.next_chunk().unwrap()?;
+            if piece.is_empty() {
+                return Some(whole);
+            }
+            assert_eq!(*blake3::hash(&piece).as_bytes(), hash);
+            whole.extend_from_slice(&piece);
+        }
+    }
+
     #[test]
-    fn no_damage_gets_through() {
+    fn files_of_an_older_version_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::open(dir.path()).unwrap();
-        let raw: Vec<u8> = text(CHUNK + 900);
-        let hash = *blake3::hash(&raw).as_bytes();
-        files.put(&hash, &raw, b"").unwrap();
+        for len in [900, CHUNK + 900, 3 * CHUNK] {
+            let raw = text(len);
+            let hash = *blake3::hash(&raw).as_bytes();
+            let path = files.path(&hash);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let stored = write(&path, &hash, &raw, b"owner", Codec::Zstd).unwrap();
+            assert!(stored < len as u64 / 2, "compressed");
+            assert_eq!(files.read(&hash, len as u64).unwrap().as_deref(), Some(&*raw), "{len}");
+            assert_eq!(pieces(&files, &hash, len as u64).as_ref(), Some(&raw), "{len}");
+        }
+    }
+
+    #[test]
+    fn no_damage_gets_through() {
+        no_damage_gets_through_to(&text(CHUNK + 900));
+    }
+
+    #[test]
+    fn no_damage_gets_through_to_what_is_stored_as_it_is() {
+        no_damage_gets_through_to(&super::super::tests::noise(5, CHUNK + 900));
+    }
+
+    fn no_damage_gets_through_to(raw: &[u8]) {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        let hash = *blake3::hash(raw).as_bytes();
+        files.put(&hash, raw, b"").unwrap();
         let path = files.path(&hash);
         let sound = fs::read(&path).unwrap();
         let table = FIXED + 2 * ENTRY + 32;
@@ -424,8 +513,11 @@ mod tests {
             fs::write(&path, &bad).unwrap();
             let read = files.read(&hash, raw.len() as u64).unwrap();
             assert!(read.is_none_or(|read| read == raw), "byte {place}: wrong bytes");
+            let read = pieces(&files, &hash, raw.len() as u64);
+            assert!(read.is_none_or(|read| read == raw), "byte {place}: wrong bytes, piece by piece");
             fs::write(&path, &sound[..place]).unwrap();
             assert_eq!(files.read(&hash, raw.len() as u64).unwrap(), None, "cut at {place}");
+            assert_eq!(pieces(&files, &hash, raw.len() as u64), None, "cut at {place}, piece by piece");
         }
         // Another sound file under this name.
         let other = *blake3::hash(b"other").as_bytes();
@@ -433,7 +525,7 @@ mod tests {
         fs::copy(files.path(&other), &path).unwrap();
         assert_eq!(files.read(&hash, 5).unwrap(), None);
         // Writing it again mends it.
-        files.put(&hash, &raw, b"").unwrap();
+        files.put(&hash, raw, b"").unwrap();
         assert!(files.is_sound(&hash, raw.len() as u64));
         assert_eq!(files.remove(&hash).unwrap(), on_disk(sound.len() as u64));
         assert_eq!(files.remove(&hash).unwrap(), 0);

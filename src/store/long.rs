@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use super::files::{self, Hash};
+use super::codec::Codec;
+use super::files::Hash;
 use super::key::Owner;
 use super::value::{self, Long};
 use super::{Error, Inner};
@@ -19,7 +20,7 @@ const WORTH: usize = 256;
 /// An envelope with its structures is kept plain up to here: reading a thousand of them must not decompress.
 const PLAIN: usize = 4096;
 
-/// Longest length believed of a compressed value in a row: 7 KiB of zstd can claim anything.
+/// Longest length believed of a compressed value in a row: 7 KiB can claim anything.
 const EXPANDED: u64 = 64 << 20;
 
 /// How a value is kept.
@@ -43,9 +44,10 @@ impl Inner {
             return Ok(Long::Plain(raw).value());
         }
         let len = raw.len() as u64;
-        match files::squeeze(raw) {
+        let codec = Codec::Zstd;
+        match codec.squeeze(raw) {
             Some(bytes) if bytes.len() + FRAME <= value::LONGEST && len <= EXPANDED => {
-                return Ok(Long::Zstd { len, bytes: &bytes }.value());
+                return Ok(Long::Squeezed { codec, len, bytes: &bytes }.value());
             }
             None if raw.len() + FRAME <= value::LONGEST => return Ok(Long::Plain(raw).value()),
             _ => {}
@@ -60,8 +62,8 @@ impl Inner {
         match Long::read(value) {
             None => Ok(None),
             Some(Long::Plain(bytes)) => Ok(Some(Bytes::copy_from_slice(bytes))),
-            Some(Long::Zstd { len, .. }) if len > EXPANDED => Ok(None),
-            Some(Long::Zstd { len, bytes }) => Ok(files::expand(bytes, len as usize).map(Bytes::from)),
+            Some(Long::Squeezed { len, .. }) if len > EXPANDED => Ok(None),
+            Some(Long::Squeezed { codec, len, bytes }) => Ok(codec.expand(bytes, len as usize).map(Bytes::from)),
             Some(Long::File { len, hash }) => self.file(self.files.read(&hash, len)),
         }
     }

@@ -19,6 +19,7 @@
 mod again;
 mod body;
 mod check;
+mod codec;
 mod disk;
 mod files;
 mod index;

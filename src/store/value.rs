@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::codec::Codec;
 use super::{BodyKey, MailboxRecord};
 use crate::model::{Flags, InternalDate, Keyword, MessageMeta, ModSeq, SystemFlags, Uid, UidSet, UidValidity};
 
@@ -292,7 +293,7 @@ impl BodyRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Long<'a> {
     Plain(&'a [u8]),
-    Zstd { len: u64, bytes: &'a [u8] },
+    Squeezed { codec: Codec, len: u64, bytes: &'a [u8] },
     File { len: u64, hash: [u8; 32] },
 }
 
@@ -300,7 +301,13 @@ impl<'a> Long<'a> {
     pub(super) fn value(&self) -> Vec<u8> {
         match self {
             Self::Plain(bytes) => Writer::new(bytes.len() + 1).u8(0).raw(bytes).seal(),
-            Self::Zstd { len, bytes } => Writer::new(bytes.len() + 9).u8(1).u64(*len).raw(bytes).seal(),
+            Self::Squeezed { codec, len, bytes } => {
+                let tag = match codec {
+                    Codec::Zstd => 1,
+                    Codec::Lz4 => 3,
+                };
+                Writer::new(bytes.len() + 9).u8(tag).u64(*len).raw(bytes).seal()
+            }
             Self::File { len, hash } => Writer::new(41).u8(2).u64(*len).raw(hash).seal(),
         }
     }
@@ -309,8 +316,9 @@ impl<'a> Long<'a> {
         let mut from = Reader::unseal(value)?;
         match from.u8()? {
             0 => Some(Self::Plain(from.rest())),
-            1 => Some(Self::Zstd { len: from.u64()?, bytes: from.rest() }),
+            1 => Some(Self::Squeezed { codec: Codec::Zstd, len: from.u64()?, bytes: from.rest() }),
             2 => Some(Self::File { len: from.u64()?, hash: from.array()? }),
+            3 => Some(Self::Squeezed { codec: Codec::Lz4, len: from.u64()?, bytes: from.rest() }),
             _ => None,
         }
     }
@@ -367,7 +375,8 @@ mod tests {
         }
         let body = BodyRecord { place: Place::File, len: 1 << 40, hour: 9, hash: [7; 32] };
         assert_eq!(BodyRecord::read(&body.value()), Some(body));
-        for long in [Long::Plain(b"x"), Long::Zstd { len: 4, bytes: b"abc" }, Long::File { len: 9, hash: [1; 32] }] {
+        let squeezed = [Codec::Zstd, Codec::Lz4].map(|codec| Long::Squeezed { codec, len: 4, bytes: b"abc" });
+        for long in squeezed.into_iter().chain([Long::Plain(b"x"), Long::File { len: 9, hash: [1; 32] }]) {
             assert_eq!(Long::read(&long.value()), Some(long));
         }
     }

@@ -42,7 +42,7 @@ macro_rules! transcripts {
     )+};
 }
 
-transcripts!(fetch, search, extended_search, mailboxes, changes, states, syntax);
+transcripts!(fetch, search, extended_search, mailboxes, changes, states, syntax, connections);
 
 /// What every transcript begins with: odd messages in `INBOX`, 12 usual ones in `Usual`, none in `Empty`.
 fn fill(c: &mut Client) {

@@ -3,6 +3,7 @@
 mod bodies;
 mod cache;
 mod looks;
+mod parts;
 mod provider;
 mod watch;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use provider::Provider;
 
 use super::account::{Disk, Inner, Options};
-use super::allowance::Unlimited;
+use super::allowance::{Allowance, Unlimited};
 use super::cache::Cache;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
@@ -30,33 +31,46 @@ struct World {
 
 impl World {
     fn new(provider: Provider, connections: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
         let provider = Arc::new(provider);
-        let pool = Pool::new(Config {
-            label: "ann".into(),
-            dial: Arc::clone(&provider) as Arc<dyn Dial>,
-            username: "ann".into(),
-            credentials: Credentials::Password(Secret::new(*b"pw")),
-            connections,
-            quirks: Quirks::default(),
-            meter: Arc::new(()),
-            permits: Arc::new(Pacing::default()),
-        });
-        let options = Options {
-            address: "ann@example.org".into(),
-            prefetch: None,
-            cache_size: 1 << 30,
-            append_limit: 1 << 20,
-            connections,
-            parts: true,
-            allowance: Arc::new(Unlimited),
-            upstream: "ann@test:143".into(),
-        };
-        let state = State::open(&dir.path().join("state.sqlite")).unwrap();
-        let threads = StorePool::new(2);
-        let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
-        let account = Inner::new(options, pool.clone(), disk, Metrics::default());
+        let dial = Arc::clone(&provider) as Arc<dyn Dial>;
+        let (account, pool, dir) = account(dial, connections, true, Arc::new(Unlimited));
         Self { provider, account, pool, _dir: dir }
     }
+}
+
+/// An account with its sessions and its directory.
+fn account(
+    dial: Arc<dyn Dial>,
+    connections: usize,
+    parts: bool,
+    allowance: Arc<dyn Allowance>,
+) -> (Arc<Inner>, Pool, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
+    let pool = Pool::new(Config {
+        label: "ann".into(),
+        dial,
+        username: "ann".into(),
+        credentials: Credentials::Password(Secret::new(*b"pw")),
+        connections,
+        quirks: Quirks::default(),
+        meter: Arc::new(()),
+        permits: Arc::new(Pacing::default()),
+    });
+    let options = Options {
+        address: "ann@example.org".into(),
+        prefetch: None,
+        cache_size: 1 << 30,
+        append_limit: 1 << 20,
+        connections,
+        parts,
+        allowance,
+        upstream: "ann@test:143".into(),
+        quirks: Vec::new(),
+    };
+    let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+    let threads = StorePool::new(2);
+    let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
+    let account = Inner::new(options, pool.clone(), disk, Metrics::default());
+    (account, pool, dir)
 }

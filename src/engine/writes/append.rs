@@ -1,19 +1,24 @@
 //! APPEND and MULTIAPPEND (RFC 9051 §6.3.12, RFC 3502).
+//!
+//! Upstream gets one APPEND a message. A connection lost in one is settled by looking among what is new in the mailbox (`arrived`). A
+//! MULTIAPPEND that fails takes back what it has stored, as far as upstream told the UIDs; these stand in the journal, so that a crash takes
+//! them back too. The one message that is under way at the moment of a crash may stay: nobody was told its UID.
+//!
+//! Providers' manners: a message that must end with CRLF gets one (Yahoo), flags that APPEND loses are stored afterwards (Outlook), and what
+//! the provider has put into the sent folder by itself is not uploaded a second time (`sent`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::time::Instant;
-use tracing::warn;
+use bytes::{Bytes, BytesMut};
+use tracing::{info, warn};
 
-use super::settle::Window;
+use super::settle::{Fault, Window};
+use super::unfinished::{Entry, Messages, Write};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
-use crate::engine::summaries::Want;
-use crate::message;
-use crate::model::{FlagOp, Flags, InternalDate, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{Flags, InternalDate, Uid, UidSet, UidValidity};
+use crate::provider::Quirk;
 use crate::upstream::{self, Class};
 
 /// One message of an APPEND.
@@ -30,6 +35,26 @@ pub struct Appended {
     pub uid_validity: UidValidity,
     /// In the order of the messages.
     pub uids: Vec<Uid>,
+}
+
+/// Where a message is, and how that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Upstream told it of our own upload.
+    Told(UidValidity, Uid),
+    /// Seen by looking: it could be another's, and is never taken back.
+    Seen(UidValidity, Uid),
+    /// It is there; which one it is is not known.
+    Somewhere,
+}
+
+impl Place {
+    pub(super) fn at(self) -> Option<(UidValidity, Uid)> {
+        match self {
+            Self::Told(validity, uid) | Self::Seen(validity, uid) => Some((validity, uid)),
+            Self::Somewhere => None,
+        }
+    }
 }
 
 impl Inner {
@@ -49,187 +74,192 @@ impl Inner {
         self.run_to_end(async move {
             let _grant = grant;
             account.settle_left(&[&to]).await?;
+            if account.options.has(Quirk::AppendNeedsCrlfEnd) {
+                messages = ended(messages);
+            }
             let target = account.state(&to).await?;
             let keywords = account.share_appends(&target, &mut messages).await?;
-            let window = Window::before(&target);
-            let mut done: Vec<(UidValidity, Uid)> = Vec::new();
-            // Those whose UIDs upstream told: what was found by looking could be another's, and is never taken back.
-            let mut ours: Vec<(UidValidity, Uid)> = Vec::new();
-            let mut unknown = false;
-            for message in &messages {
-                match account.append_one(&target, message).await {
-                    Ok((Some(at), told)) => {
-                        done.push(at);
-                        ours.extend(told.then_some(at));
-                    }
-                    Ok((None, _)) => unknown = true,
-                    Err(error) => {
-                        // All or nothing (RFC 3502 §6.3.11): what is there already is taken back.
-                        account.take_back(&target, &ours).await;
-                        return Err(error);
-                    }
-                }
-            }
+            let (places, window) = account.append_all(&target, &messages).await?;
             account.seen_upstream();
-            if let Err(error) = account.keep_appended_keywords(&target, &messages, keywords, (&done, &window)).await {
-                account.take_back(&target, &ours).await;
+            if let Err(error) = account.keep_appended_keywords(&target, &messages, keywords, (&places, &window)).await {
+                // What fails of taking it back is told by itself.
+                let _ = account.take_back(&target, &ours(&places, &window)).await;
                 return Err(error);
             }
-            account.keep_appended(&target, &messages, &done).await;
-            let validity = done.first().map(|(validity, _)| *validity);
-            Ok(match validity {
-                Some(uid_validity) if !unknown => {
-                    Some(Appended { uid_validity, uids: done.into_iter().map(|(_, uid)| uid).collect() })
-                }
-                _ => None,
-            })
+            account.keep_appended(&target, &messages, &places).await;
+            account.mend_flags(&target, &messages, &places).await;
+            let at: Option<Vec<(UidValidity, Uid)>> = places.iter().map(|place| place.at()).collect();
+            let Some(((uid_validity, _), at)) = at.and_then(|at| Some((*at.first()?, at))) else { return Ok(None) };
+            let is_one = at.iter().all(|(validity, _)| *validity == uid_validity);
+            Ok(is_one.then(|| Appended { uid_validity, uids: at.into_iter().map(|(_, uid)| uid).collect() }))
         })
         .await
     }
 
-    /// Uploads one message; where it is, and whether upstream told so (else it was found by looking).
+    async fn append_all(
+        self: &Arc<Self>,
+        target: &Arc<State>,
+        messages: &[Append],
+    ) -> Result<(Vec<Place>, Window), Error> {
+        if let [message] = messages
+            && let Some((validity, uid)) = self.filed_already(target, message).await
+        {
+            info!(account = %self.label(), mailbox = %target.name, "the provider has filed this message itself: it is not uploaded again");
+            return Ok((vec![Place::Seen(validity, uid)], Window::before(target)));
+        }
+        let mut window = self.window(target).await?;
+        if let [message] = messages {
+            let place = self.append_one(target, message, &window).await?;
+            return Ok((vec![place], window));
+        }
+        let mut undo: Option<Entry> = None;
+        let mut places = Vec::new();
+        for message in messages {
+            let stored = match self.append_one(target, message, &window).await {
+                Ok(place) => {
+                    places.push(place);
+                    window.take(place.at().map(|(_, uid)| uid));
+                    self.note_undo(target, &places, &window, &mut undo).await
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = stored {
+                // All or nothing (RFC 3502 §6.3.11): what is there already is taken back.
+                let ours = ours(&places, &window);
+                if self.take_back(target, &ours).await.is_ok()
+                    && let Some(entry) = undo.take()
+                {
+                    entry.done().await;
+                }
+                return Err(error);
+            }
+        }
+        if let Some(entry) = undo {
+            entry.done().await;
+        }
+        Ok((places, window))
+    }
+
+    /// What is new from here on. The mirror knows where it has just agreed with upstream; else upstream is asked.
+    async fn window(self: &Arc<Self>, target: &Arc<State>) -> Result<Window, Error> {
+        if target.is_known() && (target.is_live() || target.checked().is_some_and(|at| at.elapsed() < Window::FRESH)) {
+            return Ok(Window::before(target));
+        }
+        let mut tries = 2;
+        loop {
+            tries -= 1;
+            let mut lease = self.pool.lease(Class::Interactive, None).await?;
+            match Window::ask(&mut lease, target).await {
+                Err(Fault::Lost(_)) if tries > 0 => {}
+                asked => return Ok(asked?),
+            }
+        }
+    }
+
+    /// Uploads one message.
     async fn append_one(
         self: &Arc<Self>,
         target: &Arc<State>,
         message: &Append,
-    ) -> Result<(Option<(UidValidity, Uid)>, bool), Error> {
-        let window = Window::before(target);
-        for attempt in 0..2 {
+        window: &Window,
+    ) -> Result<Place, Error> {
+        let mut tries = 2;
+        loop {
+            tries -= 1;
             let mut lease = self.pool.lease(Class::Interactive, None).await?;
-            match lease.append(&target.name, &message.flags, message.date, &message.body).await {
-                Ok(at) => return Ok((at, true)),
+            let error = match lease.append(&target.name, &message.flags, message.date, &message.body).await {
+                Ok(Some((validity, uid))) => return Ok(Place::Told(validity, uid)),
+                Ok(None) => return Ok(Place::Somewhere),
                 // Not an octet of it left us: another session is as good.
-                Err(upstream::Error::Lost { sent: false, .. }) if attempt == 0 => {}
-                Err(upstream::Error::Lost { reason, .. }) => {
-                    warn!(account = %self.label(), mailbox = %target.name, %reason, "connection lost during APPEND: looking");
+                Err(upstream::Error::Lost { sent: false, .. }) if tries > 0 => continue,
+                Err(error) => error,
+            };
+            match Fault::from(error) {
+                Fault::Refused(error) => return Err(error),
+                Fault::Lost(reason) => {
+                    warn!(account = %self.label(), mailbox = %target.name, reason, "connection lost during APPEND: looking");
                     drop(lease);
-                    return self.settle_append(target, message, &window).await.map(|at| (at, false));
+                    let found = self.settle_append(target, message, window).await?;
+                    return Ok(found.map_or(Place::Somewhere, |(validity, uid)| Place::Seen(validity, uid)));
                 }
-                Err(error) => return Err(error.into()),
             }
         }
-        Err(Error::Unavailable("The connection to the provider was lost".into()))
     }
 
-    /// After a connection was lost in an APPEND: whether the message is there, by Message-ID among what is new, or by size.
-    async fn settle_append(
+    /// Writes down what is to be taken back if a MULTIAPPEND does not come to its end.
+    async fn note_undo(
         self: &Arc<Self>,
         target: &Arc<State>,
-        message: &Append,
+        places: &[Place],
         window: &Window,
-    ) -> Result<Option<(UidValidity, Uid)>, Error> {
-        self.freshen(target, Instant::now(), Class::Interactive).await?;
-        let arrived = target.snapshot();
-        let candidates = window.arrivals(&arrived);
-        let end = message::header_end(&message.body);
-        let id = message::message_id(message.body.get(..end).unwrap_or_default());
-        let uids: Vec<Uid> = candidates.iter().map(|new| new.uid).collect();
-        let want = Want { header: true, ..Default::default() };
-        let mut found = None;
-        for (new, summary) in candidates.iter().zip(self.summaries(target, &uids, want).await) {
-            let same = match (&id, summary) {
-                (Some(id), Ok(summary)) => message::message_id(&summary.header).as_ref() == Some(id),
-                (None, Ok(summary)) => {
-                    let header = message.body.get(..end).unwrap_or_default();
-                    u64::from(new.size) == message.body.len() as u64
-                        && summary.header.trim_ascii_end() == header.trim_ascii_end()
-                }
-                (_, Err(Error::Expunged)) => false,
-                // Not seen is not known: a message of the same size is not taken for ours.
-                (_, Err(error)) => return Err(error),
-            };
-            if same {
-                found = Some((arrived.uid_validity, new.uid));
+        undo: &mut Option<Entry>,
+    ) -> Result<(), Error> {
+        let ours = ours(places, window);
+        let Some((validity, _)) = ours.first() else { return Ok(()) };
+        let uids = ours.iter().map(|(_, uid)| uid.0).collect();
+        let write = Write::Append(Messages::new(&target.name, *validity, uids));
+        match undo {
+            Some(entry) => entry.change(write).await,
+            None => {
+                *undo = Some(self.write_down(write).await?);
+                Ok(())
             }
-        }
-        match found {
-            Some(at) => Ok(Some(at)),
-            None if !window.is_known() => Err(Error::Unavailable(
-                "The connection to the provider was lost while storing the message; whether it was stored cannot be seen"
-                    .into(),
-            )),
-            None => Err(Error::Unavailable(
-                "The connection to the provider was lost while storing the message; it has not been stored".into(),
-            )),
         }
     }
 
     /// Takes back messages of a MULTIAPPEND that failed later on. They are ours: we have just been told their UIDs.
-    async fn take_back(self: &Arc<Self>, target: &Arc<State>, done: &[(UidValidity, Uid)]) {
-        let uids: UidSet = done.iter().map(|(_, uid)| uid.0).collect();
-        if uids.is_empty() {
-            return;
-        }
-        let taken = async {
-            self.freshen(target, Instant::now(), Class::Interactive).await?;
-            let mut lease = self.ready(target, Class::Interactive).await?;
-            if !lease.caps().has("UIDPLUS") || done.iter().any(|(at, _)| *at != target.snapshot().uid_validity) {
-                return Err(Error::Cannot("the messages cannot be named".into()));
-            }
-            lease.store(&uids, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
-            lease.uid_expunge(&uids).await?;
-            Ok(())
-        };
-        if let Err(error) = taken.await {
-            warn!(account = %self.label(), mailbox = %target.name, %uids, %error, "messages of a failed MULTIAPPEND stay");
-        }
-        self.show_arrivals(target).await;
-    }
-
-    /// Shows what was appended, with the keywords that upstream does not keep.
-    async fn keep_appended_keywords(
+    pub(super) async fn take_back(
         self: &Arc<Self>,
         target: &Arc<State>,
-        messages: &[Append],
-        keywords: Vec<Flags>,
-        (done, window): (&[(UidValidity, Uid)], &Window),
+        done: &[(UidValidity, Uid)],
     ) -> Result<(), Error> {
-        if keywords.is_empty() {
-            self.show_arrivals(target).await;
-            return Ok(());
-        }
-        let mut found = Vec::new();
-        let places = match done.len() == messages.len() {
-            true => done,
-            false => {
-                // Not told by upstream (it lacks UIDPLUS): perhaps it can be seen.
-                for message in messages {
-                    found.extend(self.settle_append(target, message, window).await.ok().flatten());
-                }
-                found.as_slice()
-            }
+        let Some((validity, _)) = done.first() else { return Ok(()) };
+        let uids: UidSet = done.iter().map(|(_, uid)| uid.0).collect();
+        let taken = async {
+            let mut lease = self.pool.lease(Class::Interactive, Some(&target.name)).await?;
+            Ok::<_, Error>(self.expunge_copies(&mut lease, &target.name, *validity, &uids).await?)
         };
-        if places.len() != messages.len() {
-            warn!(account = %self.label(), mailbox = %target.name, "where a new message is is not known: its keywords are lost");
-            self.show_arrivals(target).await;
-            return Ok(());
-        }
-        let uids: UidSet = places.iter().map(|(_, uid)| uid.0).collect();
-        let mut new: BTreeMap<UidValidity, Vec<(Uid, Flags)>> = BTreeMap::new();
-        for ((validity, uid), keywords) in places.iter().zip(keywords) {
-            new.entry(*validity).or_default().push((*uid, keywords));
-        }
-        for (validity, new) in new {
-            self.keep_new(target, validity, new).await?;
+        let taken = taken.await;
+        if let Err(error) = &taken {
+            warn!(account = %self.label(), mailbox = %target.name, %uids, %error, "messages of a failed MULTIAPPEND are not taken back now");
         }
         self.show_arrivals(target).await;
-        self.show_kept(target, &uids).await;
-        Ok(())
+        taken
     }
+}
 
-    /// The body that was uploaded need not be downloaded, if upstream kept it as it was.
-    async fn keep_appended(self: &Arc<Self>, target: &Arc<State>, messages: &[Append], done: &[(UidValidity, Uid)]) {
-        if done.len() != messages.len() {
-            return;
+/// Those of which upstream told the UIDs, and which are new: Gmail names a message the account held before.
+fn ours(places: &[Place], window: &Window) -> Vec<(UidValidity, Uid)> {
+    let told = places.iter().filter_map(|place| match place {
+        Place::Told(validity, uid) => Some((*validity, *uid)),
+        Place::Seen(..) | Place::Somewhere => None,
+    });
+    told.filter(|(validity, uid)| window.is_new(*validity, *uid)).collect()
+}
+
+/// Every message with a CRLF at its end.
+fn ended(messages: Vec<Append>) -> Vec<Append> {
+    let end = |message: Append| {
+        if message.body.ends_with(b"\r\n") {
+            return message;
         }
-        let snapshot = target.snapshot();
-        for (message, (validity, uid)) in messages.iter().zip(done) {
-            let same = snapshot.messages.get(*uid).is_some_and(|new| u64::from(new.size) == message.body.len() as u64);
-            if same && *validity == snapshot.uid_validity {
-                let (key, body) = (target.body_key(&snapshot, *uid), message.body.clone());
-                // What cannot be cached is fetched when asked for.
-                let _ = self.disk(move |store| store.put_body(key, &body)).await;
-            }
+        let mut body = BytesMut::with_capacity(message.body.len() + 2);
+        body.extend_from_slice(message.body.strip_suffix(b"\n").unwrap_or(&message.body));
+        body.extend_from_slice(b"\r\n");
+        Append { body: body.freeze(), ..message }
+    };
+    messages.into_iter().map(end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_end_with_a_line_end() {
+        for (body, want) in [("a\r\n", "a\r\n"), ("a", "a\r\n"), ("a\n", "a\r\n"), ("", "\r\n")] {
+            let message = Append { flags: Flags::default(), date: None, body: Bytes::from(body) };
+            assert_eq!(ended(vec![message])[0].body, want);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::BytesMut;
 use futures_util::future::join;
 use tokio::sync::mpsc;
 
@@ -19,6 +20,8 @@ use crate::upstream::{BodyEvent, BodyPart, FetchMeta, Lease};
 
 /// Pieces of headers between the upstream session and us.
 const PIECES: usize = 16;
+/// Octets of one header that are held: no mail program writes one of 4 MiB.
+const HEADER_MOST: u64 = 4 << 20;
 
 impl Inner {
     /// Which of `sources` have a copy, and which it is. Leaves either mailbox selected.
@@ -62,11 +65,11 @@ impl Inner {
         if untold.is_empty() || candidates.is_empty() {
             return Ok(copies);
         }
-        let theirs = headers(lease, &candidates).await?;
+        let theirs = hashes(lease, &candidates).await?;
         if !select_for_write(lease, &state.name, snapshot.uid_validity).await? {
             return Err(Error::Gone.into());
         }
-        let ours = headers(lease, &untold).await?;
+        let ours = hashes(lease, &untold).await?;
         copies.extend(paired(&sizes, &ours, &arrived, &theirs));
         Ok(copies)
     }
@@ -79,6 +82,9 @@ impl Inner {
         validity: UidValidity,
         copies: &UidSet,
     ) -> Result<(), Fault> {
+        if !lease.caps().has("UIDPLUS") && !lease.caps().has("IMAP4REV2") {
+            return Err(Error::Cannot("upstream cannot expunge single messages".into()).into());
+        }
         if !select_for_write(lease, mailbox, validity).await? {
             return Err(Error::Gone.into());
         }
@@ -121,8 +127,25 @@ fn paired(
     ours.iter().filter_map(pair).collect()
 }
 
-/// The BLAKE3 of each message's header, in the selected mailbox. A message that is gone has none.
-async fn headers(lease: &mut Lease, uids: &UidSet) -> Result<BTreeMap<u32, blake3::Hash>, Fault> {
+/// The BLAKE3 of each message's header. A message that is gone has none.
+async fn hashes(lease: &mut Lease, uids: &UidSet) -> Result<BTreeMap<u32, blake3::Hash>, Fault> {
+    let mut hashes = BTreeMap::new();
+    let mut note = |uid: u32, header: &[u8]| {
+        hashes.insert(uid, blake3::hash(header));
+    };
+    headers(lease, uids, &mut note).await?;
+    Ok(hashes)
+}
+
+/// Fetches the headers of messages in the selected mailbox; each is shown to `see` when it is here.
+pub(super) async fn headers(
+    lease: &mut Lease,
+    uids: &UidSet,
+    see: &mut (dyn FnMut(u32, &[u8]) + Send),
+) -> Result<(), Fault> {
+    if uids.is_empty() {
+        return Ok(());
+    }
     let (out, mut events) = mpsc::channel(PIECES);
     let fetch = async {
         let fetched = lease.fetch_bodies(uids, BodyPart::Header, false, &out).await;
@@ -130,29 +153,32 @@ async fn headers(lease: &mut Lease, uids: &UidSet) -> Result<BTreeMap<u32, blake
         fetched
     };
     let gather = async {
-        let mut hashes = BTreeMap::new();
-        let mut current: Option<(u32, blake3::Hasher)> = None;
+        let mut current: Option<(u32, BytesMut)> = None;
         while let Some(event) = events.recv().await {
             match event {
-                BodyEvent::Start { uid, .. } => current = Some((uid.0, blake3::Hasher::new())),
+                BodyEvent::Start { uid, len, .. } => {
+                    // What is beyond is not compared.
+                    current =
+                        Some((uid.0, BytesMut::with_capacity(usize::try_from(len.min(HEADER_MOST)).unwrap_or(0))));
+                }
                 BodyEvent::Chunk(octets) => {
-                    if let Some((_, hasher)) = &mut current {
-                        hasher.update(&octets);
+                    if let Some((_, header)) = &mut current
+                        && (header.len() as u64) < HEADER_MOST
+                    {
+                        header.extend_from_slice(&octets);
                     }
                 }
                 BodyEvent::End => {
-                    if let Some((uid, hasher)) = current.take() {
-                        hashes.insert(uid, hasher.finalize());
+                    if let Some((uid, header)) = current.take() {
+                        see(uid, &header);
                     }
                 }
                 BodyEvent::Done { .. } => {}
             }
         }
-        hashes
     };
-    let (fetched, hashes) = join(fetch, gather).await;
-    fetched?;
-    Ok(hashes)
+    let (fetched, ()) = join(fetch, gather).await;
+    Ok(fetched?)
 }
 
 #[cfg(test)]

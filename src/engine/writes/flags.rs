@@ -1,17 +1,20 @@
 //! STORE (RFC 9051 §6.4.6, RFC 7162 §3.1.3).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::warn;
 
+use super::settle::Fault;
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::keywords::{Share, permanent};
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::Delta;
+use crate::engine::snapshot::Snapshot;
 use crate::engine::sync::plan::Ladder;
-use crate::model::{FlagOp, Flags, ModSeq, UidSet};
-use crate::upstream::{self, Class, FetchMeta};
+use crate::model::{FlagOp, Flags, ModSeq, Uid, UidSet};
+use crate::upstream::{Class, FetchMeta, Lease};
 
 impl Inner {
     pub(crate) async fn store_flags(
@@ -38,8 +41,7 @@ impl Inner {
                 let snapshot = state.snapshot();
                 let newer = snapshot.messages.select(&uids).filter(|(_, message)| message.modseq > unchanged_since);
                 failed = newer.map(|(_, message)| message.uid.0).collect();
-                let keeps = Ladder::of(lease.caps()) != Ladder::Bare && turn.upstream_modseq > 0;
-                since = keeps.then_some(turn.upstream_modseq);
+                since = account.condition(&lease, &turn);
             }
             let snapshot = state.snapshot();
             let there: UidSet = snapshot.messages.select(&uids).map(|(_, message)| message.uid.0).collect();
@@ -62,13 +64,15 @@ impl Inner {
                     account.commit_flags(&state, &mut turn, &todo.minus(&modified), op, &share, told).await?;
                     modified
                 }
-                Err(upstream::Error::Lost { reason, .. }) => {
-                    warn!(account = %account.label(), mailbox = %state.name, %reason, "connection lost during STORE: looking");
-                    drop(lease);
-                    account.settle_flags(&state, &mut turn, &todo, op, &share).await?;
-                    UidSet::new()
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => match Fault::from(error) {
+                    Fault::Refused(error) => return Err(error),
+                    Fault::Lost(reason) => {
+                        warn!(account = %account.label(), mailbox = %state.name, reason, "connection lost during STORE: looking");
+                        drop(lease);
+                        let before = unchanged_since.map(|_| snapshot);
+                        account.settle_flags(&state, &mut turn, &todo, op, &share, before).await?
+                    }
+                },
             };
             account.seen_upstream();
             Ok(failed.union(&modified))
@@ -126,7 +130,9 @@ impl Inner {
         kept
     }
 
-    /// After a connection was lost in a STORE: looks, and stores what is seen not to be stored.
+    /// After a connection was lost in a STORE: looks, and stores what is seen not to be stored. With a condition (RFC 7162 §3.1.3) `before` is
+    /// what was there when it was tested: a message that has changed since, and not just as we meant it to, was changed by somebody
+    /// else, and fails the condition. Gives those.
     async fn settle_flags(
         self: &Arc<Self>,
         state: &Arc<State>,
@@ -134,17 +140,89 @@ impl Inner {
         todo: &UidSet,
         op: FlagOp,
         share: &Share,
-    ) -> Result<(), Error> {
+        before: Option<Arc<Snapshot>>,
+    ) -> Result<UidSet, Error> {
         let mut lease = self.ready(state, Class::Interactive).await?;
         self.sync_on(&mut lease, state, turn).await?;
-        let snapshot = state.snapshot();
-        let bare = self.bare_flags(state, &snapshot, todo).await;
-        let undone = bare.iter().filter(|(_, flags)| flags.apply(op, &share.upstream) != *flags);
-        let undone: UidSet = undone.map(|(uid, _)| uid.0).collect();
-        let told = match undone.is_empty() {
-            true => Vec::new(),
-            false => lease.store(&undone, op, &share.upstream, None).await?.0,
+        let (mut undone, mut modified) = (UidSet::new(), UidSet::new());
+        // Upstream's part alone: what is kept here has not been touched yet.
+        let known: BTreeMap<Uid, Flags> = match &before {
+            Some(before) => self.bare_flags(state, before, todo).await.into_iter().collect(),
+            None => BTreeMap::new(),
         };
-        self.commit_flags(state, turn, todo, op, share, told).await
+        for (uid, now) in self.bare_flags(state, &state.snapshot(), todo).await {
+            match settled(known.get(&uid), &now, op, &share.upstream) {
+                Settled::Done => {}
+                Settled::Undone => undone.insert(uid.0),
+                Settled::Modified => modified.insert(uid.0),
+            }
+        }
+        let mut told = Vec::new();
+        if !undone.is_empty() {
+            let since = before.and_then(|_| self.condition(&lease, turn));
+            let (stored, late) = lease.store(&undone, op, &share.upstream, since).await?;
+            told = stored;
+            modified = modified.union(&late);
+        }
+        self.commit_flags(state, turn, &todo.minus(&modified), op, share, told).await?;
+        Ok(modified)
+    }
+
+    /// What UNCHANGEDSINCE is asked of upstream right after a look, where it keeps mod-sequences.
+    fn condition(&self, lease: &Lease, turn: &Turn) -> Option<u64> {
+        let keeps = Ladder::of(lease.caps()) != Ladder::Bare && turn.upstream_modseq > 0;
+        keeps.then_some(turn.upstream_modseq)
+    }
+}
+
+/// What became of a STORE whose answer was lost, for one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Done,
+    Undone,
+    /// Somebody else has changed it.
+    Modified,
+}
+
+/// `before`: the flags when the condition was tested; `None` without a condition.
+fn settled(before: Option<&Flags>, now: &Flags, op: FlagOp, flags: &Flags) -> Settled {
+    let is_stored = now.apply(op, flags) == *now;
+    match before {
+        None if is_stored => Settled::Done,
+        None => Settled::Undone,
+        Some(before) if before.apply(op, flags) == *now => Settled::Done,
+        Some(before) if before == now => Settled::Undone,
+        // Perhaps ours was stored as well. Told so, the client looks and asks again; told OK, it would believe what it did not see.
+        Some(_) => Settled::Modified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_has_changed_fails_the_condition() {
+        use FlagOp::{Add, Remove, Replace};
+        let table = [
+            (None, "", Add, "\\Seen", Settled::Undone),
+            (None, "\\Seen a", Add, "\\Seen", Settled::Done),
+            (None, "\\Seen a", Replace, "\\Seen", Settled::Undone),
+            (Some(""), "", Add, "\\Seen", Settled::Undone),
+            (Some(""), "\\Seen", Add, "\\Seen", Settled::Done),
+            (Some(""), "\\Seen a", Add, "\\Seen", Settled::Modified),
+            (Some(""), "a", Add, "\\Seen", Settled::Modified),
+            (Some("a"), "a", Add, "a", Settled::Done),
+            (Some("a b"), "b", Remove, "a", Settled::Done),
+            (Some("a b"), "a b", Remove, "a", Settled::Undone),
+            (Some("a b"), "", Remove, "a", Settled::Modified),
+            (Some("a b"), "c", Replace, "c", Settled::Done),
+            (Some("a b"), "a", Replace, "c", Settled::Modified),
+        ];
+        let parse = |text: &str| Flags::parse(text.split(' ').filter(|flag| !flag.is_empty()));
+        for (before, now, op, flags, want) in table {
+            let got = settled(before.map(parse).as_ref(), &parse(now), op, &parse(flags));
+            assert_eq!(got, want, "{before:?} {now} {op:?} {flags}");
+        }
     }
 }

@@ -4,17 +4,20 @@
 //! settled by looking: what upstream then holds decides, and only what is seen not to have happened is asked for again.
 //!
 //! - `flags`: STORE · `expunge`: EXPUNGE and UID EXPUNGE · `copy`: COPY · `moves`: MOVE · `copies`: finding copies and taking them back ·
-//!   `append`: APPEND
+//!   `append`: APPEND, and `appended`: what follows it · `arrived`: whether an interrupted one was stored · `sent`: copies the provider files itself
 //! - `settle`: telling what a write brought, where upstream did not say so · `unfinished`: the journal of writes of several steps ·
 //!   `recover`: settling what stands there
 
 mod append;
+mod appended;
+mod arrived;
 mod copies;
 mod copy;
 mod expunge;
 mod flags;
 mod moves;
 mod recover;
+mod sent;
 mod settle;
 mod unfinished;
 

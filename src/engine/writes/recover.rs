@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::unfinished::{Left, Messages, Move, Write};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
-use crate::model::{FlagOp, Flags, SystemFlags};
+use crate::model::{FlagOp, Flags, SystemFlags, Uid};
 use crate::upstream::Class;
 
 /// The pause after an attempt that failed, doubled up to the second; the pool's own back-off decides when a connection is tried.
@@ -63,6 +63,7 @@ impl Inner {
         let settled = match &left.write {
             Some(Write::Spare(spared)) => self.mark_spared(spared).await,
             Some(Write::Move(moving)) => self.end_move(moving).await,
+            Some(Write::Append(stored)) => self.take_back_stored(stored).await,
             None => Ok(()),
         };
         match settled {
@@ -78,7 +79,7 @@ impl Inner {
                 warn!(account = %self.label(), write = ?left.write, %error, "an unfinished write cannot be settled and is forgotten");
             }
         }
-        self.durably(move |state, _| state.journal_done(left.id)).await?;
+        self.durable(move |state, _| state.journal_done(left.id)).await?;
         self.unfinished.forget(left.id);
         Ok(())
     }
@@ -93,6 +94,14 @@ impl Inner {
             self.show_arrivals(&target).await;
         }
         Ok(())
+    }
+
+    /// Takes back what a MULTIAPPEND had stored when it was cut short.
+    async fn take_back_stored(self: &Arc<Self>, stored: &Messages) -> Result<(), Error> {
+        let state = self.state(&stored.mailbox.as_str().into()).await?;
+        let validity = stored.uid_validity();
+        let messages: Vec<_> = stored.uids.iter().map(|uid| (validity, Uid(uid))).collect();
+        self.take_back(&state, &messages).await
     }
 
     /// Gives others' messages the `\Deleted` back that was taken from them for a plain EXPUNGE.

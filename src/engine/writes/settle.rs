@@ -7,7 +7,7 @@ use tokio::time::Duration;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::snapshot::Snapshot;
-use crate::model::{MessageMeta, Uid, UidValidity};
+use crate::model::{MessageMeta, Uid, UidSet, UidValidity};
 use crate::upstream::{self, Lease};
 
 /// How a step of a write failed.
@@ -53,22 +53,44 @@ pub(super) struct Window {
     /// `None`: nothing can be told to be new.
     uid_next: Option<Uid>,
     uid_validity: UidValidity,
+    /// New, and known to be something else.
+    taken: UidSet,
 }
 
 impl Window {
+    /// The mirror is believed to know what is there for so long after a look.
+    pub(super) const FRESH: Duration = Duration::from_secs(2);
+
     /// As the mirror has it: it may know less than upstream holds, never more.
     pub(super) fn before(target: &State) -> Self {
         let snapshot = target.snapshot();
-        Self { uid_next: target.is_known().then_some(snapshot.uid_next), uid_validity: snapshot.uid_validity }
+        Self {
+            uid_next: target.is_known().then_some(snapshot.uid_next),
+            uid_validity: snapshot.uid_validity,
+            taken: UidSet::new(),
+        }
     }
 
     /// As upstream has it now.
     pub(super) async fn ask(lease: &mut Lease, target: &State) -> Result<Self, Fault> {
         match lease.status(&target.name).await.map_err(Fault::from) {
-            Ok(status) => Ok(Self { uid_next: status.uid_next, uid_validity: status.uid_validity.unwrap_or_default() }),
+            Ok(status) => Ok(Self {
+                uid_next: status.uid_next,
+                uid_validity: status.uid_validity.unwrap_or_default(),
+                taken: UidSet::new(),
+            }),
             // The write itself will say why.
-            Err(Fault::Refused(_)) => Ok(Self { uid_next: None, uid_validity: UidValidity::default() }),
+            Err(Fault::Refused(_)) => {
+                Ok(Self { uid_next: None, uid_validity: UidValidity::default(), taken: UidSet::new() })
+            }
             Err(fault) => Err(fault),
+        }
+    }
+
+    /// This one is known, and none of the next ones.
+    pub(super) fn take(&mut self, uid: Option<Uid>) {
+        if let Some(Uid(uid)) = uid {
+            self.taken.insert(uid);
         }
     }
 
@@ -85,7 +107,8 @@ impl Window {
     pub(super) fn arrivals(&self, now: &Snapshot) -> Vec<MessageMeta> {
         let Some(next) = self.uid_next.filter(|_| now.uid_validity == self.uid_validity) else { return Vec::new() };
         let first = now.messages.lower_bound(next);
-        now.messages.iter_from(first).map(|(_, message)| message.clone()).collect()
+        let new = now.messages.iter_from(first).map(|(_, message)| message.clone());
+        new.filter(|message| !self.taken.contains(message.uid.0)).collect()
     }
 }
 

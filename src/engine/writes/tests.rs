@@ -1,6 +1,8 @@
 //! Every write against a provider in memory, with a fault at every one of its commands: cut before it, cut after it, refused, and the
 //! program gone for good. Whatever happens, no message is lost, none is doubled, and what the client is told is true.
 
+mod append;
+mod flags;
 mod model;
 mod moves;
 
@@ -15,6 +17,7 @@ use crate::engine::allowance::Unlimited;
 use crate::engine::cache::Cache;
 use crate::metrics::Metrics;
 use crate::model::UidSet;
+use crate::provider::Quirk;
 use crate::secret::Secret;
 use crate::state;
 use crate::store::{self, Store, StorePool};
@@ -29,8 +32,15 @@ struct Bench {
 
 impl Bench {
     async fn new(provider: Arc<Provider>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let account = begin(&provider, &dir, "0");
+        Self::with(provider, &[]).await
+    }
+
+    async fn with(provider: Arc<Provider>, quirks: &[Quirk]) -> Self {
+        // In memory where that can be had: hundreds of stores are made, and each is flushed.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let dir = dir.unwrap();
+        let account = begin(&provider, &dir, "0", quirks);
         let bench = Self { provider, account, dir };
         account_reads(&bench.account, &bench.provider).await;
         bench
@@ -41,7 +51,7 @@ impl Bench {
         let Self { provider, account, dir } = self;
         drop(account);
         provider.account().is_down = false;
-        let account = begin(&provider, &dir, "1");
+        let account = begin(&provider, &dir, "1", &[]);
         Self { provider, account, dir }
     }
 
@@ -55,12 +65,12 @@ impl Bench {
     }
 
     async fn pending(&self) -> Vec<String> {
-        let pending = self.account.durably(|state, key| state.journal_pending(key)).await.unwrap();
+        let pending = self.account.durable(|state, key| state.journal_pending(key)).await.unwrap();
         pending.into_iter().map(|entry| entry.kind).collect()
     }
 }
 
-fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
+fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -> Arc<Inner> {
     let options = Options {
         address: "ann".into(),
         prefetch: None,
@@ -70,6 +80,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str) -> Arc<Inner> {
         parts: false,
         allowance: Arc::new(Unlimited),
         upstream: "ann@test:143".into(),
+        quirks: quirks.to_vec(),
     };
     let config = Config {
         label: "ann".into(),

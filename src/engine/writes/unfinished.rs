@@ -43,6 +43,8 @@ pub(super) enum Write {
     Spare(Messages),
     /// A MOVE by COPY, STORE and EXPUNGE.
     Move(Move),
+    /// Messages of a MULTIAPPEND, to be taken back if the others do not follow.
+    Append(Messages),
 }
 
 impl Write {
@@ -50,12 +52,13 @@ impl Write {
         match self {
             Self::Spare(_) => "spare",
             Self::Move(_) => "move",
+            Self::Append(_) => "append",
         }
     }
 
     fn concerns(&self, mailbox: &str) -> bool {
         match self {
-            Self::Spare(spared) => spared.mailbox == mailbox,
+            Self::Spare(messages) | Self::Append(messages) => messages.mailbox == mailbox,
             Self::Move(moving) => moving.source.mailbox == mailbox || moving.to == mailbox,
         }
     }
@@ -168,7 +171,7 @@ impl Entry {
     /// Replaces what is written down; on the disk when this returns.
     pub(super) async fn change(&mut self, write: Write) -> Result<(), Error> {
         let (id, bytes) = (self.id, self.account.payload(&write)?);
-        self.account.durably(move |state, _| state.journal_change(id, &bytes)).await?;
+        self.account.durable(move |state, _| state.journal_change(id, &bytes)).await?;
         self.write = Some(write);
         Ok(())
     }
@@ -177,7 +180,7 @@ impl Entry {
     pub(super) async fn done(mut self) {
         self.write = None;
         let id = self.id;
-        if self.account.durably(move |state, _| state.journal_done(id)).await.is_ok() {
+        if self.account.durable(move |state, _| state.journal_done(id)).await.is_ok() {
             // Nothing is left for `drop`.
             self.id = 0;
         }
@@ -196,7 +199,7 @@ impl Inner {
     /// Writes down what is about to be done; on the disk when this returns.
     pub(super) async fn write_down(self: &Arc<Self>, write: Write) -> Result<Entry, Error> {
         let (kind, bytes) = (write.kind(), self.payload(&write)?);
-        let id = self.durably(move |state, key| state.journal_add(key, kind, &bytes, SystemTime::now())).await?;
+        let id = self.durable(move |state, key| state.journal_add(key, kind, &bytes, SystemTime::now())).await?;
         Ok(Entry { account: Arc::clone(self), id, write: Some(write) })
     }
 
@@ -207,7 +210,7 @@ impl Inner {
 
     /// Reads what an earlier run has left.
     pub(super) async fn read_unfinished(&self) -> Result<(), Error> {
-        for entry in self.durably(|state, key| state.journal_pending(key)).await? {
+        for entry in self.durable(|state, key| state.journal_pending(key)).await? {
             let (id, kind) = (entry.id, entry.kind);
             match serde_json::from_slice::<Payload>(&entry.payload) {
                 Ok(Payload { version, .. }) if version > VERSION => {
@@ -272,6 +275,7 @@ mod tests {
         let head = r#"{"version":1,"upstream":"ann@x:993","write":"#;
         let table = [
             (Write::Spare(messages()), r#""spare","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9"}"#),
+            (Write::Append(messages()), r#""append","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9"}"#),
             (
                 Write::Move(moving),
                 r#""move","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9","marked":"","to":"b","to_validity":8,"to_next":5,"told":[[1,5]],"copied":true}"#,

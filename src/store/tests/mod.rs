@@ -48,7 +48,7 @@ fn key(mailbox: MailboxId, validity: u32, uid: u32) -> BodyKey {
 }
 
 /// Bytes that do not compress, the same for the same seed.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes
@@ -224,7 +224,8 @@ fn large_bodies_are_read_piece_by_piece() {
         let mut reader = store.open_body(key).unwrap().unwrap();
         assert_eq!(reader.len(), len as u64);
         let mut got = Vec::new();
-        while let Some(chunk) = reader.next_chunk().unwrap() {
+        while let Some((chunk, hash)) = reader.next_chunk().unwrap() {
+            assert_eq!(*blake3::hash(&chunk).as_bytes(), hash);
             got.extend_from_slice(&chunk);
             // Evicted under the reader: what is open stays readable.
             store.remove_bodies(&[key]).unwrap();

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::model::UidSet;
+use crate::model::{InternalDate, UidSet};
 use crate::net::Stream;
 use crate::net::dial::{DialError, TlsMode};
 use crate::upstream::Dial;
@@ -53,6 +53,8 @@ pub(super) struct Account {
     pub(super) is_down: bool,
     /// Flags APPEND does not keep.
     pub(super) loses: Option<&'static str>,
+    /// INTERNALDATE of everything.
+    date: String,
     /// Done once before the command with this name is carried out: another client's hand.
     pub(super) meanwhile: Option<Hand>,
 }
@@ -75,7 +77,9 @@ impl Folder {
 impl Provider {
     /// A provider of these capabilities with these mailboxes.
     pub(super) fn new(caps: &'static str, folders: &[&str]) -> Arc<Self> {
-        let mut account = Account::default();
+        let seconds = i64::try_from(crate::engine::account::now_ms() / 1000).unwrap();
+        let date = InternalDate { seconds, ..InternalDate::default() }.to_string();
+        let mut account = Account { date, ..Account::default() };
         for (n, name) in folders.iter().enumerate() {
             let folder = Folder { validity: 100 + n as u32, next: 1, messages: Vec::new() };
             account.folders.insert((*name).to_owned(), folder);
@@ -257,7 +261,7 @@ impl Account {
                         let _ = write!(out, " FLAGS ({})", message.flags.iter().cloned().collect::<Vec<_>>().join(" "));
                     }
                     if command.contains("RFC822.SIZE") {
-                        let date = "17-Jul-2026 02:44:25 +0000";
+                        let date = &self.date;
                         let _ = write!(out, " INTERNALDATE \"{date}\" RFC822.SIZE {}", message.octets.len());
                     }
                     let text = String::from_utf8_lossy(&message.octets).into_owned();

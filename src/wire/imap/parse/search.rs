@@ -4,7 +4,7 @@ use super::{Cursor, Fault, fault};
 use crate::model::{Flags, InternalDate, Keyword, ModSeq, SystemFlags};
 use crate::wire::imap::command::{Command, Search, SearchKey, SearchReturn};
 
-/// Deepest nesting of keys, since they are read and judged by recursion; clients nest an OR per word searched.
+/// Deepest nesting of keys, since they are read and judged by recursion; a row of ORs counts once.
 const MAX_DEPTH: usize = 64;
 /// Most keys in one command: each is judged for each message.
 const MAX_KEYS: usize = 2048;
@@ -60,6 +60,22 @@ fn all_of(mut keys: Vec<SearchKey>) -> SearchKey {
         return key;
     }
     SearchKey::And(keys)
+}
+
+/// Alternatives as a tree that is no deeper than it must be, since it is judged by recursion.
+fn any_of(mut keys: Vec<SearchKey>) -> SearchKey {
+    while keys.len() > 1 {
+        let mut pairs = Vec::with_capacity(keys.len().div_ceil(2));
+        let mut left = keys.into_iter();
+        while let Some(one) = left.next() {
+            pairs.push(match left.next() {
+                Some(other) => SearchKey::Or(Box::new(one), Box::new(other)),
+                None => one,
+            });
+        }
+        keys = pairs;
+    }
+    all_of(keys)
 }
 
 fn system(flag: SystemFlags) -> SearchKey {
@@ -141,10 +157,18 @@ impl Reader {
                 not(self.key(at, depth + 1)?)
             }
             "OR" => {
-                at.space()?;
-                let one = self.key(at, depth + 1)?;
-                at.space()?;
-                SearchKey::Or(Box::new(one), Box::new(self.key(at, depth + 1)?))
+                let mut alternatives = Vec::new();
+                // `OR a OR b OR c d`, as programs write a long list of words: read in a row, not one within the other.
+                loop {
+                    at.space()?;
+                    alternatives.push(self.key(at, depth + 1)?);
+                    at.space()?;
+                    if !at.eat_word("OR") {
+                        break;
+                    }
+                }
+                alternatives.push(self.key(at, depth + 1)?);
+                any_of(alternatives)
             }
             _ => return fault("unknown search key"),
         })

@@ -1,0 +1,134 @@
+//! The copy of a sent message that the provider files by itself (Gmail, Outlook: `Quirk::SavesSentCopy`).
+//!
+//! Mail programs APPEND what they have sent to the sent folder; with such a provider that makes a second copy, or a third. So an APPEND of
+//! one message with a Message-ID to the folder with the role `\Sent` is answered with the UID of the message that is there, if it has
+//! the same Message-ID, came within the last hour, and is among the newest: that is the one the provider has filed. Anything older
+//! is an import or another's affair, and is uploaded.
+//!
+//! The provider files its copy some seconds after it has taken the message. A message whose Date is of this moment was just sent, so
+//! the folder is looked at for a few seconds before the upload. A copy that comes later still stands beside the uploaded one: what is
+//! there is never removed unasked.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, sleep};
+use tracing::info;
+
+use super::append::Append;
+use super::copies::headers;
+use super::settle::Fault;
+use crate::engine::account::{Inner, now_ms};
+use crate::engine::error::Error;
+use crate::engine::mailbox::State;
+use crate::message;
+use crate::model::{Role, Uid, UidSet, UidValidity};
+use crate::provider::Quirk;
+use crate::upstream::{Class, FetchMeta, Lease};
+
+/// How long ago the provider's copy may have come, seconds; its clock and ours may differ by as much as minutes.
+const RECENT: i64 = 3600;
+/// How far the Date of a message that was just sent may be from now, seconds.
+const JUST_SENT: i64 = 600;
+/// The newest UIDs that are looked at, and the newest of the messages among them.
+const NEWEST_UIDS: u32 = 200;
+const NEWEST: usize = 32;
+/// Looks at the folder for a message just sent, and the pause between them: providers have been seen to take some seconds.
+const SENT_LOOKS: usize = 5;
+const SENT_PAUSE: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// Where the provider has filed this message itself, if it has.
+    pub(super) async fn filed_already(
+        self: &Arc<Self>,
+        target: &Arc<State>,
+        message: &Append,
+    ) -> Option<(UidValidity, Uid)> {
+        let folders = self.folders.newest()?;
+        let is_sent = folders.find(&target.name).is_some_and(|folder| folder.role == Some(Role::Sent));
+        if !is_sent || !self.options.has(Quirk::SavesSentCopy) {
+            return None;
+        }
+        let header = message.body.get(..message::header_end(&message.body)).unwrap_or_default();
+        let id = message::message_id(header)?;
+        let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+        let mut looks = if was_just_sent(header, now) { SENT_LOOKS } else { 1 };
+        loop {
+            match self.find_filed(target, &id, now).await {
+                Ok(Some(found)) => return Some(found),
+                Ok(None) => {}
+                // The upload itself will say what is wrong.
+                Err(error) => {
+                    info!(account = %self.label(), mailbox = %target.name, %error, "the sent folder cannot be looked at");
+                    return None;
+                }
+            }
+            looks -= 1;
+            if looks == 0 {
+                return None;
+            }
+            sleep(SENT_PAUSE).await;
+        }
+    }
+
+    async fn find_filed(&self, target: &State, id: &str, now: i64) -> Result<Option<(UidValidity, Uid)>, Error> {
+        let mut lease = self.pool.lease(Class::Interactive, Some(&target.name)).await?;
+        let selected = lease.reselect(&target.name, None).await?;
+        if selected.exists == 0 {
+            return Ok(None);
+        }
+        let recent = recent(&mut lease, selected.uid_next, now).await?;
+        let mut found = None;
+        let mut compare = |uid: u32, header: &[u8]| {
+            if message::message_id(header).as_deref() == Some(id) {
+                found = found.max(Some(Uid(uid)));
+            }
+        };
+        headers(&mut lease, &recent, &mut compare).await?;
+        Ok(found.map(|uid| (selected.uid_validity, uid)))
+    }
+}
+
+/// The newest messages that came within [`RECENT`] of now.
+async fn recent(lease: &mut Lease, next: Uid, now: i64) -> Result<UidSet, Fault> {
+    let first = next.0.saturating_sub(NEWEST_UIDS).max(1);
+    let mut found: Vec<u32> = Vec::new();
+    let mut note = |meta: FetchMeta| {
+        if let (Some(Uid(uid)), Some(date)) = (meta.uid, meta.internal_date)
+            && date.seconds.abs_diff(now) <= RECENT.unsigned_abs()
+        {
+            found.push(uid);
+        }
+    };
+    lease.fetch_meta(&format!("{first}:*"), true, None, &mut note).await?;
+    found.sort_unstable();
+    Ok(found.into_iter().rev().take(NEWEST).collect())
+}
+
+/// Whether the Date says that the message was made in these minutes. Without a Date that can be read it is taken for old: nobody waits.
+fn was_just_sent(header: &[u8], now: i64) -> bool {
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc2822;
+    let dates = message::header_values(header, "Date");
+    let date = dates.last().and_then(|date| OffsetDateTime::parse(date.trim(), &Rfc2822).ok());
+    date.is_some_and(|date| date.unix_timestamp().abs_diff(now) <= JUST_SENT.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_of_these_minutes_is_just_sent() {
+        // 2026-07-17 02:44:25 UTC
+        let now = 1_784_256_265;
+        for (date, want) in [
+            ("Fri, 17 Jul 2026 04:44:20 +0200", true),
+            ("17 Jul 2026 02:40:00 GMT", true),
+            ("Fri, 17 Jul 2026 02:44:20 +0200", false),
+            ("yesterday", false),
+        ] {
+            assert_eq!(was_just_sent(format!("Date: {date}\r\n\r\n").as_bytes(), now), want, "{date}");
+        }
+        assert!(!was_just_sent(b"Subject: x\r\n\r\n", now));
+    }
+}
