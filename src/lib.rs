@@ -33,8 +33,8 @@
 //! # Laws
 //!
 //! 1. Only the engine changes the mirror and the index; commit first, publish after.
-//! 2. Sequence numbers exist only in `session/imap/view.rs` and in upstream's lines. One place decides when EXPUNGE may be
-//!    told.
+//! 2. Sequence numbers exist only in `session/imap/view.rs`, `session/pop3/maildrop.rs` and in upstream's lines. One place decides
+//!    when EXPUNGE may be told.
 //! 3. Only `store/` names sled, only `state/` names SQLite; imap-codec's types appear only in `wire/`.
 //! 4. No await, no write to a client, no upstream call while a lock or a store transaction is held. Store calls run on a small
 //!    bounded pool and have a deadline.
@@ -43,7 +43,7 @@
 //! 7. Bytes from a network never panic us: no `unwrap`, `expect` or bare index on such a path.
 //! 8. Every queue, line, literal, cache and wait has a named limit with its reason.
 //! 9. Pure code (`wire`, `view`, `mirror`, `plan`, `budget`) takes `now` as an argument.
-//! 10. Nothing upstream is expunged but by a client's own explicit IMAP EXPUNGE, CLOSE or MOVE.
+//! 10. Nothing upstream is expunged but by a client's own explicit IMAP EXPUNGE, CLOSE or MOVE. POP3 never.
 //! 11. A write is acknowledged only when upstream has acknowledged it. An ambiguous end is settled by looking, never by blind
 //!     retry.
 //! 12. A secret is never logged, shown in an error or in a debug print, or written readable by others.

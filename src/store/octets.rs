@@ -64,6 +64,8 @@ mod tests {
         assert_eq!(store.octets(a, UidValidity(7)).unwrap(), [(BodyKey::Provider(5), 13)]);
         assert_eq!(store.octets(b, UidValidity(7)).unwrap().len(), 2);
         // Nobody has these messages.
+        let record = MailboxRecord { name: "b".into(), uid_validity: UidValidity(7), ..MailboxRecord::default() };
+        store.put_mailbox(b, &record).unwrap();
         store.sweep().unwrap();
         assert_eq!(store.octets(b, UidValidity(7)).unwrap(), []);
     }

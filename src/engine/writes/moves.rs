@@ -59,6 +59,13 @@ impl Inner {
                 warn!(account = %self.label(), mailbox = %state.name, reason, "connection lost during MOVE: looking");
                 drop(lease);
                 self.sync(state, &mut turn).await?;
+                // A server may go on with a MOVE whose connection is lost: it is given some time to end it.
+                let mut looks = LOOKS;
+                while looks > 0 && !there(&state.snapshot(), uids).is_empty() {
+                    looks -= 1;
+                    sleep(LOOK_PAUSE).await;
+                    self.sync(state, &mut turn).await?;
+                }
                 drop(turn);
                 self.settle_move(&before, state, uids, target, window, moved.told).await
             }

@@ -5,7 +5,7 @@ mod quit;
 mod retrieve;
 
 use super::Login;
-use super::reply::Reply;
+use super::reply::{Reply, messages};
 use super::state::{Failure, Session};
 use crate::wire::pop3::{self, Command};
 
@@ -61,7 +61,7 @@ impl<L: Login> Session<L> {
                 let (_, open) = self.opened()?;
                 open.maildrop.reset();
                 let (count, octets) = open.maildrop.left();
-                Ok(Some(Reply::ok(format!("{count} messages ({octets} octets)"))))
+                Ok(Some(Reply::ok(format!("{} ({octets} octets)", messages(count)))))
             }
             Command::Quit => Ok(Some(Box::pin(self.quit()).await)),
         }
@@ -113,7 +113,7 @@ impl<L: Login> Session<L> {
     async fn list(&mut self) -> Result<Option<Reply>, Failure> {
         let (io, open) = self.opened()?;
         let (count, octets) = open.maildrop.left();
-        pop3::ok(&mut io.out, &format!("{count} messages ({octets} octets)"));
+        pop3::ok(&mut io.out, &format!("{} ({octets} octets)", messages(count)));
         let mut from = 1;
         while let Some((number, message)) = open.maildrop.next(from) {
             pop3::numbered(&mut io.out, number, itoa::Buffer::new().format(open.maildrop.octets(message)));

@@ -113,7 +113,7 @@ impl<L: Login> Session<L> {
             Ok(reply) => reply,
             Err(Failure::Reply(reply)) => Some(reply),
             Err(Failure::Stop(stop)) => {
-                self.server.observer.command(name, "broken", started.elapsed());
+                self.server.observer.command(name, "no", started.elapsed());
                 return Err(stop);
             }
         };

@@ -54,8 +54,7 @@ impl From<NoMessage> for Reply {
     fn from(no: NoMessage) -> Self {
         match no {
             NoMessage::Beyond(0) => Self::err("No such message, no messages in maildrop"),
-            NoMessage::Beyond(1) => Self::err("No such message, only 1 message in maildrop"),
-            NoMessage::Beyond(count) => Self::err(format!("No such message, only {count} messages in maildrop")),
+            NoMessage::Beyond(count) => Self::err(format!("No such message, only {} in maildrop", messages(count))),
             NoMessage::Deleted => Self::err("Message is deleted"),
         }
     }
@@ -84,6 +83,14 @@ impl From<LoginError> for Reply {
             LoginError::Unavailable => Self::err("This account cannot be served now").with(TEMP),
             LoginError::Refused { text, .. } => Self::err(text).with(TEMP),
         }
+    }
+}
+
+/// `1 message`, `5 messages`.
+pub(crate) fn messages(count: impl Into<u64>) -> String {
+    match count.into() {
+        1 => "1 message".to_owned(),
+        count => format!("{count} messages"),
     }
 }
 

@@ -47,7 +47,7 @@ pub const COPY: &[Step] = &[
 pub const MOVE: &[Step] = &[
     ("UID MOVE", Command, Before, True),
     ("UID MOVE", Command, Middle, True),
-    // Not behind the line: the server may still do it when all looks are over (found once, on a busy machine).
+    ("UID MOVE", Command, After, True),
     ("UID MOVE", Told("COPYUID"), Before, Done),
     ("UID MOVE", Told("COPYUID"), Middle, Done),
     ("UID MOVE", Told("COPYUID"), After, Done),

@@ -9,7 +9,7 @@ use crate::secret::Secret;
 use crate::session::backend::{Account as _, Mailbox as _};
 use crate::session::front::LoginError;
 use crate::session::pop3::maildrop::{Choice, Maildrop};
-use crate::session::pop3::reply::{AUTH, Reply, TEMP};
+use crate::session::pop3::reply::{AUTH, Reply, TEMP, messages};
 use crate::session::pop3::state::{Failure, MailboxOf, Open, Session, Walk};
 use crate::session::pop3::{Admitted, HideSet as _, Login};
 use crate::wire::imap::mutf7;
@@ -137,7 +137,7 @@ impl<L: Login> Session<L> {
         let (count, octets) = open.maildrop.left();
         self.open = Some(Box::new(open));
         self.io.set_logged_in();
-        Ok(Reply::ok(format!("Logged in, {count} messages ({octets} octets)")))
+        Ok(Reply::ok(format!("Logged in, {} ({octets} octets)", messages(count))))
     }
 }
 

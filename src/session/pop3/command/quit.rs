@@ -12,7 +12,7 @@ use crate::engine::{CopyMode, Error};
 use crate::model::{FlagOp, Flags, Role, SystemFlags, UidSet, UniqueId};
 use crate::session::backend::{Account as _, Mailbox as _};
 use crate::session::pop3::maildrop::Maildrop;
-use crate::session::pop3::reply::{PERM, Reply, TEMP};
+use crate::session::pop3::reply::{PERM, Reply, TEMP, messages};
 use crate::session::pop3::state::{MailboxOf, Open, Session};
 use crate::session::pop3::{Admitted, Deletions, HideSet as _, Login};
 
@@ -79,7 +79,7 @@ impl<L: Login> Parting<L> {
         tracing::info!(target: "audit", account, device, %mailbox, policy = policy.as_str(), count, uids = %deleted,
             "deleted over POP3");
         deletions.deleted(account, policy, count);
-        Reply::ok(format!("Bye, {count} messages deleted"))
+        Reply::ok(format!("Bye, {} deleted", messages(count)))
     }
 
     /// Does with the deleted messages what the configuration says.

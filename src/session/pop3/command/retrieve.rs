@@ -54,8 +54,9 @@ impl<L: Login> Session<L> {
         let mut writer = BodyWriter::top(lines);
         if lines == 0 {
             // Of the others only so that they are there when they are asked for.
+            open.walk.step(&open.maildrop, number);
             let mut uids = vec![uid];
-            uids.extend(ahead(&open.maildrop, &mut open.walk, number));
+            uids.extend(open.walk.ahead(&open.maildrop));
             let want = Want { header: true, ..Want::default() };
             let summary = io.wait(open.mailbox.summaries(&uids, want)).await?.into_iter().next();
             let header = summary.unwrap_or(Err(crate::engine::Error::Expunged))?.header.clone();
@@ -83,10 +84,10 @@ impl<L: Login> Session<L> {
 
 /// The message's body: the next of a walk, or read now.
 async fn read<L: Login>(io: &mut LineIo, open: &mut Open<L>, number: u32, uid: Uid) -> Result<BodyOf<L>, Failure> {
-    let ahead = ahead(&open.maildrop, &mut open.walk, number);
     let walk = &mut open.walk;
+    walk.step(&open.maildrop, number);
     if walk.coming.front() != Some(&uid) {
-        let uids: Vec<Uid> = std::iter::once(uid).chain(ahead).collect();
+        let uids: Vec<Uid> = std::iter::once(uid).chain(walk.ahead(&open.maildrop)).collect();
         walk.coming = uids.iter().copied().collect();
         walk.reads = Some(open.mailbox.read(uids));
     }
@@ -109,25 +110,31 @@ async fn read<L: Login>(io: &mut LineIo, open: &mut Open<L>, number: u32, uid: U
     }
 }
 
-/// Counts the steps of a walk; what is to be read ahead beside this message.
-fn ahead<R>(maildrop: &Maildrop, walk: &mut Walk<R>, number: u32) -> Vec<Uid> {
-    // What lies between was deleted, perhaps a moment ago.
-    let follows =
-        number > walk.last && maildrop.next(walk.last.saturating_add(1)).is_none_or(|(next, _)| next >= number);
-    walk.run = if follows { walk.run.saturating_add(1) } else { 1 };
-    walk.last = number;
-    let mut uids = Vec::new();
-    let (mut from, mut octets) = (number.saturating_add(1), 0);
-    while walk.run >= RUN && uids.len() < AHEAD {
-        let Some((next, message)) = maildrop.next(from) else { break };
-        octets += u64::from(maildrop.octets(message));
-        if octets > AHEAD_OCTETS {
-            break;
-        }
-        uids.push(message.uid);
-        from = next.saturating_add(1);
+impl<R> Walk<R> {
+    /// Counts the messages asked for one after the other.
+    fn step(&mut self, maildrop: &Maildrop, number: u32) {
+        // What lies between was deleted, perhaps a moment ago.
+        let between = maildrop.next(self.last.saturating_add(1));
+        let follows = number > self.last && between.is_none_or(|(next, _)| next >= number);
+        self.run = if follows { self.run.saturating_add(1) } else { 1 };
+        self.last = number;
     }
-    uids
+
+    /// What is to be read beside the message asked for last.
+    fn ahead(&self, maildrop: &Maildrop) -> Vec<Uid> {
+        let mut uids = Vec::new();
+        let (mut from, mut octets) = (self.last.saturating_add(1), 0);
+        while self.run >= RUN && uids.len() < AHEAD {
+            let Some((next, message)) = maildrop.next(from) else { break };
+            octets += u64::from(maildrop.octets(message));
+            if octets > AHEAD_OCTETS {
+                break;
+            }
+            uids.push(message.uid);
+            from = next.saturating_add(1);
+        }
+        uids
+    }
 }
 
 /// Sends a message whole; the octets it had, as LIST counts them. `known`: how many there are, from an earlier time.
@@ -142,8 +149,18 @@ async fn send<B: crate::session::backend::Body>(
             return Err(Reply::err("The message does not come from the provider; try again later").with(TEMP).into());
         };
         let whole = whole?;
-        pop3::ok(&mut io.out, &format!("{} octets", pop3::octets(&whole)));
-        return Ok(pop3::message(&mut io.out, &whole));
+        let before = io.out.len();
+        let mut told = whole.len() as u64;
+        loop {
+            pop3::ok(&mut io.out, &format!("{told} octets"));
+            let sent = pop3::message(&mut io.out, &whole);
+            if sent == told {
+                return Ok(sent);
+            }
+            // Rare: written once more with the right number in front.
+            told = sent;
+            io.out.truncate(before);
+        }
     }
     let octets = known.map_or_else(|| body.len(), u64::from);
     pop3::ok(&mut io.out, &format!("{octets} octets"));

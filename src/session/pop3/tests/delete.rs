@@ -38,7 +38,7 @@ async fn deleting_counts_at_quit_only() {
              C: DELE 4
              S: +OK Deleted
              C: QUIT
-             S: +OK Bye, 1 messages deleted
+             S: +OK Bye, 1 message deleted
              S: (end)",
         )
         .await;
@@ -102,7 +102,7 @@ async fn seen_is_marked_and_hidden() {
     bench.set(|pop3| pop3.on_dele = OnDele::Seen);
     let mut client = bench.login("ann").await;
     client.ask("DELE 2").await;
-    assert_eq!(client.ask("QUIT").await, "+OK Bye, 1 messages deleted");
+    assert_eq!(client.ask("QUIT").await, "+OK Bye, 1 message deleted");
     let seen = |uid| bench.account.mailbox("INBOX").now().messages.get(Uid(uid)).unwrap().flags.has(SystemFlags::SEEN);
     assert_eq!([seen(1), seen(2), seen(3)], [false, true, false]);
     assert_eq!(bench.hidden.of(""), ids(&[2]));
@@ -143,7 +143,7 @@ async fn what_is_in_the_trash_already_is_hidden() {
     bench.set(|pop3| (pop3.on_dele, pop3.mailbox) = (OnDele::Trash, "Bin".into()));
     let mut client = bench.login("ann").await;
     client.ask("DELE 1").await;
-    assert_eq!(client.ask("QUIT").await, "+OK Bye, 1 messages deleted");
+    assert_eq!(client.ask("QUIT").await, "+OK Bye, 1 message deleted");
     assert_eq!(bench.account.mailbox("Bin").now().messages.uids().to_string(), "1", "neither gone nor moved");
     assert_eq!(bench.login("ann").await.ask("STAT").await, "+OK 0 0");
 }

@@ -1,7 +1,7 @@
 //! STAT, LIST, UIDL, RETR, TOP.
 
 use super::*;
-use crate::model::{FlagOp, Flags, InternalDate};
+use crate::model::{FlagOp, Flags, InternalDate, MessageMeta, Pages, Uid, UidValidity};
 
 #[tokio::test(start_paused = true)]
 async fn numbers_sizes_and_ids() {
@@ -216,7 +216,7 @@ async fn pipelined_commands_are_answered_in_order() {
         "x",
         ".",
         "+OK Deleted",
-        "+OK Bye, 1 messages deleted",
+        "+OK Bye, 1 message deleted",
     ];
     assert_eq!(answers, want);
 }
@@ -230,11 +230,46 @@ async fn the_newest_and_the_recent() {
     let mut client = bench.login("recent:ann").await;
     assert_eq!(client.ask("STAT").await, "+OK 1 16", "the others are older than 30 days");
     assert_eq!(client.ask("DELE 1").await, "+OK Deleted");
-    assert_eq!(client.ask("QUIT").await, "+OK Bye, 1 messages deleted");
+    assert_eq!(client.ask("QUIT").await, "+OK Bye, 1 message deleted");
     assert_eq!(bench.login("ann").await.ask("STAT").await, "+OK 3 54");
     assert_eq!(bench.login("recent:ann").await.ask("STAT").await, "+OK 1 16", "whatever was hidden");
     bench.set(|pop3| pop3.max_messages = Some(2));
     let mut client = bench.login("ann").await;
     assert_eq!(client.ask("UIDL").await, "+OK Unique-ids follow");
     assert_eq!(client.list().await, ["1 101.2", "2 101.3"]);
+}
+
+/// The provider gives message ids, and then makes the mailbox anew: other UIDs under another UIDVALIDITY, the same messages.
+#[tokio::test(start_paused = true)]
+async fn provider_ids_outlast_a_new_uidvalidity() {
+    let bench = Bench::with(0);
+    let renumber = |validity: u32, first: u32| {
+        bench.account.mailbox("INBOX").change(|snapshot, modseq| {
+            let message = |n: u32| MessageMeta {
+                uid: Uid(first + n),
+                flags: Flags::default(),
+                modseq,
+                internal_date: InternalDate::default(),
+                size: 16,
+                gm_msgid: 1_700_000_000_000_000_000 + u64::from(n),
+            };
+            snapshot.uid_validity = UidValidity(validity);
+            snapshot.messages = Pages::from_messages((0..3).map(message).collect());
+        });
+    };
+    renumber(7, 1);
+    let mut client = bench.login("ann").await;
+    assert_eq!(client.ask("UIDL").await, "+OK Unique-ids follow");
+    let before = client.list().await;
+    assert_eq!(before[1], "2 1700000000000000001");
+    client.ask("DELE 2").await;
+    assert_eq!(client.ask("QUIT").await, "+OK Bye, 1 message deleted");
+    renumber(8, 100);
+    let mut client = bench.login("ann").await;
+    assert_eq!(client.ask("UIDL").await, "+OK Unique-ids follow");
+    assert_eq!(
+        client.list().await,
+        ["1 1700000000000000000", "2 1700000000000000002"],
+        "the same ids, and still hidden"
+    );
 }
