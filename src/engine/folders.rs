@@ -76,9 +76,9 @@ impl Inner {
             None => self.current_folders().await?,
         };
         if list.find(name).is_none() {
-            // Perhaps made a moment ago by somebody else.
-            let since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
-            if let Ok(Ok(newer)) = timeout(LIST_WAIT, self.refresh_folders(since)).await {
+            // Perhaps made a moment ago by somebody else. Looks are shared: whoever asks for what is not there costs upstream one LIST
+            // at a time.
+            if let Ok(Ok(newer)) = timeout(LIST_WAIT, self.refresh_folders(Instant::now())).await {
                 list = newer;
             }
         }

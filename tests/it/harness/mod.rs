@@ -24,6 +24,7 @@ pub mod world;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The user name at the upstream servers.
@@ -68,16 +69,23 @@ pub fn give_to_nobody(root: &Path) {
     }
 }
 
-/// A port that was free a moment ago. Taken from below the kernel's ephemeral range (32768 up), so that no outgoing
-/// connection of a test running beside us is given it in between.
+/// A port that was free a moment ago, and that nobody else was given lately. Taken from below the kernel's ephemeral range (32768 up), so
+/// that no outgoing connection of a test running beside us is given it in between; and from a part of our own, so that a test
+/// running beside us, whose process number is near ours, is not given it either before our server listens there.
 pub fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const PARTS: u32 = 187;
+    const PART: u16 = 64;
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let part = FIRST + (std::process::id() % PARTS) as u16 * PART;
     for _ in 0..1000 {
-        let port = rand::random_range(20_000..32_000);
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = part + given % PART;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
-    panic!("no free port between 20000 and 32000");
+    panic!("no free port from {part} up");
 }
 
 /// Waits until `ready` says so; panics with `what` when `PATIENCE` is over. The pause between two looks is not a wait
