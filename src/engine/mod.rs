@@ -26,6 +26,7 @@ mod download;
 mod error;
 mod flight;
 mod folders;
+mod held;
 mod keywords;
 mod looks;
 mod mailbox;
