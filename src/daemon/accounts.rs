@@ -136,6 +136,11 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
     let cache = Cache::new(store, context.threads.clone());
     let shown = dir.display().to_string();
     let read = move |store: &Store| {
+        if marker::is_elsewhere(store, &state, &spending::key(&settings.address), &place(&settings))
+            .map_err(|error| format!("the cache in {shown} cannot be cleared for another provider: {error}"))?
+        {
+            warn!(cache = %shown, "the account is at another provider now: its cache is made anew, and nothing is hidden from POP3");
+        }
         let found = marker::settle(store, &state, &spending::key(&settings.address))
             .map_err(|error| format!("the cache in {shown} cannot be compared with what is known of it: {error}"))?;
         match found {
@@ -148,6 +153,11 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
     let read = cache.run(SWEEP_DEADLINE, read).await;
     let spending = Arc::new(read.map_err(|error| error.to_string())??);
     Ok(Prepared { settings: account.clone(), password, cache, spending })
+}
+
+/// User and server, as one word.
+fn place(settings: &config::Account) -> String {
+    format!("{}@{}:{}", settings.imap.username, settings.imap.host, settings.imap.port)
 }
 
 /// Opens a cache off the async threads: reading a large index takes a second.
@@ -223,7 +233,7 @@ impl Running {
             parts: believes_parts(&settings),
             english_names: settings.english_names,
             allowance: Arc::<Spending>::clone(&spending),
-            upstream: format!("{}@{}:{}", server.username, server.host, server.port),
+            upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
@@ -268,13 +278,14 @@ impl Running {
     /// Ends this and begins again with other settings, on the same cache and count.
     pub(super) async fn restart(&self, context: &Context, settings: config::Account, password: Secret) -> Self {
         self.retire().await;
-        let own = self.settings();
-        let elsewhere = (&own.imap.host, own.imap.port, &own.imap.username)
-            != (&settings.imap.host, settings.imap.port, &settings.imap.username);
-        if elsewhere {
-            // Another server, or another user there: its UIDs may look like the old one's and are not.
-            let forgotten = self.account.cache().run(SWEEP_DEADLINE, marker::forget).await;
-            if let Err(error) = forgotten.and_then(|done| done) {
+        let (state, next) = (context.state.clone(), settings.clone());
+        let settle =
+            move |store: &Store| marker::is_elsewhere(store, &state, &spending::key(&next.address), &place(&next));
+        match self.account.cache().run(SWEEP_DEADLINE, settle).await.map_err(marker::Error::from).and_then(|done| done)
+        {
+            Ok(false) => {}
+            Ok(true) => info!(account = %settings.address, "the account is at another provider now"),
+            Err(error) => {
                 warn!(account = %settings.address, %error, "the cache cannot be cleared for the new provider");
             }
         }

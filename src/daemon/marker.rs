@@ -62,6 +62,26 @@ pub(super) fn forget(store: &Store) -> Result<(), store::Error> {
     Ok(())
 }
 
+/// Whether the account was at another server before, or another user's there: UIDs there may look like the old ones and are not. Then the
+/// cache is cleared and nothing is hidden from POP3 any more; where it is now is kept.
+pub(super) fn is_elsewhere(store: &Store, state: &State, account: &str, place: &str) -> Result<bool, Error> {
+    let key = format!("place/{account}");
+    let known = state.value(&key)?;
+    if known.as_deref() == Some(place.as_bytes()) {
+        return Ok(false);
+    }
+    if known.is_some() {
+        for (id, record) in store.mailboxes()? {
+            state.forget_local_keywords(account, &record.name, None)?;
+            store.remove_mailbox(id)?;
+        }
+        state.unhide(account, None)?;
+    }
+    // Last: after a crash on the way everything is cleared once more.
+    state.set_value(&key, Some(place.as_bytes()))?;
+    Ok(known.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -103,6 +123,25 @@ mod tests {
             let target = to.join(entry.file_name());
             if entry.path().is_dir() { copy(&entry.path(), &target) } else { drop(std::fs::copy(entry.path(), target)) }
         }
+    }
+
+    #[test]
+    fn what_was_kept_of_another_provider_is_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        let state = State::open(&home.path().join("state.sqlite")).unwrap();
+        let store = open(&home.path().join("cache"));
+        let at = |place: &str| is_elsewhere(&store, &state, "ann", place).unwrap();
+        let login = state::PopLogin { account: "ann", mailbox: "INBOX", device: "" };
+        let hidden = || state.hidden(&login).unwrap().len();
+        assert!(!at("ann@a:993"), "new");
+        fill(&store, 3);
+        let id = crate::model::UniqueId::Number(UidValidity(7), Uid(1));
+        state.hide(&login, &[id], std::time::SystemTime::now()).unwrap();
+        assert!(!at("ann@a:993"));
+        assert_eq!((store.mailboxes().unwrap().len(), hidden()), (1, 1));
+        assert!(at("ann@b:993"));
+        assert_eq!((store.mailboxes().unwrap().len(), hidden()), (0, 0));
+        assert!(!at("ann@b:993"));
     }
 
     #[test]

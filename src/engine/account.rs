@@ -229,6 +229,11 @@ impl Account {
     pub fn offers_quota(&self) -> bool {
         self.inner.pool.caps().is_some_and(|caps| caps.has("QUOTA"))
     }
+
+    /// Whether upstream moves messages by one command (RFC 6851), as far as is known.
+    pub fn has_move(&self) -> bool {
+        self.inner.pool.caps().is_some_and(|caps| caps.has("MOVE") || caps.has("IMAP4REV2"))
+    }
 }
 
 impl Inner {

@@ -37,7 +37,7 @@ struct Landed {
     uid: Uid,
     key: BodyKey,
     body: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// Flights begun together, by UID.
@@ -277,7 +277,7 @@ impl Inner {
                         let kib = u32::try_from(body.len() >> 10).unwrap_or(u32::MAX).saturating_add(1);
                         // Neither is ever closed while this runs.
                         let room = Arc::clone(&room).acquire_many_owned(kib.min(UNSTORED_KIB)).await;
-                        let _ = landed.send(Landed { uid, key, body, _room: room.ok() }).await;
+                        let _ = landed.send(Landed { uid, key, body, room: room.ok() }).await;
                     }
                 }
                 BodyEvent::Done { meta: FetchMeta { .. }, .. } => {}
@@ -302,6 +302,8 @@ impl Inner {
             let keys: Vec<BodyKey> = batch.iter().map(|landed| landed.key).collect();
             let snapshot = state.snapshot();
             let told = |uid| snapshot.messages.get(uid).map(|message| u64::from(message.size));
+            // Given back when the call has answered or was given up: a disk that hangs must not hold up the session that feeds it.
+            let rooms: Vec<_> = batch.iter_mut().map(|landed| landed.room.take()).collect();
             let bodies: Vec<_> = batch.drain(..).map(|landed| (told(landed.uid), landed)).collect();
             // A body that cannot be stored is served all the same, and fetched again the next time; each is tried, whatever
             // becomes of the one before.
@@ -318,7 +320,9 @@ impl Inner {
                 });
                 stored.fold(Ok(()), Result::and).map(|()| known)
             };
-            for (uid, octets) in self.disk(put).await.unwrap_or_default() {
+            let known = self.disk(put).await.unwrap_or_default();
+            drop(rooms);
+            for (uid, octets) in known {
                 state.note_octets(uid, octets);
             }
             let mut flights = self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner);

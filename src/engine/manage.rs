@@ -53,8 +53,11 @@ impl Inner {
     pub(crate) async fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<(), Error> {
         let (account, from, to) = (Arc::clone(self), canonical(from), canonical(to));
         self.run_to_end(async move {
-            account.settle_left(&[&from]).await?;
             let before = account.folders.newest();
+            // Of its children too: they get new names.
+            let names = before.iter().flat_map(|before| &before.list).map(|folder| &*folder.name);
+            let concerned: Vec<&str> = names.filter(|name| name.starts_with(&*from)).chain([&*from]).collect();
+            account.settle_left(&concerned).await?;
             let mut changing = account.change_folders().await?;
             changing.lease.rename(&from, &to).await?;
             // The lease goes with it: what follows takes turns (turn before lease, never the other way round).

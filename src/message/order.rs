@@ -84,11 +84,15 @@ fn message_ids(value: &[u8], most: usize) -> Vec<String> {
     found
 }
 
+/// Characters of a subject that count for its place; a header line has 998 (RFC 5322 §2.1.1).
+const SUBJECT_MOST: usize = 1000;
+
 /// RFC 5256 §2.1: what is left of a decoded subject, and whether a reply or forward was taken off.
 fn base_subject(subject: &str) -> (String, bool) {
     // Step 1: white space is one space.
     let words: Vec<&str> = subject.split_ascii_whitespace().collect();
-    let joined = words.join(" ");
+    // A subject longer than this is made to hurt: what follows looks at each `[…]` at its begin again and again.
+    let joined: String = words.join(" ").chars().take(SUBJECT_MOST).collect();
     let mut text = joined.as_str();
     let mut is_reply = false;
     loop {

@@ -50,6 +50,10 @@ pub trait Account: Clone + Send + Sync + 'static {
     fn quota_root(&self, mailbox: &str) -> impl Future<Output = Result<Vec<Bytes>, Error>> + Send;
     /// Whether QUOTA is advertised.
     fn offers_quota(&self) -> bool;
+    /// Whether a MOVE is one command of the provider's, and not COPY and EXPUNGE.
+    fn has_move(&self) -> bool {
+        true
+    }
 }
 
 /// A mailbox a session has selected. Cheap to clone; the last drop ends the interest.

@@ -70,6 +70,10 @@ impl backend::Account for Account {
     fn offers_quota(&self) -> bool {
         Self::offers_quota(self)
     }
+
+    fn has_move(&self) -> bool {
+        Self::has_move(self)
+    }
 }
 
 impl backend::Mailbox for Mailbox {

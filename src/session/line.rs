@@ -114,6 +114,10 @@ impl LineIo {
         } else {
             (LOGIN_TIMEOUT.min(LOGIN_TOTAL.saturating_sub(self.opened.elapsed())), Stop::NoLogin)
         };
+        // A time-out of nothing would still read what has come: who never stops talking would never be late.
+        if !self.logged_in && self.opened.elapsed() >= LOGIN_TOTAL {
+            return Err(Stop::NoLogin);
+        }
         let shutdown = self.shutdown.clone();
         tokio::select! {
             biased;

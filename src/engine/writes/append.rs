@@ -134,8 +134,12 @@ impl Inner {
                 return Err(error);
             }
         }
-        if let Some(entry) = undo {
-            entry.done().await;
+        if let Some(entry) = undo
+            && !entry.done().await
+        {
+            // The entry that is left takes back what is not taken back now.
+            let _ = self.take_back(target, &ours(&places, &window)).await;
+            return Err(Error::Internal("What is to be kept cannot be kept; see the log".into()));
         }
         Ok((places, window))
     }

@@ -101,7 +101,7 @@ impl Inner {
 pub(super) async fn select_for_write(lease: &mut Lease, mailbox: &str, validity: UidValidity) -> Result<bool, Fault> {
     match lease.reselect(mailbox, None).await.map_err(Fault::from) {
         Ok(selected) => Ok(selected.uid_validity == validity),
-        Err(Fault::Refused(error)) if !error.is_passing() => Ok(false),
+        Err(Fault::Refused(error)) if !error.is_passing() && !error.is_outage() => Ok(false),
         Err(fault) => Err(fault),
     }
 }

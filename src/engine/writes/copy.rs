@@ -90,7 +90,9 @@ impl Inner {
         window: &Window,
     ) -> Result<Option<CopyUid>, Error> {
         let mut lease = self.ready(state, Class::Interactive).await?;
-        let asked = if !window.is_known() || lease.copies_in_pieces(uids, &target.name) {
+        // What others have brought since the mirror last looked is not to be taken for ours.
+        let is_fresh = target.is_live() || target.checked().is_some_and(|at| at.elapsed() < Window::FRESH);
+        let asked = if !is_fresh || !window.is_known() || lease.copies_in_pieces(uids, &target.name) {
             Some(Window::ask(&mut lease, target).await?)
         } else {
             None

@@ -106,7 +106,9 @@ impl Inner {
     async fn mark_again(self: &Arc<Self>, lease: &mut Lease, spared: Spared) {
         let Some(entry) = spared.entry else { return };
         match lease.store(&spared.uids, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await {
-            Ok(_) => entry.done().await,
+            Ok(_) => {
+                entry.done().await;
+            }
             Err(error) => {
                 warn!(account = %self.label(), %error, "messages others had marked as deleted get their mark back later");
             }

@@ -225,13 +225,16 @@ impl Inner {
             self.finish_move(lease, state, turn, &copied.intersect(&left)).await?;
             return Ok(Ended { left: there(&state.snapshot(), uids).len(), ..Ended::default() });
         }
-        // Only of those seen in the source a moment ago, without a mark of ours: no EXPUNGE takes them now.
-        let back: UidSet = copies.iter().filter(|(from, _)| left.contains(**from)).map(|(_, copy)| *copy).collect();
-        let mut ended = Ended { left: left.len(), ..Ended::default() };
+        // Only of those seen in the source a moment ago, without a mark of ours: no EXPUNGE takes them now. And only what COPYUID told:
+        // what looks like a copy of ours may be somebody else's.
+        let is_ours = |(from, copy): &(&u32, &u32)| left.contains(**from) && moving.told.contains(&(**from, **copy));
+        let back: UidSet = copies.iter().filter(is_ours).map(|(_, copy)| *copy).collect();
+        let others = copies.keys().filter(|from| left.contains(**from)).count() as u64 - back.len();
+        let mut ended = Ended { left: left.len(), doubled: others, ..Ended::default() };
         if !back.is_empty() && uidplus {
             self.expunge_copies(&mut lease, &moving.to, moving.to_validity(), &back).await?;
         } else {
-            ended.doubled = back.len();
+            ended.doubled += back.len();
         }
         Ok(ended)
     }

@@ -21,7 +21,7 @@ use crate::engine::account::{Inner, now_ms};
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::message;
-use crate::model::{Role, Uid, UidSet, UidValidity};
+use crate::model::{Role, SystemFlags, Uid, UidSet, UidValidity};
 use crate::provider::Quirk;
 use crate::upstream::{Class, FetchMeta, Lease};
 
@@ -29,6 +29,8 @@ use crate::upstream::{Class, FetchMeta, Lease};
 const RECENT: i64 = 3600;
 /// How far the Date of a message that was just sent may be from now, seconds.
 const JUST_SENT: i64 = 600;
+/// How much larger or smaller what the provider files may be than what it was sent: it adds and rewrites header fields.
+const SIZE_DIFFERS: u64 = 8 << 10;
 /// The newest UIDs that are looked at, and the newest of the messages among them.
 const NEWEST_UIDS: u32 = 200;
 const NEWEST: usize = 32;
@@ -53,7 +55,7 @@ impl Inner {
         let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
         let mut looks = if was_just_sent(header, now) { SENT_LOOKS } else { 1 };
         loop {
-            match self.find_filed(target, &id, now).await {
+            match self.find_filed(target, message, &id, now).await {
                 Ok(Some(found)) => return Some(found),
                 Ok(None) => {}
                 // The upload itself will say what is wrong.
@@ -70,13 +72,19 @@ impl Inner {
         }
     }
 
-    async fn find_filed(&self, target: &State, id: &str, now: i64) -> Result<Option<(UidValidity, Uid)>, Error> {
+    async fn find_filed(
+        &self,
+        target: &State,
+        message: &Append,
+        id: &str,
+        now: i64,
+    ) -> Result<Option<(UidValidity, Uid)>, Error> {
         let mut lease = self.pool.lease(Class::Interactive, Some(&target.name)).await?;
         let selected = lease.reselect(&target.name, None).await?;
         if selected.exists == 0 {
             return Ok(None);
         }
-        let recent = recent(&mut lease, selected.uid_next, now).await?;
+        let recent = recent(&mut lease, selected.uid_next, message.body.len() as u64, now).await?;
         let mut found = None;
         let mut compare = |uid: u32, header: &[u8]| {
             if message::message_id(header).as_deref() == Some(id) {
@@ -88,13 +96,16 @@ impl Inner {
     }
 }
 
-/// The newest messages that came within [`RECENT`] of now.
-async fn recent(lease: &mut Lease, next: Uid, now: i64) -> Result<UidSet, Fault> {
+/// The newest messages that came within [`RECENT`] of now and may be ours: not one that is about to go, nor one of another size. A program
+/// that takes the attachment off a sent message stores the rest under the same Message-ID and deletes the original.
+async fn recent(lease: &mut Lease, next: Uid, octets: u64, now: i64) -> Result<UidSet, Fault> {
     let first = next.0.saturating_sub(NEWEST_UIDS).max(1);
     let mut found: Vec<u32> = Vec::new();
     let mut note = |meta: FetchMeta| {
         if let (Some(Uid(uid)), Some(date)) = (meta.uid, meta.internal_date)
             && date.seconds.abs_diff(now) <= RECENT.unsigned_abs()
+            && meta.size.is_some_and(|size| u64::from(size).abs_diff(octets) <= SIZE_DIFFERS)
+            && meta.flags.is_some_and(|flags| !flags.has(SystemFlags::DELETED))
         {
             found.push(uid);
         }

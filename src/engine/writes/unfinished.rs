@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
 use crate::engine::account::Inner;
@@ -176,14 +176,19 @@ impl Entry {
         Ok(())
     }
 
-    /// The write has ended.
-    pub(super) async fn done(mut self) {
-        self.write = None;
+    /// The write has ended; whether the journal says so too. If not, the entry is removed later, but for an APPEND's: what it names
+    /// would be taken back after a crash in between, so it is taken back in any case and nobody is told that it is there.
+    pub(super) async fn done(mut self) -> bool {
+        if !matches!(self.write, Some(Write::Append(_))) {
+            self.write = None;
+        }
         let id = self.id;
-        if self.account.durable(move |state, _| state.journal_done(id)).await.is_ok() {
+        let is_done = self.account.durable(move |state, _| state.journal_done(id)).await.is_ok();
+        if is_done {
             // Nothing is left for `drop`.
             self.id = 0;
         }
+        is_done
     }
 }
 
@@ -199,8 +204,24 @@ impl Inner {
     /// Writes down what is about to be done; on the disk when this returns.
     pub(super) async fn write_down(self: &Arc<Self>, write: Write) -> Result<Entry, Error> {
         let (kind, bytes) = (write.kind(), self.payload(&write)?);
-        let id = self.durable(move |state, key| state.journal_add(key, kind, &bytes, SystemTime::now())).await?;
-        Ok(Entry { account: Arc::clone(self), id, write: Some(write) })
+        let (tell, mut told) = oneshot::channel();
+        let added = self.durable(move |state, key| {
+            let id = state.journal_add(key, kind, &bytes, SystemTime::now())?;
+            if tell.send(id).is_err() {
+                // Nobody waits any more, and the write is not made: an entry would undo what somebody does later.
+                state.journal_done(id)?;
+            }
+            Ok(())
+        });
+        match (added.await, told.try_recv()) {
+            (Ok(()), Ok(id)) => Ok(Entry { account: Arc::clone(self), id, write: Some(write) }),
+            (Err(error), Ok(id)) => {
+                self.unfinished.leave(id, None);
+                Err(error)
+            }
+            (Err(error), Err(_)) => Err(error),
+            (Ok(()), Err(_)) => Err(Error::Internal("The journal gave no answer".into())),
+        }
     }
 
     fn payload(&self, write: &Write) -> Result<Vec<u8>, Error> {

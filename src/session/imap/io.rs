@@ -137,6 +137,10 @@ impl Io {
         } else {
             (LOGIN_TIMEOUT.min(LOGIN_TOTAL.saturating_sub(self.opened.elapsed())), "Login takes too long")
         };
+        // A time-out of nothing would still read what has come: who never stops talking would never be late.
+        if !self.logged_in && self.opened.elapsed() >= LOGIN_TOTAL {
+            return Err(Stop::Bye { code: None, text: "Login takes too long" });
+        }
         let shutdown = self.shutdown.clone();
         tokio::select! {
             biased;

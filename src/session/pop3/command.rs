@@ -69,7 +69,6 @@ impl<L: Login> Session<L> {
 
     /// RFC 2449 §5. What is told is served whole.
     fn capabilities(&mut self) {
-        let before_login = self.open.is_none();
         let (may_login, may_upgrade) = (self.may_login(), self.server.tls.is_some() && !self.io.is_tls());
         let out = &mut self.io.out;
         pop3::ok(out, "Capability list follows");
@@ -77,10 +76,11 @@ impl<L: Login> Session<L> {
         for line in ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "UTF8 USER", "LANG"] {
             pop3::line(out, line);
         }
-        if before_login && may_upgrade {
+        // Told before and after login alike (RFC 2449 §5), wherever they are of use.
+        if may_upgrade {
             pop3::line(out, "STLS");
         }
-        if before_login && may_login {
+        if may_login {
             pop3::line(out, "USER");
             pop3::line(out, "SASL PLAIN LOGIN");
         }

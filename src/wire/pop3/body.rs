@@ -14,6 +14,9 @@
 
 use bytes::BytesMut;
 
+/// CRs in a row that are held back until what comes behind them tells what they mean: no mail has more for a good reason.
+const RETURNS_MOST: usize = 1024;
+
 /// Writes one message, in whatever pieces it comes.
 #[derive(Clone, Debug)]
 pub struct BodyWriter {
@@ -109,7 +112,12 @@ impl BodyWriter {
     fn after_return<'a>(&mut self, rest: &'a [u8], out: &mut impl Sink) -> &'a [u8] {
         match rest.split_first() {
             Some((b'\r', after)) => {
-                self.returns += 1;
+                // A long row of them is let go as it comes, not all at once at its end.
+                if self.returns < RETURNS_MOST {
+                    self.returns += 1;
+                } else if !self.done {
+                    self.line_end(out);
+                }
                 after
             }
             Some((b'\n', after)) => {

@@ -22,6 +22,9 @@ use crate::wire::imap::command::{SearchKey, Sort, SortKey};
 /// Messages ordered by their headers at once: some 60 MB of subjects and ids for the length of the command.
 const MOST: u32 = 200_000;
 
+/// Message-IDs in their References fields, all together: some 100 octets each, so 100 MB for the length of the command.
+const MOST_REFERENCES: usize = 1_000_000;
+
 /// A message found, with what decides its place.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
@@ -100,10 +103,18 @@ impl<L: Login> Session<L> {
         };
         let mut batches = stream::iter(batches).map(ask).buffered(BATCHES_AHEAD);
         let mut orders = HashMap::new();
+        let mut references = 0;
         while let Some((batch, summaries)) = io.wait(batches.next()).await? {
             for (uid, summary) in batch.into_iter().zip(summaries) {
                 match summary {
-                    Ok(summary) => orders.insert(uid, order_of_header(&summary.header)),
+                    Ok(summary) => {
+                        let order = order_of_header(&summary.header);
+                        references += order.references.len();
+                        if references > MOST_REFERENCES {
+                            return Err(Reply::no("Too many messages to be put in order").with("LIMIT").into());
+                        }
+                        orders.insert(uid, order)
+                    }
                     // Gone meanwhile: the client still numbers it, so it keeps a place.
                     Err(Error::Expunged) => None,
                     Err(error) => return Err(error.into()),

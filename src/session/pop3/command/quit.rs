@@ -19,6 +19,11 @@ use crate::session::pop3::{Admitted, Deletions, HideSet as _, Login};
 impl<L: Login> Session<L> {
     pub(crate) async fn quit(&mut self) -> Reply {
         let Some(open) = self.open.take() else { return Reply::ok("Bye") };
+        // What was asked before is answered before: who has not got a message has not deleted it.
+        if self.io.flush().await.is_err() {
+            open.leave();
+            return Reply::err("The connection is gone; nothing is deleted").with(TEMP);
+        }
         let parting = Parting::from(*open);
         let deletions = Arc::clone(&self.server.deletions);
         // A task of its own: nothing that happens to this connection cuts it in half.
@@ -29,8 +34,8 @@ impl<L: Login> Session<L> {
                 tracing::error!(%error, "QUIT failed");
                 Reply::err("An internal error; see the log").with(TEMP)
             }
-            // Nobody reads it.
-            Err(_) => Reply::ok("Bye"),
+            // Nobody reads it, and how it ends is not known yet.
+            Err(_) => Reply::err("The deletions are still under way").with(TEMP),
         }
     }
 }
@@ -61,10 +66,16 @@ impl<L: Login> From<Open<L>> for Parting<L> {
 }
 
 impl<L: Login> Parting<L> {
-    async fn update(&self, deletions: &dyn Deletions) -> Reply {
+    /// The courtesy of `on_retr` comes after what is answered: nobody waits for it.
+    async fn update(self, deletions: &dyn Deletions) -> Reply {
+        let reply = self.delete(deletions).await;
         if self.marks_fetched() {
-            self.mark_fetched().await;
+            tokio::spawn(async move { self.mark_fetched().await });
         }
+        reply
+    }
+
+    async fn delete(&self, deletions: &dyn Deletions) -> Reply {
         let deleted: UidSet = self.maildrop.deleted().map(|message| message.uid.0).collect();
         if deleted.is_empty() {
             return Reply::ok("Bye");
@@ -88,6 +99,14 @@ impl<L: Login> Parting<L> {
             OnDele::Hide => {}
             OnDele::Seen => self.mark_seen(uids).await.map_err(|error| self.undone(&error))?,
             // Moved where it already is it would only get another number: it is hidden instead.
+            OnDele::Archive | OnDele::Trash if !self.admitted.account.has_move() => {
+                // Made of COPY and EXPUNGE a move could take what others mark meanwhile (Law 10).
+                tracing::warn!(
+                    account = self.admitted.account.address(),
+                    policy = policy.as_str(),
+                    "the provider has no MOVE: what is deleted over POP3 is hidden instead"
+                );
+            }
             OnDele::Archive | OnDele::Trash => {
                 if let Some(to) = self.destination(policy).await? {
                     self.mailbox.copy(uids, &to, CopyMode::Move).await.map_err(|error| self.undone(&error))?;

@@ -58,7 +58,9 @@ impl<L: Login> Session<L> {
             let mut uids = vec![uid];
             uids.extend(open.walk.ahead(&open.maildrop));
             let want = Want { header: true, ..Want::default() };
-            let summary = io.wait(open.mailbox.summaries(&uids, want)).await?.into_iter().next();
+            let asked = timeout(FIRST_OCTET, open.mailbox.summaries(&uids, want));
+            let slow = |_| Reply::err("The provider does not answer now; try again later").with(TEMP);
+            let summary = io.wait(asked).await?.map_err(slow)?.into_iter().next();
             let header = summary.unwrap_or(Err(crate::engine::Error::Expunged))?.header.clone();
             pop3::ok(&mut io.out, "Top of message follows");
             writer.push(&header, &mut io.out);

@@ -64,6 +64,8 @@ async fn before_and_after_login() {
              S: EXPIRE NEVER
              S: UTF8 USER
              S: LANG
+             S: USER
+             S: SASL PLAIN LOGIN
              S: IMPLEMENTATION mailweir
              S: .
              C: USER ann

@@ -80,10 +80,23 @@ async fn a_session_that_ends_otherwise_deletes_nothing() {
 async fn quit_is_carried_out_though_nobody_hears_the_answer() {
     let bench = Bench::with(3);
     let mut client = bench.login("ann").await;
-    client.send("DELE 1\r\nDELE 3\r\nQUIT\r\n").await;
+    client.send("DELE 1\r\nDELE 3\r\n").await;
+    assert_eq!((client.line().await, client.line().await), ("+OK Deleted".into(), "+OK Deleted".into()));
+    client.send("QUIT\r\n").await;
     client.drop_dead().await;
     settle().await;
     assert_eq!(bench.hidden.of(""), ids(&[1, 3]));
+}
+
+/// Whoever has not got what he asked for before QUIT has deleted nothing.
+#[tokio::test(start_paused = true)]
+async fn quit_behind_answers_that_do_not_arrive_deletes_nothing() {
+    let bench = Bench::with(3);
+    let mut client = bench.login("ann").await;
+    client.send("RETR 1\r\nDELE 1\r\nQUIT\r\n").await;
+    client.drop_dead().await;
+    settle().await;
+    assert!(bench.hidden.of("").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
