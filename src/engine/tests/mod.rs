@@ -2,6 +2,7 @@
 
 mod bodies;
 mod cache;
+mod identity;
 mod looks;
 mod parts;
 mod provider;

@@ -1,6 +1,7 @@
 //! A provider of bare IMAP4rev1 in memory: INBOX and what else is named, commands logged, and answers held back at will.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     /// Commands that begin so are not answered until this is empty again.
     held: watch::Sender<&'static str>,
     tells_uid_next: bool,
+    /// With X-GM-EXT-1: a message's id is its UID and this.
+    ids_from: AtomicU64,
     /// Told whenever mail changes.
     changed: watch::Sender<()>,
     caps: &'static str,
@@ -38,6 +41,7 @@ impl Default for Shared {
             log: watch::Sender::default(),
             held: watch::Sender::default(),
             tells_uid_next: true,
+            ids_from: AtomicU64::new(1000),
             changed: watch::Sender::default(),
             caps: "",
         }
@@ -65,6 +69,11 @@ impl Provider {
         target.uid_next += 1;
         drop(mail);
         self.shared.changed.send_replace(());
+    }
+
+    /// From now on every message has another X-GM-MSGID.
+    pub(super) fn change_ids(&self) {
+        self.shared.ids_from.fetch_add(1, Ordering::Relaxed);
     }
 
     /// From now on commands that begin so are not answered; `""` lets go.
@@ -206,8 +215,13 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
         ["UID", "FETCH", set, ..] => {
             out = news(shared, selected);
             for (at, (uid, flags)) in chosen(selected, set) {
+                let id = if shared.caps.contains("X-GM-EXT-1") {
+                    format!(" X-GM-MSGID {}", shared.ids_from.load(Ordering::Relaxed) + u64::from(uid))
+                } else {
+                    String::new()
+                };
                 out.push_str(&format!(
-                    "* {at} FETCH (UID {uid} FLAGS ({flags}) INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" RFC822.SIZE 30)\r\n"
+                    "* {at} FETCH (UID {uid}{id} FLAGS ({flags}) INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" RFC822.SIZE 30)\r\n"
                 ));
             }
         }

@@ -35,6 +35,7 @@ impl Inner {
             if target.is_empty() {
                 return Ok(());
             }
+            account.check_identity(&mut lease, &state, &target).await?;
             lease = account.expunge_these(lease, &state, &mut turn, &target).await?;
             account.look_again(lease, &state, &mut turn).await;
             account.seen_upstream();

@@ -15,6 +15,7 @@ mod copies;
 mod copy;
 mod expunge;
 mod flags;
+mod identity;
 mod moves;
 mod recover;
 mod sent;

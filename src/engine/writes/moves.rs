@@ -48,6 +48,7 @@ impl Inner {
         if !lease.caps().has("MOVE") && !lease.caps().has("IMAP4REV2") {
             return self.move_by_copy(lease, state, &mut turn, uids, target).await;
         }
+        self.check_identity(&mut lease, state, uids).await?;
         let before = state.snapshot();
         let moved = lease.move_to(uids, &target.name).await;
         match moved.failed.map(Fault::from) {
@@ -120,6 +121,7 @@ impl Inner {
         if uids.is_empty() {
             return Ok(None);
         }
+        self.check_identity(&mut lease, state, &uids).await?;
         let marked = snapshot.messages.select(&uids).filter(|(_, message)| message.flags.has(SystemFlags::DELETED));
         let marked = marked.map(|(_, message)| message.uid.0).collect();
         // Upstream itself is asked what the next UID is: what is new there afterwards is ours or came in these moments.
