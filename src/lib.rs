@@ -1,6 +1,6 @@
 //! mailweir: any number of mail programs, one strict provider.
 //!
-//! A local daemon that terminates IMAP for every mail program of a home or office, serves them from a mirror of the account,
+//! A local daemon that terminates IMAP and POP3 for every mail program of a home or office, serves them from a mirror of the account,
 //! and keeps that mirror in step over two or three upstream sessions. This page is the architecture; the module pages say
 //! the rest.
 //!
@@ -45,7 +45,7 @@
 //! 9. Pure code (`wire`, `view`, `mirror`, `plan`, `budget`) takes `now` as an argument.
 //! 10. Nothing upstream is expunged but by a client's own explicit IMAP EXPUNGE, CLOSE or MOVE. POP3 never.
 //! 11. A write is acknowledged only when upstream has acknowledged it. An ambiguous end is settled by looking, never by blind
-//!     retry.
+//!     retry. What takes several steps stands in a journal first (`engine/writes/unfinished.rs`).
 //! 12. A secret is never logged, shown in an error or in a debug print, or written readable by others.
 //!
 //! # Where this departs from the first design
