@@ -3,9 +3,9 @@
 use crate::harness::client::Client;
 use crate::harness::daemon::Account;
 use crate::harness::dovecot::Dovecot;
-use crate::harness::relay::Fault;
+use crate::harness::trap::{Act, Place, Point, Trap};
 use crate::harness::world::{Kind, World};
-use crate::harness::{LOCAL_PASSWORD, straight_run, wait_for};
+use crate::harness::{LOCAL_PASSWORD, PATIENCE, straight_run, wait_for};
 
 const TAKEN: &str = "the configuration was read again";
 const REFUSED: &str = "the configuration was not taken over";
@@ -135,8 +135,10 @@ fn a_second_signal_ends_it_at_once() {
     let Some(world) = world() else { return };
     let mut ann = world.client();
     ann.cmd_ok("SELECT INBOX");
-    // A provider that does not answer LOGOUT makes the end in order slow.
-    world.relay.set(Fault::Stall);
+    // An order that ends waits for a change that is under way, and this one's answer never comes.
+    world.relay.set_trap(Trap::new(" UID STORE ", Point::Answer, Place::Before, Act::Stall));
+    ann.start("STORE 1 +FLAGS (\\Flagged)").unwrap();
+    assert!(world.relay.sprung(PATIENCE), "the change did not reach the provider");
     world.daemon().server().signal("TERM");
     wait_for("the first to be heard", || world.daemon().server().errors().contains("stopping"));
     world.daemon().server().signal("INT");
