@@ -75,7 +75,8 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
                 let plaintext_login = lets(&policy, stream.peer_ip());
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
                 let stop = stop.child_token();
-                let session = session(accepted, stop.clone());
+                // Boxed, or the task would have room for it twice and more.
+                let session = Box::pin(session(accepted, stop.clone()));
                 tasks.spawn(async move {
                     seated(stop, session).await;
                     drop(ticket);

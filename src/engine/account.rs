@@ -366,15 +366,18 @@ impl Inner {
     }
 
     /// Runs work that must not stop half way when its client goes away (Law 11).
-    pub(crate) async fn run_to_end<T: Send + 'static>(
+    pub(crate) fn run_to_end<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let done = self.tasks.spawn(work).await;
-        done.unwrap_or_else(|failure| {
-            error!(account = %self.label(), %failure, "a task of the engine panicked");
-            Err(Error::Internal("An internal error; see the log".into()))
-        })
+    ) -> impl Future<Output = Result<T, Error>> + Send {
+        // Here and not in the block below, which would keep a place for the work beside the task's own.
+        let task = self.tasks.spawn(work);
+        async move {
+            task.await.unwrap_or_else(|failure| {
+                error!(account = %self.label(), %failure, "a task of the engine panicked");
+                Err(Error::Internal("An internal error; see the log".into()))
+            })
+        }
     }
 
     pub(crate) fn interest_changed(&self) {

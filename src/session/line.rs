@@ -176,9 +176,13 @@ impl LineIo {
         if self.out.len() < OUT_FULL { Ok(()) } else { self.flush().await }
     }
 
-    /// Waits for something below. What has collected goes out meanwhile.
-    pub(crate) async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        let mut work = pin!(work);
+    /// Waits for something below. What has collected goes out meanwhile. The work is boxed at once, so that the state of a session
+    /// that only idles has no room for it.
+    pub(crate) fn wait<T>(&mut self, work: impl Future<Output = T>) -> impl Future<Output = Result<T, Stop>> {
+        self.wait_for(Box::pin(work))
+    }
+
+    async fn wait_for<T, W: Future<Output = T>>(&mut self, mut work: Pin<Box<W>>) -> Result<T, Stop> {
         if self.out.is_empty() {
             return Ok(work.await);
         }

@@ -234,18 +234,25 @@ impl Io {
     }
 
     /// Waits for something below. What has collected goes out meanwhile, and a long wait is kept alive with words that every
-    /// client ignores.
-    pub(crate) async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        self.wait_saying(work, Some("Still working")).await
+    /// client ignores. The work is boxed at once: held in place it would be in the state of every command, some kilobytes of each,
+    /// and so in that of a session that only idles.
+    pub(crate) fn wait<T>(&mut self, work: impl Future<Output = T>) -> impl Future<Output = Result<T, Stop>> {
+        self.wait_saying(Box::pin(work), Some("Still working"))
     }
 
     /// The same in the middle of a literal, where nothing else may be said.
-    pub(crate) async fn wait_in_literal<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        self.wait_saying(work, None).await
+    pub(crate) fn wait_in_literal<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = Result<T, Stop>> {
+        self.wait_saying(Box::pin(work), None)
     }
 
-    async fn wait_saying<T>(&mut self, work: impl Future<Output = T>, words: Option<&'static str>) -> Result<T, Stop> {
-        let mut work = pin!(work);
+    async fn wait_saying<T, W: Future<Output = T>>(
+        &mut self,
+        mut work: Pin<Box<W>>,
+        words: Option<&'static str>,
+    ) -> Result<T, Stop> {
         if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
             return Ok(done);
         }

@@ -41,7 +41,7 @@ pub async fn serve<L: Login>(server: Arc<Server<L>>, accepted: Accepted, shutdow
     let peer = stream.peer_ip();
     let stream = match (&server.tls, implicit_tls && !stream.is_tls()) {
         (_, false) => stream,
-        (Some(tls), true) => match stream.start_tls_server(Arc::clone(tls)).await {
+        (Some(tls), true) => match Box::pin(stream.start_tls_server(Arc::clone(tls))).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%peer, %error, "TLS handshake failed");
@@ -58,7 +58,7 @@ pub async fn serve<L: Login>(server: Arc<Server<L>>, accepted: Accepted, shutdow
             Ok(Next::Command) => {}
             Ok(Next::StartTls) => {
                 let Some(tls) = session.server.tls.clone() else { return };
-                match session.io.start_tls(tls).await {
+                match Box::pin(session.io.start_tls(tls)).await {
                     Ok(io) => session.io = io,
                     Err(_) => return,
                 }
