@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::marker::{self, Found};
 use super::pop3::Hidden;
+use super::smtp::Outgoing;
 use super::spending::{self, Spending};
 use super::status::AccountStatus;
 use super::{GRACE, StartError, cache_dir};
@@ -50,6 +51,8 @@ pub(super) struct Context {
     pub(super) state: State,
     pub(super) threads: StorePool,
     pub(super) metrics: Metrics,
+    /// Some listener takes mail to be sent.
+    pub(super) sends: bool,
 }
 
 /// The accounts at work, in the configuration's order.
@@ -75,6 +78,8 @@ impl Accounts {
 /// One account at work.
 pub(super) struct Running {
     pub(super) account: Account,
+    /// `None`: no server for sending is known.
+    pub(super) outgoing: Option<Outgoing>,
     /// Cancelled when the account is retired: sessions logged in to it end.
     pub(super) closing: CancellationToken,
     settings: Mutex<config::Account>,
@@ -236,6 +241,10 @@ impl Running {
             upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
+        let outgoing = Outgoing::new(&settings, Credentials::Password(password.clone()), Arc::clone(&spending));
+        if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
+            outgoing.probe();
+        }
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
         let kept = engine::Disk { cache, state: disk.state.clone(), threads: disk.threads.clone() };
         let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
@@ -248,7 +257,7 @@ impl Running {
                 () = keeper => {}
             }
         });
-        Self { account, closing, settings: Mutex::new(settings), password, pool, spending, disk }
+        Self { account, outgoing, closing, settings: Mutex::new(settings), password, pool, spending, disk }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -259,7 +268,8 @@ impl Running {
     pub(super) fn differs(&self, settings: &config::Account, password: &Secret) -> bool {
         let own = self.settings();
         let reach = |account: &config::Account| {
-            (account.imap.clone(), account.provider, account.oauth2.clone(), account.english_names)
+            let smtp = (account.smtp.clone(), account.aliases.clone());
+            (account.imap.clone(), smtp, account.provider, account.oauth2.clone(), account.english_names)
         };
         reach(&own) != reach(settings) || self.password != *password || own.address != settings.address
     }
@@ -346,11 +356,17 @@ impl Running {
 
     pub(super) fn kick(&self) {
         self.pool.kick();
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.kick();
+        }
     }
 
     /// Ends the account's work, then writes down how much was spent and how far the cache is.
     pub(super) async fn shutdown(&self, grace: Duration) {
         self.account.shutdown(grace).await;
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.shutdown().await;
+        }
         self.closing.cancel();
         save(&self.spending, &self.disk).await;
         mark(&self.account, &self.disk).await;

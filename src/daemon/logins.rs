@@ -10,11 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::accounts::Running;
 use super::pop3::Hidden;
+use super::smtp::{Outgoing, common};
 use crate::auth::{self, LocalLogins};
 use crate::engine::Account;
 use crate::secret::Secret;
 use crate::session::front::{Login, LoginError};
-use crate::session::pop3;
+use crate::session::{pop3, smtp};
+use crate::wire::smtp::Extensions;
 
 tokio::task_local! {
     /// Where a session's login leaves what tells of the end of its account.
@@ -74,6 +76,22 @@ impl pop3::Login for Logins {
             device: login.device,
             recent: login.recent,
         })
+    }
+}
+
+impl smtp::Login for Logins {
+    type Outgoing = Outgoing;
+
+    async fn verify(&self, peer: IpAddr, user: &str, password: &Secret) -> Result<Outgoing, LoginError> {
+        let (_, running) = self.admit(peer, user, password).await?;
+        let no_server = "This account has no server for sending: set [account.smtp]";
+        running.outgoing.clone().ok_or(LoginError::Refused { code: None, text: no_server })
+    }
+
+    fn offers(&self) -> Extensions {
+        use smtp::Outgoing as _;
+        let accounts = self.shared.accounts.all();
+        common(accounts.iter().filter_map(|running| running.outgoing.as_ref()).map(|outgoing| outgoing.offers()))
     }
 }
 

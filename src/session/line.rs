@@ -107,6 +107,26 @@ impl LineIo {
         }
     }
 
+    /// Whether the next line is here already.
+    pub(crate) fn has_line(&self) -> bool {
+        self.lines.has_line()
+    }
+
+    /// What has come, for what is not lines: at least one octet. What is not used of it goes back by [`Self::put_back`].
+    pub(crate) async fn octets(&mut self) -> Result<BytesMut, Stop> {
+        if self.shutdown.is_cancelled() {
+            return Err(Stop::Shutdown);
+        }
+        if !self.lines.has_buffered() {
+            self.fill().await?;
+        }
+        Ok(self.lines.take_buffered())
+    }
+
+    pub(crate) fn put_back(&mut self, rest: &[u8]) {
+        self.lines.put_back(rest);
+    }
+
     async fn fill(&mut self) -> Result<(), Stop> {
         self.flush().await?;
         let (limit, stop) = if self.logged_in {

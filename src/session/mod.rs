@@ -9,7 +9,8 @@
 //! A change that comes from elsewhere (another client, upstream) wakes an IDLE through the mailbox's watch channel and is told by
 //! the same catch-up; any other session learns of it with its next command.
 //!
-//! POP3 (`pop3/`) is the same with a maildrop in the place of the view: a snapshot taken at login, which nothing changes.
+//! POP3 (`pop3/`) is the same with a maildrop in the place of the view: a snapshot taken at login, which nothing changes. Submission
+//! (`smtp/`) needs no mirror: what a client sends streams to the provider, whose answers are the client's.
 //!
 //! `front` is what a listener hands to any of them, `line` the bytes of those whose commands are lines.
 //!
@@ -23,5 +24,6 @@ pub mod front;
 pub mod imap;
 mod line;
 pub mod pop3;
+pub mod smtp;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -22,6 +22,7 @@ mod login;
 mod pool;
 mod queue;
 mod session;
+pub mod smtp;
 mod types;
 mod words;
 
