@@ -236,7 +236,7 @@ mod tests {
     fn told(line: &str) -> String {
         match command(line.as_bytes()) {
             Ok(Command::Mail(mail)) => {
-                let from = mail.from.map_or("<>".to_owned(), |from| from.as_str().to_owned());
+                let from = mail.from.map_or_else(|| "<>".to_owned(), |from| from.as_str().to_owned());
                 let more = [
                     mail.size.map(|size| format!(" size {size}")),
                     mail.eight_bit.then(|| " 8bit".into()),
