@@ -1,6 +1,6 @@
 //! mailweir: any number of mail programs, one strict provider.
 //!
-//! A local daemon that terminates IMAP and POP3 for every mail program of a home or office, serves them from a mirror of the account,
+//! A local daemon that terminates IMAP, POP3 and SMTP submission for every mail program of a home or office, serves them from a mirror of the account,
 //! and keeps that mirror in step over two or three upstream sessions. This page is the architecture; the module pages say
 //! the rest.
 //!
@@ -14,6 +14,7 @@
 //!           -> delta -> commit: store, mirror, publish -> reply -> view.catch_up -> tagged OK
 //! CHANGE  upstream IDLE or a look -> turn -> sync plan -> sync run -> delta -> the same commit
 //!           -> watch channel -> view.catch_up -> untagged
+//! SEND    session/smtp -> upstream/smtp, command by command and piece by piece: nothing is kept, the provider answers
 //! ```
 //!
 //! # Layers

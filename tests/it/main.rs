@@ -25,6 +25,7 @@ mod pop3;
 mod reload;
 mod sidebyside;
 mod straight;
+mod submission;
 mod sync;
 mod thunderbird;
 mod tls;

@@ -36,6 +36,8 @@ pub struct Options {
     pub few_flags: bool,
     /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`.
     pub localised: bool,
+    /// Serves submission ([`Dovecot::submission`]) and hands what it takes to this server.
+    pub relay: Option<SocketAddr>,
 }
 
 /// A running Dovecot.
@@ -48,6 +50,7 @@ pub struct Dovecot {
     pub imap: SocketAddr,
     pub imaps: SocketAddr,
     pub pop3: SocketAddr,
+    pub submission: SocketAddr,
 }
 
 impl Dovecot {
@@ -77,7 +80,7 @@ impl Dovecot {
         let home = server_scratch("dovecot");
         // A port can be taken between the look and the start: try again, not for ever.
         for _ in 0..5 {
-            let ports = [free_port(), free_port(), free_port()];
+            let ports = [free_port(), free_port(), free_port(), free_port()];
             write_config(home.path(), mail.path(), &ca.1, ports, &options);
             let config = home.path().join("dovecot.conf");
             let args = ["-F", "-c", config.to_str().unwrap()];
@@ -88,14 +91,14 @@ impl Dovecot {
                 home.path(),
                 &[home.path(), mail.path(), ca.0.path()],
             );
-            let [imap, imaps, pop3] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
+            let [imap, imaps, pop3, submission] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
             let mut up = false;
             wait_for("Dovecot", || {
                 up = accepts(imap);
                 up || server.ended().is_some()
             });
             if up {
-                return Self { server, home, mail, ca, imap, imaps, pop3 };
+                return Self { server, home, mail, ca, imap, imaps, pop3, submission };
             }
         }
         let log = std::fs::read_to_string(home.path().join("log")).unwrap_or_default();
@@ -178,8 +181,18 @@ pub fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options: &Options) -> PathBuf {
-    let [imap, imaps, pop3] = ports;
+fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 4], options: &Options) -> PathBuf {
+    let [imap, imaps, pop3, submission] = ports;
+    let (more, relay) = match options.relay {
+        None => ("", String::new()),
+        Some(at) => {
+            let (ip, port) = (at.ip(), at.port());
+            let relay = format!(
+                "hostname = provider.test\nsubmission_relay_host = {ip}\nsubmission_relay_port = {port}\nservice submission-login {{\n  inet_listener submission {{\n    port = {submission}\n  }}\n  chroot =\n}}"
+            );
+            (" submission", relay)
+        }
+    };
     let (home_s, mail_s) = (home.display(), mail.display());
     let (cert, key) = (ca.cert_file.display(), ca.key_file.display());
     let capability = options.capability.map(|c| format!("imap_capability = {c}")).unwrap_or_default();
@@ -214,7 +227,7 @@ base_dir = {home_s}/base
 state_dir = {home_s}/state
 log_path = {home_s}/log
 info_log_path = {home_s}/log
-protocols = imap pop3
+protocols = imap pop3{more}
 listen = 127.0.0.1
 default_internal_user = nobody
 default_internal_group = nogroup
@@ -238,6 +251,7 @@ mail_max_userip_connections = {cap}
 imap_id_log =
 {capability}
 {acl}
+{relay}
 passdb {{
   driver = passwd-file
   args = {home_s}/users

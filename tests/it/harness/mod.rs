@@ -12,12 +12,14 @@ pub mod client;
 pub mod cyrus;
 pub mod daemon;
 pub mod dovecot;
+pub mod exim;
 pub mod fleet;
 pub mod inside;
 pub mod mail;
 pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod smtp;
 pub mod trap;
 pub mod world;
 
