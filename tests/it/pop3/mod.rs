@@ -3,6 +3,7 @@
 mod bodies;
 mod end;
 mod hostile;
+mod ids;
 mod polls;
 mod programs;
 
@@ -15,6 +16,11 @@ use crate::harness::{ADDRESS, LOCAL_PASSWORD};
 
 /// Dovecot with mail in it and the daemon in front, with these lines of `[account.pop3]`; none in a straight run.
 fn world(pop3: &str, fill: impl FnOnce(&mut Client)) -> Option<World> {
+    world_of(Kind::Dovecot, Link::default(), pop3, fill)
+}
+
+/// The same with another upstream, or over a link of another kind.
+fn world_of(kind: Kind, link: Link, pop3: &str, fill: impl FnOnce(&mut Client)) -> Option<World> {
     if crate::harness::straight_run() {
         return None;
     }
@@ -23,7 +29,7 @@ fn world(pop3: &str, fill: impl FnOnce(&mut Client)) -> Option<World> {
         setup.accounts[0].pop3 = lines;
         setup
     };
-    Some(World::with(Kind::Dovecot, Link::default(), change, fill))
+    Some(World::with(kind, link, change, fill))
 }
 
 /// A session of the account's, perhaps of a device (`+laptop`).
