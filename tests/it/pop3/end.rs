@@ -37,7 +37,7 @@ fn two_devices_get_every_message_once_and_unhide_brings_them_back() {
         pop.ok("QUIT");
         got
     };
-    assert_eq!(account_pop3(daemon, &[]), format!("{ADDRESS}: nothing is hidden\n"));
+    assert_eq!(account_pop3(daemon, &[]).0, format!("{ADDRESS}: nothing is hidden\n"));
     let laptop = fetch_all("+laptop");
     assert_eq!(laptop.len(), 30);
     assert_eq!(fetch_all("+Laptop").len(), 0, "a device's name is the same in any case");
@@ -52,15 +52,21 @@ fn two_devices_get_every_message_once_and_unhide_brings_them_back() {
     imap.cmd_ok("SELECT INBOX");
     assert_eq!(imap.cmd_ok("FETCH 1:* (FLAGS)").untagged.len(), 31, "other clients see everything");
 
-    let told = account_pop3(daemon, &[]);
+    let (told, log) = account_pop3(daemon, &[]);
+    assert_eq!(log, "", "who only looks changes nothing");
     assert!(told.contains("31 messages of INBOX are hidden from laptop"), "{told}");
     assert!(told.contains("30 messages of INBOX are hidden from phone"), "{told}");
-    assert_eq!(
-        account_pop3(daemon, &["--unhide", "--device", "Laptop"]),
-        format!("{ADDRESS}: 31 messages are shown again\n")
-    );
+    let (told, log) = account_pop3(daemon, &["--unhide", "--device", "Laptop"]);
+    assert_eq!(told, format!("{ADDRESS}: 31 messages are shown again\n"));
+    let audit = |log: &str, who: &str, count: &str| {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("audit") && line.contains(who)).collect();
+        assert!(lines.len() == 1 && lines[0].contains(ADDRESS) && lines[0].contains(count), "{log}");
+    };
+    audit(&log, "laptop", "31");
     assert_eq!((login(daemon, "+laptop").stat().0, login(daemon, "+phone").stat().0), (31, 1));
-    assert_eq!(account_pop3(daemon, &["--unhide"]), format!("{ADDRESS}: 30 messages are shown again\n"));
+    let (told, log) = account_pop3(daemon, &["--unhide"]);
+    assert_eq!(told, format!("{ADDRESS}: 30 messages are shown again\n"));
+    audit(&log, "every device", "30");
     assert_eq!(login(daemon, "+phone").stat().0, 31);
     assert_eq!(daemon.metric("mailweir_pop3_deletions_total", &["policy=\"hide\""]), 61.0);
     let log = daemon.server().printed();

@@ -37,8 +37,8 @@ fn login(daemon: &Daemon, device: &str) -> Pop {
     Pop::connect(daemon.pop3).login(&format!("{ADDRESS}{device}"), LOCAL_PASSWORD)
 }
 
-/// `mailweir account pop3 …`; what it prints.
-fn account_pop3(daemon: &Daemon, arguments: &[&str]) -> String {
+/// `mailweir account pop3 …`; what it prints, and its log.
+fn account_pop3(daemon: &Daemon, arguments: &[&str]) -> (String, String) {
     let out = std::process::Command::new(PROGRAM)
         .args(["account", "pop3", ADDRESS])
         .args(arguments)
@@ -46,8 +46,9 @@ fn account_pop3(daemon: &Daemon, arguments: &[&str]) -> String {
         .arg(daemon.config_file())
         .output()
         .expect("mailweir account pop3");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8_lossy(&out.stdout).into_owned()
+    let [printed, log] = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(out.status.success(), "{log}");
+    (printed, log)
 }
 
 /// How many messages upstream holds in INBOX, and how many of them are unseen.
