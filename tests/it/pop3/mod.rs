@@ -2,6 +2,7 @@
 
 mod bodies;
 mod end;
+mod estimates;
 mod hostile;
 mod ids;
 mod polls;
