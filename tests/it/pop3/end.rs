@@ -106,6 +106,39 @@ fn archive_trash_and_seen() {
     }
 }
 
+/// Both are told that it is done, and it is done once.
+#[test]
+fn two_sessions_of_one_login_delete_the_same_at_once() {
+    for policy in ["hide", "seen", "trash"] {
+        let Some(world) = world(&format!("on_dele = \"{policy}\""), |c| {
+            for n in 0..10 {
+                c.append("INBOX", "", format!("Subject: {n}\r\n\r\n").as_bytes());
+            }
+        }) else {
+            return;
+        };
+        let mut sessions = [login(world.daemon(), ""), login(world.daemon(), "")];
+        for (pop, numbers) in sessions.iter_mut().zip([[2, 5], [5, 7]]) {
+            numbers.iter().for_each(|number| drop(pop.ok(&format!("DELE {number}"))));
+        }
+        let answers = std::thread::scope(|scope| {
+            sessions.each_mut().map(|pop| scope.spawn(|| pop.ask("QUIT"))).map(|quit| quit.join().unwrap())
+        });
+        assert!(answers.iter().all(|answer| answer == "+OK Bye, 2 messages deleted"), "{policy}: {answers:?}");
+        let want = match policy {
+            "hide" => (10, 10),
+            "seen" => (10, 7),
+            _ => (7, 7),
+        };
+        assert_eq!(upstream(&world), want, "{policy}");
+        let status = world.straight().cmd_ok("STATUS Trash (MESSAGES)").lines().join("");
+        assert!(status.contains(if policy == "trash" { "MESSAGES 3" } else { "MESSAGES 0" }), "{policy}: {status}");
+        assert_eq!(login(world.daemon(), "").stat().0, 7, "{policy}");
+        let left = hidden(world.daemon());
+        assert_eq!(left, if policy == "trash" { BTreeSet::new() } else { [2, 5, 7].into() }, "{policy}");
+    }
+}
+
 /// QUIT with upstream away: nothing is acknowledged, nothing is done, and the next QUIT does it.
 #[test]
 fn a_move_that_cannot_be_done_is_not_acknowledged() {
