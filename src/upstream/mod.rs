@@ -35,7 +35,7 @@ pub use config::{
     Tokens,
 };
 pub use error::{Error, Retry};
-pub use exchange::POLL_INTERVAL;
+pub use exchange::{Items, POLL_INTERVAL};
 pub use gate::backoff;
 pub use lease::Lease;
 pub use pool::Pool;

@@ -18,7 +18,7 @@ use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
 use crate::model::{Keyword, MessageMeta, ModSeq, Uid, UidSet};
 use crate::store::MailboxRecord;
-use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
+use crate::upstream::{self, Class, FetchMeta, Items, Lease, Selected};
 
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
 /// are some 4 MB of answer.
@@ -192,7 +192,7 @@ impl Inner {
     ) -> Result<(), Error> {
         let mut seen: Vec<FetchMeta> = Vec::new();
         if selected.exists > 0 {
-            lease.fetch_meta("1:*", true, None, &mut |meta| seen.push(meta)).await?;
+            lease.fetch_meta("1:*", Items::All, None, &mut |meta| seen.push(meta)).await?;
         }
         let old = state.snapshot();
         {
@@ -260,13 +260,14 @@ impl Inner {
         match flags {
             FlagsPlan::Known => {}
             FlagsPlan::Since(modseq) => {
-                let told = lease.fetch_meta("1:*", false, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
+                let told =
+                    lease.fetch_meta("1:*", Items::Flags, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
                 delta.vanished = delta.vanished.union(&told);
             }
             FlagsPlan::From(uid) => {
                 if !old.messages.is_empty() {
                     let set = format!("{uid}:*");
-                    lease.fetch_meta(&set, false, None, &mut |meta| delta.seen.push(meta)).await?;
+                    lease.fetch_meta(&set, Items::Flags, None, &mut |meta| delta.seen.push(meta)).await?;
                 }
                 if uid <= Uid(1) || old.messages.len() <= RECENT {
                     turn.swept = Some(Instant::now());
@@ -277,7 +278,7 @@ impl Inner {
             && exists(lease) > 0
         {
             let set = format!("{from}:*");
-            lease.fetch_meta(&set, true, None, &mut |meta| delta.seen.push(meta)).await?;
+            lease.fetch_meta(&set, Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
         }
         let mut wanting = wanting(&old, &delta.seen);
         if count_after(&old, &delta) != exists(lease) {
@@ -290,7 +291,7 @@ impl Inner {
             }
         }
         if !wanting.is_empty() {
-            lease.fetch_meta(&wanting.to_string(), true, None, &mut |meta| delta.seen.push(meta)).await?;
+            lease.fetch_meta(&wanting.to_string(), Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
         }
         turn.upstream_modseq = selected.highest_modseq;
         self.commit(state, turn, delta, Some(selected)).await;

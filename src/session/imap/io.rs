@@ -3,42 +3,28 @@
 //! Answers collect in [`Io::out`] and leave before the connection waits for anything: for the client's next bytes, or for
 //! something below that takes longer than [`FEED_AFTER`]. So a pipelined batch of commands is answered in one write, and a
 //! slow body does not hold back what stands before it. A client that does not read blocks itself only, until
-//! [`WRITE_TIMEOUT`] ends it. While a session idles it holds no buffer at all: thousands of them are the normal case.
+//! its time-out ends it. While a session idles it holds no buffer at all: thousands of them are the normal case.
 
-use std::future::poll_fn;
-use std::io::IoSlice;
 use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Stream;
+use crate::session::socket::{self, FEED_AFTER, Gone, OUT_FULL};
 use crate::wire::imap::framer::{Frame, Framer, FramingError, Limits, Side};
 
-/// A client that takes no byte for so long is gone or stuck; shorter than any provider's own patience with us.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Silence before login: enough for a person to answer a certificate warning, too short to collect idle strangers.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// All the time there is to log in, however busy a stranger keeps us.
-const LOGIN_TOTAL: Duration = Duration::from_secs(180);
 /// Autologout (RFC 9051 §5.4: at least 30 minutes).
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Silence in the middle of a literal, which no person is typing.
 const LITERAL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// A wait below that takes longer lets the answers so far go out.
-const FEED_AFTER: Duration = Duration::from_millis(20);
 /// Outlook gives up after a minute without a byte (reference: clients, 2.4); others after more.
 const STILL_WORKING: Duration = Duration::from_secs(20);
-/// Answers leave at this size at the latest: four TLS records.
-const OUT_FULL: usize = 64 * 1024;
 /// Chunks from here on go to the socket as they are; below, copying them is cheaper than a system call.
 const DIRECT: usize = 16 * 1024;
-/// What one read takes while commands come. It lies on the stack, so an idle session has none.
-const READ: usize = 4 * 1024;
 
 /// Why a session ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +35,12 @@ pub(crate) enum Stop {
     Close,
     /// Say BYE first.
     Bye { code: Option<&'static str>, text: &'static str },
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
 }
 
 /// Why there is no next frame.
@@ -130,17 +122,16 @@ impl Io {
 
     async fn fill(&mut self) -> Result<(), Stop> {
         self.flush().await?;
-        let (limit, text) = if self.in_literal {
-            (LITERAL_TIMEOUT, "Disconnected while waiting for a literal")
-        } else if self.logged_in {
-            (COMMAND_TIMEOUT, "Autologout, idle for too long")
-        } else {
-            (LOGIN_TIMEOUT.min(LOGIN_TOTAL.saturating_sub(self.opened.elapsed())), "Login takes too long")
+        const LATE: &str = "Login takes too long";
+        let login = match self.logged_in {
+            true => None,
+            false => Some(socket::login_patience(self.opened).ok_or(Stop::Bye { code: None, text: LATE })?),
         };
-        // A time-out of nothing would still read what has come: who never stops talking would never be late.
-        if !self.logged_in && self.opened.elapsed() >= LOGIN_TOTAL {
-            return Err(Stop::Bye { code: None, text: "Login takes too long" });
-        }
+        let (limit, text) = match login {
+            _ if self.in_literal => (LITERAL_TIMEOUT, "Disconnected while waiting for a literal"),
+            None => (COMMAND_TIMEOUT, "Autologout, idle for too long"),
+            Some(limit) => (limit, LATE),
+        };
         let shutdown = self.shutdown.clone();
         tokio::select! {
             biased;
@@ -154,33 +145,18 @@ impl Io {
 
     /// Reads what has come. Cancelling it loses nothing.
     pub(crate) async fn read(&mut self) -> Result<(), Stop> {
-        let count = if self.in_literal {
-            self.stream.read_buf(self.framer.buffer()).await
-        } else {
-            if self.framer.is_between_messages() {
-                // Lets go of the block the last command stood in. Not in the middle of a message that is dropped: what is still to come of it
-                // would be taken for commands.
-                self.framer = Framer::new(Side::Server, self.limits);
-            }
-            let (stream, framer) = (&mut self.stream, &mut self.framer);
-            poll_fn(|cx| {
-                let mut space = [0; READ];
-                let mut space = ReadBuf::new(&mut space);
-                match Pin::new(&mut *stream).poll_read(cx, &mut space) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(())) => {
-                        framer.buffer().extend_from_slice(space.filled());
-                        Poll::Ready(Ok(space.filled().len()))
-                    }
-                }
-            })
-            .await
-        };
-        match count {
-            Ok(0) | Err(_) => Err(Stop::Gone),
-            Ok(_) => Ok(()),
+        if self.in_literal {
+            return match self.stream.read_buf(self.framer.buffer()).await {
+                Ok(0) | Err(_) => Err(Stop::Gone),
+                Ok(_) => Ok(()),
+            };
         }
+        if self.framer.is_between_messages() {
+            // Lets go of the block the last command stood in. Not in the middle of a message that is dropped: what is still to come of it
+            // would be taken for commands.
+            self.framer = Framer::new(Side::Server, self.limits);
+        }
+        Ok(socket::read_some(&mut self.stream, self.framer.buffer()).await?)
     }
 
     /// A frame that is here already, without reading. For IDLE.
@@ -216,21 +192,7 @@ impl Io {
 
     async fn send(&mut self, body: &[u8]) -> Result<(), Stop> {
         let head = std::mem::take(&mut self.out);
-        let mut sent = 0;
-        while sent < head.len() + body.len() {
-            let first = head.get(sent..).unwrap_or_default();
-            let second = body.get(sent.saturating_sub(head.len())..).unwrap_or_default();
-            let both = [IoSlice::new(first), IoSlice::new(second)];
-            let slices = if first.is_empty() { both.get(1..) } else { both.get(..) }.unwrap_or_default();
-            match timeout(WRITE_TIMEOUT, self.stream.write_vectored(slices)).await {
-                Ok(Ok(count)) if count > 0 => sent += count,
-                _ => return Err(Stop::Gone),
-            }
-        }
-        match timeout(WRITE_TIMEOUT, self.stream.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Stop::Gone),
-        }
+        Ok(socket::write_all(&mut self.stream, &head, body).await?)
     }
 
     /// Waits for something below. What has collected goes out meanwhile, and a long wait is kept alive with words that every
@@ -296,8 +258,7 @@ impl Io {
             super::reply::untagged(&mut self.out, "BYE", *code, text);
         }
         if !matches!(stop, Stop::Gone) && self.flush().await.is_ok() {
-            // A failure here changes nothing: the connection is over.
-            let _ = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+            socket::shut(self.stream).await;
         }
     }
 }

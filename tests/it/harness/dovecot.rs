@@ -50,6 +50,7 @@ pub struct Dovecot {
     pub imap: SocketAddr,
     pub imaps: SocketAddr,
     pub pop3: SocketAddr,
+    pub pop3s: SocketAddr,
     pub submission: SocketAddr,
 }
 
@@ -80,7 +81,7 @@ impl Dovecot {
         let home = server_scratch("dovecot");
         // A port can be taken between the look and the start: try again, not for ever.
         for _ in 0..5 {
-            let ports = [free_port(), free_port(), free_port(), free_port()];
+            let ports = [free_port(), free_port(), free_port(), free_port(), free_port()];
             write_config(home.path(), mail.path(), &ca.1, ports, &options);
             let config = home.path().join("dovecot.conf");
             let args = ["-F", "-c", config.to_str().unwrap()];
@@ -91,14 +92,14 @@ impl Dovecot {
                 home.path(),
                 &[home.path(), mail.path(), ca.0.path()],
             );
-            let [imap, imaps, pop3, submission] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
+            let [imap, imaps, pop3, pop3s, submission] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
             let mut up = false;
             wait_for("Dovecot", || {
                 up = accepts(imap);
                 up || server.ended().is_some()
             });
             if up {
-                return Self { server, home, mail, ca, imap, imaps, pop3, submission };
+                return Self { server, home, mail, ca, imap, imaps, pop3, pop3s, submission };
             }
         }
         let log = std::fs::read_to_string(home.path().join("log")).unwrap_or_default();
@@ -181,8 +182,8 @@ pub fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 4], options: &Options) -> PathBuf {
-    let [imap, imaps, pop3, submission] = ports;
+fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 5], options: &Options) -> PathBuf {
+    let [imap, imaps, pop3, pop3s, submission] = ports;
     let (more, relay) = match options.relay {
         None => ("", String::new()),
         Some(at) => {
@@ -298,7 +299,8 @@ service pop3-login {{
     port = {pop3}
   }}
   inet_listener pop3s {{
-    port = 0
+    port = {pop3s}
+    ssl = yes
   }}
   service_count = 0
   client_limit = 5000
