@@ -4,6 +4,7 @@
 //! own, such as mail arriving. Time is paused: waiting costs none.
 
 mod access;
+mod alive;
 mod change;
 mod many;
 mod random;
