@@ -5,6 +5,7 @@
 
 mod access;
 mod alive;
+mod appends;
 mod change;
 mod many;
 mod random;
