@@ -22,6 +22,7 @@ use super::cache::Cache;
 use super::error::Error;
 use super::folders::FolderList;
 use super::mailbox::{Mailbox, State};
+use super::names::shown_quota_root;
 use super::snapshot::StatusData;
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
@@ -222,7 +223,7 @@ impl Account {
         let name = self.inner.resolve(&self.inner.upstream_name(mailbox).await?).await?;
         let mut lease = self.inner.pool.lease(Class::Interactive, None).await?;
         let lines = lease.quota_root(&name).await?;
-        Ok(lines.into_iter().map(|line| self.inner.shown_quota_root(line, mailbox, &name)).collect())
+        Ok(lines.into_iter().map(|line| shown_quota_root(line, mailbox, &name)).collect())
     }
 
     /// Whether upstream has QUOTA, as far as is known.

@@ -3,6 +3,7 @@
 
 mod append;
 mod flags;
+mod keywords;
 mod model;
 mod moves;
 mod refusals;
@@ -90,7 +91,11 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         username: "ann".into(),
         credentials: Credentials::Password(Secret::new(*b"pw")),
         connections: 1,
-        quirks: Quirks { single_moves: quirks.contains(&Quirk::MoveOneAtATime), ..Quirks::default() },
+        quirks: Quirks {
+            single_moves: quirks.contains(&Quirk::MoveOneAtATime),
+            line_limit: provider.account().line_limit,
+            ..Quirks::default()
+        },
         meter: Arc::new(()),
         permits: Arc::new(Pacing::default()),
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Stream;
@@ -58,6 +58,8 @@ pub(crate) struct Io {
     in_literal: bool,
     logged_in: bool,
     opened: Instant,
+    /// When one of the two last said something. The silence of a command is counted over all its waits, not for each by itself.
+    quiet_since: Instant,
     shutdown: CancellationToken,
     /// Answers not yet sent.
     pub(crate) out: BytesMut,
@@ -65,13 +67,15 @@ pub(crate) struct Io {
 
 impl Io {
     pub(crate) fn new(stream: Stream, shutdown: CancellationToken) -> Self {
+        let opened = Instant::now();
         Self {
             stream,
             framer: Framer::new(Side::Server, Limits::BEFORE_LOGIN),
             limits: Limits::BEFORE_LOGIN,
             in_literal: false,
             logged_in: false,
-            opened: Instant::now(),
+            opened,
+            quiet_since: opened,
             shutdown,
             out: BytesMut::new(),
         }
@@ -102,6 +106,7 @@ impl Io {
                         Frame::LiteralEnd => self.in_literal = false,
                         _ => {}
                     }
+                    self.quiet_since = Instant::now();
                     return Ok(frame);
                 }
                 None => self.fill().await.map_err(ReadError::Stop)?,
@@ -192,7 +197,9 @@ impl Io {
 
     async fn send(&mut self, body: &[u8]) -> Result<(), Stop> {
         let head = std::mem::take(&mut self.out);
-        Ok(socket::write_all(&mut self.stream, &head, body).await?)
+        socket::write_all(&mut self.stream, &head, body).await?;
+        self.quiet_since = Instant::now();
+        Ok(())
     }
 
     /// Waits for something below. What has collected goes out meanwhile, and a long wait is kept alive with words that every
@@ -215,7 +222,15 @@ impl Io {
         mut work: Pin<Box<W>>,
         words: Option<&'static str>,
     ) -> Result<T, Stop> {
-        if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
+        let still_working = |out: &mut BytesMut| {
+            if let Some(words) = words {
+                super::reply::untagged(out, "OK", None, words);
+            }
+        };
+        if words.is_some() && self.quiet_since.elapsed() >= STILL_WORKING {
+            // Many short waits are a long one.
+            still_working(&mut self.out);
+        } else if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
             return Ok(done);
         }
         loop {
@@ -231,12 +246,13 @@ impl Io {
                     flushed = flush.as_mut() => flushed?,
                 }
             }
-            if let Ok(done) = timeout(STILL_WORKING, work.as_mut()).await {
+            if words.is_none() {
+                return Ok(work.await);
+            }
+            if let Ok(done) = timeout_at(self.quiet_since + STILL_WORKING, work.as_mut()).await {
                 return Ok(done);
             }
-            if let Some(words) = words {
-                super::reply::untagged(&mut self.out, "OK", None, words);
-            }
+            still_working(&mut self.out);
         }
     }
 
@@ -246,10 +262,11 @@ impl Io {
         self,
         config: std::sync::Arc<tokio_rustls::rustls::ServerConfig>,
     ) -> Result<Self, Stop> {
-        let Self { stream, limits, logged_in, opened, shutdown, .. } = self;
+        let Self { stream, limits, logged_in, opened, quiet_since, shutdown, .. } = self;
         let stream = stream.start_tls_server(config).await.map_err(|_| Stop::Gone)?;
         let framer = Framer::new(Side::Server, limits);
-        Ok(Self { stream, framer, limits, in_literal: false, logged_in, opened, shutdown, out: BytesMut::new() })
+        let (in_literal, out) = (false, BytesMut::new());
+        Ok(Self { stream, framer, limits, in_literal, logged_in, opened, quiet_since, shutdown, out })
     }
 
     /// Says the last words, if any, and closes.
@@ -288,6 +305,23 @@ mod tests {
         timeout(Duration::from_secs(6), is_done).await.unwrap().unwrap();
         assert_eq!(session.await.unwrap(), Err(Stop::Gone));
         drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_short_waits_are_a_long_one() {
+        let (mut client, server) = Stream::pair();
+        let mut io = Io::new(server, CancellationToken::new());
+        for pause in [Duration::from_secs(7), Duration::from_millis(15)] {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(65) {
+                io.wait(tokio::time::sleep(pause)).await.unwrap();
+                io.wait_in_literal(tokio::time::sleep(Duration::from_millis(1))).await.unwrap();
+            }
+            // Once in 20 seconds, whatever the waits.
+            let mut alive = [0; 3 * "* OK Still working\r\n".len()];
+            client.read_exact(&mut alive).await.unwrap();
+            assert_eq!(alive, *"* OK Still working\r\n".repeat(3).as_bytes());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,7 +34,8 @@ pub struct Options {
     /// The owner lacks the ACL right `w` (RFC 4314 §2.1), but in `Free` and below: PERMANENTFLAGS is `(\Deleted \Seen)`, and other flags
     /// are not kept.
     pub few_flags: bool,
-    /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`.
+    /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`. And there is a
+    /// quota, which names mailboxes too.
     pub localised: bool,
     /// Serves submission ([`Dovecot::submission`]) and hands what it takes to this server.
     pub relay: Option<SocketAddr>,
@@ -211,6 +212,12 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 5], options:
         true => format!("mail_plugins = acl\nplugin {{\n  acl = vfile:{}\n}}", acl.display()),
         false => String::new(),
     };
+    let quota = match options.localised {
+        true => {
+            "mail_plugins = quota\nprotocol imap {\n  mail_plugins = $mail_plugins imap_quota\n}\nplugin {\n  quota = count:All\n  quota_vsizes = yes\n  quota_rule = *:storage=1G\n}"
+        }
+        false => "",
+    };
     for dir in ["base", "state"] {
         let dir = home.join(dir);
         let _ = std::fs::create_dir(&dir);
@@ -253,6 +260,7 @@ imap_id_log =
 {capability}
 {acl}
 {relay}
+{quota}
 passdb {{
   driver = passwd-file
   args = {home_s}/users
