@@ -47,7 +47,7 @@ impl Session {
         Ok(vanished)
     }
 
-    fn meta_items(&self, full: bool) -> String {
+    pub(super) fn meta_items(&self, full: bool) -> String {
         let mut items = String::from("UID FLAGS");
         if full {
             items.push_str(" INTERNALDATE RFC822.SIZE");
