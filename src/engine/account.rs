@@ -164,6 +164,16 @@ impl Account {
         Ok(self.inner.shown_folders(self.inner.current_folders().await?))
     }
 
+    /// Whether messages can be put into a mailbox of this name. A list that does not have it is asked for anew, once; one that has it is
+    /// believed, and if it is wrong upstream says so itself.
+    pub async fn takes_messages(&self, name: &str) -> Result<bool, Error> {
+        match self.inner.resolve(&self.inner.upstream_name(name).await?).await {
+            Ok(_) => Ok(true),
+            Err(Error::NoSuchMailbox(_) | Error::Cannot(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a mailbox for SELECT or EXAMINE: in step with upstream if that can be had quickly, else as the mirror has it.
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;

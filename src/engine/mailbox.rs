@@ -89,6 +89,8 @@ pub(crate) enum Watched {
 struct Freshness {
     /// When the mirror was last seen to agree with upstream.
     checked: Option<Instant>,
+    /// When it was last seen to hold every message there was; what became of older ones may not be known.
+    counted: Option<Instant>,
     watched: Watched,
 }
 
@@ -176,11 +178,22 @@ impl State {
 
     pub(crate) fn set_checked(&self, at: Instant) {
         self.freshness().checked = Some(at);
+        self.set_counted(at);
+    }
+
+    pub(crate) fn counted(&self) -> Option<Instant> {
+        self.freshness().counted
+    }
+
+    pub(crate) fn set_counted(&self, at: Instant) {
+        let mut freshness = self.freshness();
+        freshness.counted = freshness.counted.max(Some(at));
     }
 
     /// Forgets that the mirror agreed with upstream: something is known to have changed there.
     pub(crate) fn set_stale(&self) {
-        self.freshness().checked = None;
+        let mut freshness = self.freshness();
+        (freshness.checked, freshness.counted) = (None, None);
     }
 
     /// Ends every session that has this selected: the mailbox is not what it was.

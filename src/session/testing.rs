@@ -220,8 +220,17 @@ impl backend::Account for FakeAccount {
     async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
         self.provider().await;
         let mailbox = self.find(mailbox)?;
-        let uids = messages.into_iter().map(|m| mailbox.deliver_with(&m.body, m.flags, m.date)).collect();
-        Ok(Some(Appended { uid_validity: mailbox.now().uid_validity, uids }))
+        // As the engine's: it goes on when the client has gone.
+        let stored = tokio::spawn(async move {
+            let hold = mailbox.stored().hold.clone();
+            if let Some(hold) = hold {
+                hold.notified().await;
+            }
+            let store = |m: &Append| mailbox.deliver_with(&m.body, m.flags.clone(), m.date);
+            let uids = messages.iter().map(store).collect();
+            Appended { uid_validity: mailbox.now().uid_validity, uids }
+        });
+        Ok(Some(stored.await.unwrap()))
     }
 
     fn append_limit(&self) -> u64 {
@@ -325,8 +334,8 @@ impl FakeMailbox {
         notify
     }
 
-    /// From now on summaries wait for the notice.
-    pub(crate) fn hold_summaries(&self) -> Arc<tokio::sync::Notify> {
+    /// From now on summaries and uploads wait for the notice.
+    pub(crate) fn hold(&self) -> Arc<tokio::sync::Notify> {
         let notify = Arc::new(tokio::sync::Notify::new());
         self.stored().hold = Some(Arc::clone(&notify));
         notify

@@ -57,7 +57,7 @@ impl Session {
         Ok(vanished)
     }
 
-    fn meta_items(&self, asked: Items) -> String {
+    pub(super) fn meta_items(&self, asked: Items) -> String {
         let mut items = String::from("UID FLAGS");
         if asked == Items::All {
             items.push_str(" INTERNALDATE RFC822.SIZE");

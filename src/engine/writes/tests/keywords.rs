@@ -14,7 +14,7 @@ fn flags(text: &str) -> Flags {
 /// What clients see: flags by UID, as text.
 async fn seen(bench: &Bench, name: &str) -> BTreeMap<u32, String> {
     // The clock stands still, and a look of this very moment would do.
-    tokio::time::advance(std::time::Duration::from_millis(1)).await;
+    tokio::time::advance(Duration::from_millis(1)).await;
     let state = bench.account.in_step(&name.into()).await.unwrap();
     bench.account.freshen(&state, Instant::now(), Class::Interactive).await.unwrap();
     let snapshot = state.snapshot();
@@ -118,7 +118,7 @@ async fn a_renamed_inbox_takes_its_keywords_along() {
         for (uids, asked) in [("1,4", "work"), ("3", "\\Seen later")] {
             bench.account.store_flags(&inbox, &set(uids), FlagOp::Add, &flags(asked), None).await.unwrap();
         }
-        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
         bench.account.rename("INBOX", "Old").await.unwrap();
         let first = if anew { 41 } else { 1 };
         let want: BTreeMap<u32, String> =

@@ -50,6 +50,8 @@ pub(super) struct Account {
     fault: Option<(usize, Fault)>,
     /// The command of this name is refused with these words, after so many of the same name.
     refuses: Option<(&'static str, usize, &'static str)>,
+    /// Every command of this name is refused with these words.
+    pub(super) always_refuses: Option<(&'static str, &'static str)>,
     /// From the fault on nobody can connect.
     pub(super) goes_down: bool,
     pub(super) is_down: bool,
@@ -223,6 +225,11 @@ impl Account {
             if left == 1 {
                 return Some(Fault::Refused(words));
             }
+        }
+        if let Some((command, words)) = self.always_refuses
+            && command == name
+        {
+            return Some(Fault::Refused(words));
         }
         let fault = self.fault.take_if(|(at, _)| *at + 1 == self.said.len()).map(|(_, fault)| fault);
         if fault.is_some() && self.goes_down {
