@@ -134,6 +134,7 @@ struct All {
     budget_used_bytes: Family<ByDirection, Gauge>,
     budget_limit_bytes: Family<ByDirection, Gauge>,
     sync_lag_seconds: Family<ByAccount, Seconds>,
+    needs_login: Family<ByAccount, Gauge>,
     body_reads: [Counter; 4],
     cache_bytes: Gauge,
     commands: Family<ByCommand, Counter>,
@@ -160,6 +161,7 @@ impl Metrics {
             budget_used_bytes: Family::default(),
             budget_limit_bytes: Family::default(),
             sync_lag_seconds: Family::default(),
+            needs_login: Family::default(),
             body_reads: BodyRead::ALL.map(|read| counter(&body_reads, ByOutcome { outcome: read.as_str() })),
             cache_bytes: Gauge::default(),
             commands: Family::default(),
@@ -234,6 +236,7 @@ impl Metrics {
             used: budget(&all.budget_used_bytes),
             limit: budget(&all.budget_limit_bytes),
             lag: all.sync_lag_seconds.get_or_create(&by()).clone(),
+            needs_login: gauge(&all.needs_login, by()),
         }
     }
 
@@ -245,6 +248,7 @@ impl Metrics {
         self.all.upstream_received_bytes.remove(&by);
         self.all.upstream_sent_bytes.remove(&by);
         self.all.sync_lag_seconds.remove(&by);
+        self.all.needs_login.remove(&by);
         for policy in POLICIES {
             self.all.pop3_deletions.remove(&ByPolicy { account: account.clone(), policy });
         }
@@ -277,6 +281,7 @@ impl All {
         to.register("body_reads", "Messages read, by where they came from", body_reads);
         to.register("cache_bytes", "Bytes the cache takes on disk", self.cache_bytes.clone());
         to.register("sync_lag_seconds", "Seconds since the mirror was last in step", self.sync_lag_seconds.clone());
+        to.register("needs_login", "1 while the account needs a login at its provider", self.needs_login.clone());
         to.register("commands", "Commands answered", self.commands.clone());
         to.register("command_seconds", "Seconds from a command to its answer", self.command_seconds.clone());
         to.register("pop3_deletions", "Messages deleted over POP3, by what was done", self.pop3_deletions.clone());
@@ -294,6 +299,7 @@ pub struct AccountMetrics {
     used: [Gauge; 2],
     limit: [Gauge; 2],
     lag: Seconds,
+    needs_login: Gauge,
 }
 
 /// How a login at the provider ended.
@@ -347,6 +353,11 @@ impl AccountMetrics {
             of_used.set(signed(used));
             of_limit.set(signed(limit.unwrap_or(0)));
         }
+    }
+
+    /// `mailweir_needs_login{account}`: 1 while nothing can be had of the provider until its owner has consented anew.
+    pub fn set_needs_login(&self, needed: bool) {
+        self.needs_login.set(needed.into());
     }
 
     /// `mailweir_sync_lag_seconds{account}`
@@ -406,6 +417,7 @@ mod tests {
         account.set_download(1, Some(2));
         account.set_upload(3, None);
         account.set_sync_lag(Duration::from_millis(1500));
+        account.set_needs_login(true);
         metrics.body_read(BodyRead::Joined);
         metrics.set_cache_bytes(99);
         metrics.command(Protocol::Imap, "fetch", "ok", Duration::from_millis(3));
@@ -430,6 +442,7 @@ mod tests {
             "mailweir_body_reads_total{outcome=\"refused\"} 0",
             "mailweir_cache_bytes 99",
             "mailweir_sync_lag_seconds{account=\"ann@example.org\"} 1.5",
+            "mailweir_needs_login{account=\"ann@example.org\"} 1",
             "mailweir_commands_total{protocol=\"imap\",command=\"fetch\",outcome=\"ok\"} 2",
             "mailweir_command_seconds_count 2",
             "mailweir_pop3_deletions_total{account=\"ann@example.org\",policy=\"hide\"} 12",

@@ -12,6 +12,7 @@ use super::marker::{self, Found};
 use super::pop3::Hidden;
 use super::spending::{self, Spending};
 use super::status::AccountStatus;
+use super::tokens::{self, Vault, Way};
 use super::{GRACE, StartError, cache_dir};
 use crate::budget::Direction;
 use crate::config::{self, Prefetch};
@@ -19,10 +20,10 @@ use crate::engine::{self, Account, Cache};
 use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
-use crate::secret::Secret;
+use crate::secret::SecretRef;
 use crate::state::State;
 use crate::store::{self, Store, StorePool};
-use crate::upstream::{self, Credentials, Pool};
+use crate::upstream::{self, Pool};
 
 /// Largest message a client may APPEND: above what any preset's provider takes (Mail.ru 70 MB, Gmail 35 MB).
 const APPEND_LIMIT: u64 = 73_400_320;
@@ -50,6 +51,20 @@ pub(super) struct Context {
     pub(super) state: State,
     pub(super) threads: StorePool,
     pub(super) metrics: Metrics,
+    pub(super) token_key: SecretRef,
+}
+
+impl Context {
+    /// How the account logs in at its provider.
+    pub(super) async fn way(&self, account: &config::Account) -> Result<Way, String> {
+        let vault = Vault {
+            data_dir: self.data_dir.clone(),
+            token_key: self.token_key.clone(),
+            state: self.state.clone(),
+            threads: self.threads.clone(),
+        };
+        vault.way(account).await
+    }
 }
 
 /// The accounts at work, in the configuration's order.
@@ -78,7 +93,7 @@ pub(super) struct Running {
     /// Cancelled when the account is retired: sessions logged in to it end.
     pub(super) closing: CancellationToken,
     settings: Mutex<config::Account>,
-    password: Secret,
+    way: Way,
     pool: Pool,
     spending: Arc<Spending>,
     disk: Disk,
@@ -94,7 +109,7 @@ struct Disk {
 /// All that can fail of an account's start, done.
 pub(super) struct Prepared {
     settings: config::Account,
-    password: Secret,
+    way: Way,
     cache: Cache,
     spending: Arc<Spending>,
 }
@@ -118,17 +133,9 @@ pub(super) async fn start_all(
     Ok(prepared.into_iter().map(|account| Arc::new(Running::begin(context, account))).collect())
 }
 
-/// What the account logs in with at its provider.
-pub(super) async fn password(account: &config::Account) -> Result<Secret, String> {
-    let Some(password) = &account.imap.password else {
-        return Err("it has no way to log in to its provider: set `account.imap.password`".into());
-    };
-    password.resolve().await.map_err(|error| format!("the provider's password: {error}"))
-}
-
 /// Resolves the password, opens the cache and reads the count.
 pub(super) async fn prepare(context: &Context, account: &config::Account) -> Result<Prepared, String> {
-    let password = password(account).await?;
+    let way = context.way(account).await?;
     let dir = cache_dir(&context.data_dir, &account.address);
     let store = open_store(&dir).await?;
     let (state, settings, metrics) =
@@ -152,7 +159,7 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
     };
     let read = cache.run(SWEEP_DEADLINE, read).await;
     let spending = Arc::new(read.map_err(|error| error.to_string())??);
-    Ok(Prepared { settings: account.clone(), password, cache, spending })
+    Ok(Prepared { settings: account.clone(), way, cache, spending })
 }
 
 /// User and server, as one word.
@@ -200,7 +207,7 @@ fn believes_parts(account: &config::Account) -> bool {
 impl Running {
     /// Sets to work what was prepared.
     pub(super) fn begin(context: &Context, prepared: Prepared) -> Self {
-        let Prepared { settings, password, cache, spending } = prepared;
+        let Prepared { settings, way, cache, spending } = prepared;
         let server = &settings.imap;
         if !server.verify {
             warn!(account = %settings.address, host = %server.host,
@@ -215,7 +222,7 @@ impl Running {
                 &settings.address,
                 Target::of(server),
                 &server.username,
-                Credentials::Password(password.clone()),
+                way.credentials(),
                 connections,
             )
         });
@@ -248,7 +255,12 @@ impl Running {
                 () = keeper => {}
             }
         });
-        Self { account, closing, settings: Mutex::new(settings), password, pool, spending, disk }
+        if let Way::Tokens(grant) = &way {
+            let (stop, metrics) = (closing.clone(), spending.metrics().clone());
+            let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), metrics);
+            tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
+        }
+        Self { account, closing, settings: Mutex::new(settings), way, pool, spending, disk }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -256,12 +268,12 @@ impl Running {
     }
 
     /// Whether these settings reach another provider, log in otherwise, or name mailboxes otherwise.
-    pub(super) fn differs(&self, settings: &config::Account, password: &Secret) -> bool {
+    pub(super) fn differs(&self, settings: &config::Account, way: &Way) -> bool {
         let own = self.settings();
         let reach = |account: &config::Account| {
             (account.imap.clone(), account.provider, account.oauth2.clone(), account.english_names)
         };
-        reach(&own) != reach(settings) || self.password != *password || own.address != settings.address
+        reach(&own) != reach(settings) || !self.way.is_like(way) || own.address != settings.address
     }
 
     /// Takes over what can be changed while it runs.
@@ -276,7 +288,7 @@ impl Running {
     }
 
     /// Ends this and begins again with other settings, on the same cache and count.
-    pub(super) async fn restart(&self, context: &Context, settings: config::Account, password: Secret) -> Self {
+    pub(super) async fn restart(&self, context: &Context, settings: config::Account, way: Way) -> Self {
         self.retire().await;
         let (state, next) = (context.state.clone(), settings.clone());
         let settle =
@@ -291,7 +303,7 @@ impl Running {
         }
         self.spending.set_limits(&settings.limits);
         let (cache, spending) = (self.account.cache().clone(), Arc::clone(&self.spending));
-        Self::begin(context, Prepared { settings, password, cache, spending })
+        Self::begin(context, Prepared { settings, way, cache, spending })
     }
 
     /// Ends it, and the sessions logged in to it.
@@ -328,6 +340,7 @@ impl Running {
             uploaded,
             upload_allowed,
             seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
+            needs_login: self.account.alert().map(|words| words.to_string()),
             fault: self.account.upstream_fault(),
         }
     }
@@ -352,6 +365,11 @@ impl Running {
     pub(super) async fn shutdown(&self, grace: Duration) {
         self.account.shutdown(grace).await;
         self.closing.cancel();
+        if let Way::Tokens(grant) = &self.way
+            && tokio::time::timeout(grace, grant.at_rest()).await.is_err()
+        {
+            warn!(account = self.account.address(), "a request for an access token did not end in time");
+        }
         save(&self.spending, &self.disk).await;
         mark(&self.account, &self.disk).await;
     }

@@ -14,6 +14,7 @@ mod reload;
 pub mod simulated;
 mod spending;
 pub mod status;
+pub(crate) mod tokens;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,6 +93,7 @@ impl Daemon {
             state: open_state(&config.data_dir).await.map_err(one)?,
             threads: StorePool::new(STORE_THREADS),
             metrics: Metrics::default(),
+            token_key: config.token_key.clone(),
         };
         let logins = LocalLogins::new(&config.accounts).await;
         let logins = logins.map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
@@ -206,6 +208,11 @@ async fn open_state(data_dir: &std::path::Path) -> Result<State, String> {
 
 /// Where an account's cache lives: a directory of its own, named after the address with anything unusual escaped.
 pub(crate) fn cache_dir(data_dir: &std::path::Path, address: &str) -> PathBuf {
+    data_dir.join("cache").join(escaped(address))
+}
+
+/// An address as the name of a file.
+fn escaped(address: &str) -> String {
     let mut name = String::new();
     for byte in address.to_ascii_lowercase().bytes() {
         if byte.is_ascii_alphanumeric() || b"@.-_+".contains(&byte) {
@@ -214,7 +221,7 @@ pub(crate) fn cache_dir(data_dir: &std::path::Path, address: &str) -> PathBuf {
             name.push_str(&format!("%{byte:02x}"));
         }
     }
-    data_dir.join("cache").join(name)
+    name
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod interop;
 mod layering;
 mod licences;
 mod memory;
+mod oauth;
 mod parts;
 mod pool;
 mod pop3;

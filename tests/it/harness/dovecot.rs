@@ -36,6 +36,10 @@ pub struct Options {
     pub few_flags: bool,
     /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`.
     pub localised: bool,
+    /// Takes access tokens, and asks there about each (RFC 7662).
+    pub introspection: Option<String>,
+    /// Takes no tokens by XOAUTH2, only by OAUTHBEARER.
+    pub bearer_only: bool,
 }
 
 /// A running Dovecot.
@@ -197,6 +201,10 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options:
         true => format!("mail_plugins = acl\nplugin {{\n  acl = vfile:{}\n}}", acl.display()),
         false => String::new(),
     };
+    let (mechanisms, tokens) = match &options.introspection {
+        Some(url) => (if options.bearer_only { "oauthbearer" } else { "xoauth2 oauthbearer" }, token_passdb(home, url)),
+        None => ("", String::new()),
+    };
     for dir in ["base", "state"] {
         let dir = home.join(dir);
         let _ = std::fs::create_dir(&dir);
@@ -231,13 +239,14 @@ ssl = yes
 ssl_cert = <{cert}
 ssl_key = <{key}
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = plain login {mechanisms}
 auth_username_chars = abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@+:
 auth_failure_delay = 1 secs
 mail_max_userip_connections = {cap}
 imap_id_log =
 {capability}
 {acl}
+{tokens}
 passdb {{
   driver = passwd-file
   args = {home_s}/users
@@ -310,4 +319,14 @@ service stats {{
     let path = home.join("dovecot.conf");
     std::fs::write(&path, config).unwrap();
     path
+}
+
+/// Dovecot's own OAuth 2 passdb, which introspects every token.
+fn token_passdb(home: &Path, url: &str) -> String {
+    let file = home.join("oauth2.conf");
+    let text = format!(
+        "introspection_mode = post\nintrospection_url = {url}\nusername_attribute = sub\nactive_attribute = active\nactive_value = true\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    format!("passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {}\n}}", file.display())
 }

@@ -15,6 +15,7 @@ pub mod dovecot;
 pub mod fleet;
 pub mod inside;
 pub mod mail;
+pub mod oauth;
 pub mod pop;
 pub mod process;
 pub mod relay;
