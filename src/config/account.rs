@@ -309,18 +309,14 @@ fn read_reference(parent: &Table<'_>, key: &str, keys: &[&'static str], dir: &Pa
         return None;
     }
     table.allow_keys(keys, "in a secret reference");
-    if table.has("keyring") {
-        table.fault(
-            "keyring",
-            "the system's keyring comes with a later version",
-            "Use { file = \"…\" }, { env = \"…\" } or { command = [\"…\"] } for now; a command can ask the keyring.",
-        );
-        return None;
-    }
     let given: Vec<_> = SECRET_KEYS.iter().filter(|k| table.has(k)).copied().collect();
     match given.as_slice() {
         ["file"] => table.word("file").map(|at| SecretRef::File(dir.join(at.value))),
         ["env"] => table.word("env").and_then(|at| at.parse(|name| env_name(name))).map(SecretRef::Env),
+        ["keyring"] => table.word("keyring").map(|at| SecretRef::Keyring(at.value.to_owned())),
+        ["credential"] => {
+            table.word("credential").and_then(|at| at.parse(|name| credential(name))).map(SecretRef::Credential)
+        }
         ["plain"] => table.text("plain").and_then(|at| {
             if at.value.is_empty() {
                 at.fault("is empty", "Give a password.");
@@ -340,7 +336,7 @@ fn read_reference(parent: &Table<'_>, key: &str, keys: &[&'static str], dir: &Pa
             table.fault(
                 "",
                 "names no secret",
-                "Write one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { plain = \"…\" }.",
+                "Write one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { keyring = \"…\" }, { credential = \"…\" }, { plain = \"…\" }.",
             );
             None
         }
@@ -383,6 +379,13 @@ fn host(text: &str) -> Result<String, Wrong> {
     }
     let mend = "Write the bare name of the server, like \"imap.example.org\": the port has a key of its own.";
     Err((format!("`{text}` is not a host name"), mend.into()))
+}
+
+fn credential(text: &str) -> Result<String, Wrong> {
+    if text.contains('/') || text.starts_with('.') {
+        return Err(("is not the name of a credential".into(), "Write the name that LoadCredential= gives it.".into()));
+    }
+    Ok(text.to_owned())
 }
 
 fn env_name(text: &str) -> Result<String, Wrong> {

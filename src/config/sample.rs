@@ -201,7 +201,7 @@ provider = "gmial"
 host = "imap.example.org:993"
 port = 0
 tls = "ssl"
-password = { keyring = "x" }
+password = { credential = "a/b" }
 [account.limits]
 connections = 0
 "#;
@@ -226,7 +226,7 @@ connections = 0
         (24, "account[1].imap.host", "bare name"),
         (25, "account[1].imap.port", "1 to 65535"),
         (26, "account[1].imap.tls", "\"implicit\" or \"starttls\" or \"none\""),
-        (27, "account[1].imap.password.keyring", "for now"),
+        (27, "account[1].imap.password.credential", "LoadCredential="),
         (29, "account[1].limits.connections", "at least 1"),
     ];
     let found: Vec<_> = faults.iter().map(|f| (f.line, f.key.as_str())).collect();

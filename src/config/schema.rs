@@ -53,11 +53,12 @@ pub(super) const OAUTH2: Section = Section {
     ],
 };
 
-/// The keys of a secret reference. `keyring` is recognised so that it can be answered with what to do instead.
-pub(super) const SECRET_KEYS: &[&str] = &["file", "env", "command", "keyring", "plain"];
+/// The keys of a secret reference.
+pub(super) const SECRET_KEYS: &[&str] = &["file", "env", "command", "keyring", "credential", "plain"];
 
 /// A local password may also be given as its hash.
-pub(super) const LOCAL_PASSWORD_KEYS: &[&str] = &["file", "env", "command", "keyring", "plain", "argon2id"];
+pub(super) const LOCAL_PASSWORD_KEYS: &[&str] =
+    &["file", "env", "command", "keyring", "credential", "plain", "argon2id"];
 
 #[cfg(test)]
 pub(super) const ALL: &[&Section] = &[&ROOT, &LISTEN, &TLS, &CACHE, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];

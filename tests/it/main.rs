@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod imap;
 mod interop;
+mod keyring;
 mod layering;
 mod licences;
 mod memory;
