@@ -134,6 +134,7 @@ struct All {
     budget_used_bytes: Family<ByDirection, Gauge>,
     budget_limit_bytes: Family<ByDirection, Gauge>,
     sync_lag_seconds: Family<ByAccount, Seconds>,
+    needs_login: Family<ByAccount, Gauge>,
     body_reads: [Counter; 4],
     cache_bytes: Gauge,
     commands: Family<ByCommand, Counter>,
@@ -161,6 +162,7 @@ impl Metrics {
             budget_used_bytes: Family::default(),
             budget_limit_bytes: Family::default(),
             sync_lag_seconds: Family::default(),
+            needs_login: Family::default(),
             body_reads: BodyRead::ALL.map(|read| counter(&body_reads, ByOutcome { outcome: read.as_str() })),
             cache_bytes: Gauge::default(),
             commands: Family::default(),
@@ -237,6 +239,7 @@ impl Metrics {
             limit: budget(&all.budget_limit_bytes),
             lag: all.sync_lag_seconds.get_or_create(&by()).clone(),
             messages: LOGINS.map(|outcome| counter(&all.messages_sent, ByLogin { account: account.clone(), outcome })),
+            needs_login: gauge(&all.needs_login, by()),
         }
     }
 
@@ -248,6 +251,7 @@ impl Metrics {
         self.all.upstream_received_bytes.remove(&by);
         self.all.upstream_sent_bytes.remove(&by);
         self.all.sync_lag_seconds.remove(&by);
+        self.all.needs_login.remove(&by);
         for policy in POLICIES {
             self.all.pop3_deletions.remove(&ByPolicy { account: account.clone(), policy });
         }
@@ -281,6 +285,7 @@ impl All {
         to.register("body_reads", "Messages read, by where they came from", body_reads);
         to.register("cache_bytes", "Bytes the cache takes on disk", self.cache_bytes.clone());
         to.register("sync_lag_seconds", "Seconds since the mirror was last in step", self.sync_lag_seconds.clone());
+        to.register("needs_login", "1 while the account needs a login at its provider", self.needs_login.clone());
         to.register("commands", "Commands answered", self.commands.clone());
         to.register("command_seconds", "Seconds from a command to its answer", self.command_seconds.clone());
         to.register("pop3_deletions", "Messages deleted over POP3, by what was done", self.pop3_deletions.clone());
@@ -300,6 +305,7 @@ pub struct AccountMetrics {
     limit: [Gauge; 2],
     lag: Seconds,
     messages: [Counter; 3],
+    needs_login: Gauge,
 }
 
 /// What became of a message that was to be sent.
@@ -376,6 +382,11 @@ impl AccountMetrics {
         }
     }
 
+    /// `mailweir_needs_login{account}`: 1 while nothing can be had of the provider until its owner has consented anew.
+    pub fn set_needs_login(&self, needed: bool) {
+        self.needs_login.set(needed.into());
+    }
+
     /// `mailweir_sync_lag_seconds{account}`
     pub fn set_sync_lag(&self, lag: Duration) {
         self.lag.set(lag.as_secs_f64());
@@ -433,6 +444,7 @@ mod tests {
         account.set_download(1, Some(2));
         account.set_upload(3, None);
         account.set_sync_lag(Duration::from_millis(1500));
+        account.set_needs_login(true);
         metrics.body_read(BodyRead::Joined);
         metrics.set_cache_bytes(99);
         metrics.command(Protocol::Imap, "fetch", "ok", Duration::from_millis(3));
@@ -457,6 +469,7 @@ mod tests {
             "mailweir_body_reads_total{outcome=\"refused\"} 0",
             "mailweir_cache_bytes 99",
             "mailweir_sync_lag_seconds{account=\"ann@example.org\"} 1.5",
+            "mailweir_needs_login{account=\"ann@example.org\"} 1",
             "mailweir_commands_total{protocol=\"imap\",command=\"fetch\",outcome=\"ok\"} 2",
             "mailweir_command_seconds_count 2",
             "mailweir_pop3_deletions_total{account=\"ann@example.org\",policy=\"hide\"} 12",

@@ -1,13 +1,15 @@
 //! A secret that never shows itself (Law 12), and references to where one is kept.
 //!
-//! The configuration holds [`SecretRef`]s, not passwords: a file, an environment variable, a command's output, or (for trying
-//! things out) the plain text. A reference is resolved when it is needed, so that a changed file or a rotated token is seen at the next
+//! The configuration holds [`SecretRef`]s, not passwords: a file, an environment variable, a command's output, the desktop's
+//! keyring, a credential of systemd, or (for trying things out) the plain text. A reference is resolved when it is needed, so that a changed file or a rotated token is seen at the next
 //! login without a restart.
 //!
 //! Errors name the reference, never a byte of what it holds. One trailing newline is cut, because every editor and
 //! `echo` puts one there; nothing else is, because a password may begin or end with a blank.
 //!
 //! Law 8: a command has [`COMMAND_TIMEOUT`] and any secret [`MAX_BYTES`].
+
+mod keyring;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,10 @@ pub enum SecretRef {
     /// `{ command = ["pass", "mail/ann"] }`: what a program writes to its standard output; run without a shell, in the
     /// configuration file's directory.
     Command { argv: Vec<String>, dir: PathBuf },
+    /// `{ keyring = "ann" }`: in the desktop's keyring, under the service `mailweir` and this name.
+    Keyring(String),
+    /// `{ credential = "ann.pw" }`: what systemd hands the service (`LoadCredential=`, `LoadCredentialEncrypted=`).
+    Credential(String),
     /// `{ plain = "…" }`: in the configuration itself.
     Plain(Secret),
 }
@@ -65,6 +71,12 @@ pub enum SecretRef {
 pub enum SecretError {
     #[error("the secret file {} cannot be read: {reason}", path.display())]
     File { path: PathBuf, reason: String },
+    #[error("other users of this computer can read the secret file {}; run `chmod 600` on it", .0.display())]
+    Exposed(PathBuf),
+    #[error("the keyring does not give `{name}`: {reason}")]
+    Keyring { name: String, reason: String },
+    #[error("the credential {0} is there only for a service of systemd whose unit has LoadCredential={0}:FILE")]
+    Credential(String),
     #[error(
         "the environment variable {0} is not set; set it where mailweir is started (in the service's unit, for instance)"
     )]
@@ -83,7 +95,9 @@ impl SecretRef {
         let bytes = match self {
             Self::Plain(secret) => return Ok(secret.clone()),
             Self::Env(name) => env_bytes(name)?,
-            Self::File(path) => file_bytes(path).await?,
+            Self::File(path) => file_bytes(path, Guard::Checked).await?,
+            Self::Keyring(name) => keyring::lookup(name).await?,
+            Self::Credential(name) => credential_bytes(name).await?,
             Self::Command { argv, dir } => command_bytes(argv, dir).await?,
         };
         let secret = cut_newline(bytes);
@@ -102,6 +116,8 @@ impl fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "the environment variable {name}"),
             // Arguments may hold something private (a vault's item, a path); the program's name is enough to find it.
             Self::Command { argv, .. } => write!(f, "the command `{}`", program(argv)),
+            Self::Keyring(name) => write!(f, "the keyring's {name}"),
+            Self::Credential(name) => write!(f, "the credential {name}"),
             Self::Plain(_) => f.write_str("the configuration"),
         }
     }
@@ -112,15 +128,37 @@ fn env_bytes(name: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     Ok(Zeroizing::new(value.into_encoded_bytes()))
 }
 
-async fn file_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+/// What systemd hands over stands in a directory only the service can enter; the modes of the files in it are systemd's business.
+async fn credential_bytes(name: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| SecretError::Credential(name.to_owned()))?;
+    match file_bytes(&Path::new(&dir).join(name), Guard::Systems).await {
+        Err(SecretError::File { .. }) => Err(SecretError::Credential(name.to_owned())),
+        other => other,
+    }
+}
+
+/// Who sees to it that nobody else reads a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    Checked,
+    Systems,
+}
+
+async fn file_bytes(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let fault = |reason: String| SecretError::File { path: path.to_owned(), reason };
     let file = tokio::fs::File::open(path).await.map_err(|e| fault(e.to_string()))?;
     let metadata = file.metadata().await.map_err(|e| fault(e.to_string()))?;
     if metadata.is_dir() {
         return Err(fault("it is a directory".into()));
     }
-    if readable_by_others(&metadata) {
-        tracing::warn!(file = %path.display(), "other users of this computer can read this secret file; run `chmod 600` on it");
+    if guard == Guard::Checked {
+        match readers(&metadata) {
+            Readers::Owner => {}
+            Readers::Group => {
+                tracing::warn!(file = %path.display(), "the group of this secret file can read it; `chmod 600` unless that is meant");
+            }
+            Readers::Everybody => return Err(SecretError::Exposed(path.to_owned())),
+        }
     }
     read_bounded(file)
         .await
@@ -176,15 +214,27 @@ fn program(argv: &[String]) -> &str {
     argv.first().map_or("", String::as_str)
 }
 
-#[cfg(unix)]
-fn readable_by_others(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    metadata.permissions().mode() & 0o077 != 0
+/// Whom a file's mode lets read (or change) it.
+enum Readers {
+    Owner,
+    Group,
+    Everybody,
 }
 
+#[cfg(unix)]
+fn readers(metadata: &std::fs::Metadata) -> Readers {
+    use std::os::unix::fs::PermissionsExt;
+    match metadata.permissions().mode() {
+        mode if mode & 0o007 != 0 => Readers::Everybody,
+        mode if mode & 0o070 != 0 => Readers::Group,
+        _ => Readers::Owner,
+    }
+}
+
+/// Elsewhere the access list inherited from the user's own directory keeps others out.
 #[cfg(not(unix))]
-fn readable_by_others(_metadata: &std::fs::Metadata) -> bool {
-    false
+fn readers(_metadata: &std::fs::Metadata) -> Readers {
+    Readers::Owner
 }
 
 #[cfg(test)]
@@ -204,16 +254,55 @@ mod tests {
         for (content, want) in
             [("p w ", "p w "), ("pw\n", "pw"), ("pw\r\n", "pw"), ("pw\n\n", "pw\n"), ("pw\r", "pw\r")]
         {
-            std::fs::write(&path, content).unwrap();
+            write_private(&path, content.as_bytes());
             assert_eq!(SecretRef::File(path.clone()).resolve().await.unwrap().expose(), want.as_bytes(), "{content:?}");
         }
-        std::fs::write(&path, "\n").unwrap();
+        write_private(&path, b"\n");
         assert!(matches!(SecretRef::File(path.clone()).resolve().await, Err(SecretError::Empty(_))));
-        std::fs::write(&path, vec![b'x'; MAX_BYTES as usize + 1]).unwrap();
+        write_private(&path, &vec![b'x'; MAX_BYTES as usize + 1]);
         assert!(matches!(SecretRef::File(path).resolve().await, Err(SecretError::TooLong(_))));
         let missing = SecretRef::File(dir.path().join("none")).resolve().await.unwrap_err();
         assert!(missing.to_string().contains("none"), "{missing}");
         assert!(matches!(SecretRef::File(dir.path().into()).resolve().await, Err(SecretError::File { .. })));
+    }
+
+    fn write_private(path: &Path, content: &[u8]) {
+        std::fs::write(path, content).unwrap();
+        set_mode(path, 0o600);
+    }
+
+    #[cfg(unix)]
+    fn set_mode(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[cfg(not(unix))]
+    fn set_mode(_: &Path, _: u32) {}
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pw");
+        write_private(&path, b"hunter2");
+        for (mode, refused) in
+            [(0o600, false), (0o400, false), (0o640, false), (0o644, true), (0o602, true), (0o604, true)]
+        {
+            set_mode(&path, mode);
+            let got = SecretRef::File(path.clone()).resolve().await;
+            assert_eq!(matches!(got, Err(SecretError::Exposed(_))), refused, "{mode:o}");
+            if let Err(error) = got {
+                assert!(error.to_string().contains("chmod 600") && !error.to_string().contains("hunter2"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_credential_is_of_a_service_only() {
+        // The tests are no service of systemd's.
+        let error = SecretRef::Credential("ann.pw".into()).resolve().await.unwrap_err();
+        assert!(error.to_string().contains("LoadCredential=ann.pw:"), "{error}");
     }
 
     #[tokio::test]

@@ -5,13 +5,20 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{USAGE, fail, load};
+use super::{USAGE, fail, load, login};
 use crate::config::Config;
 use crate::daemon::STATE_FILE;
 use crate::state::State;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountCommand {
+    /// Consent at the provider (OAuth): for a new account, and when a consent has ended. The daemon may run; nothing is restarted.
+    Login {
+        /// The account's address.
+        address: String,
+        #[command(flatten)]
+        flow: login::Flow,
+    },
     /// What POP3 programs have deleted, which the account keeps: how much of it is hidden from whom, or show it again. The daemon may run.
     Pop3 {
         /// The account's address.
@@ -30,12 +37,24 @@ pub(super) async fn run(action: AccountCommand, config: Option<PathBuf>) -> Exit
         Ok(config) => config,
         Err(code) => return code,
     };
-    let AccountCommand::Pop3 { address, unhide, device } = action;
-    let Some(account) = config.account(&address) else {
+    let (AccountCommand::Login { address, .. } | AccountCommand::Pop3 { address, .. }) = &action;
+    let Some(account) = config.account(address) else {
         eprintln!("mailweir: {} has no account {address}", config.file.display());
         return ExitCode::from(USAGE);
     };
     let address = account.address.clone();
+    let (unhide, device) = match action {
+        AccountCommand::Login { flow, .. } => {
+            return match login::run(&config, account, &flow).await {
+                Ok(words) => {
+                    println!("{address}: {words}");
+                    ExitCode::SUCCESS
+                }
+                Err(words) => fail(&format!("{address}: {words}")),
+            };
+        }
+        AccountCommand::Pop3 { unhide, device, .. } => (unhide, device),
+    };
     // Devices are kept in lower case, as logins are.
     let device = device.map(|device| device.to_lowercase());
     let work = tokio::task::spawn_blocking(move || pop3(&config, &address, unhide, device.as_deref()));

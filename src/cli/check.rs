@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{USAGE, load};
 use crate::config;
+use crate::daemon::tokens::Vault;
 use crate::net::Target;
 use crate::upstream::{Class, Config, Credentials, Pool};
 
@@ -32,12 +33,12 @@ impl Check {
         }
         let mut all_well = true;
         for account in chosen {
-            match check(account).await {
+            match check(&config, account).await {
                 Ok(words) => println!("{}: {words}", account.address),
                 Err(words) => {
                     all_well = false;
                     println!("{}: {words}", account.address);
-                    if let Some(preset) = account.provider {
+                    if let Some(preset) = account.provider.filter(|_| account.oauth2.is_none()) {
                         println!("  {}", preset.password_hint);
                     }
                 }
@@ -47,19 +48,16 @@ impl Check {
     }
 }
 
-async fn check(account: &config::Account) -> Result<String, String> {
+async fn check(config: &config::Config, account: &config::Account) -> Result<String, String> {
+    let vault = Vault::open(config).await?;
+    let way = vault.way(account).await?;
+    log_in(account, way.credentials()).await
+}
+
+/// Logs in by IMAP and looks around; what to tell.
+pub(super) async fn log_in(account: &config::Account, credentials: Credentials) -> Result<String, String> {
     let server = &account.imap;
-    let Some(password) = &server.password else {
-        return Err("it has no way to log in to its provider: set `account.imap.password`".into());
-    };
-    let password = password.resolve().await.map_err(|error| format!("the provider's password: {error}"))?;
-    let pool = Pool::new(Config::new(
-        &account.address,
-        Target::of(server),
-        &server.username,
-        Credentials::Password(password),
-        1,
-    ));
+    let pool = Pool::new(Config::new(&account.address, Target::of(server), &server.username, credentials, 1));
     let done = async {
         let mut lease = pool.lease(Class::Interactive, None).await?;
         let mailboxes = lease.list().await?.iter().filter(|line| !line.lsub).count();

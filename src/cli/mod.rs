@@ -16,6 +16,7 @@ mod cache;
 mod certs;
 mod check;
 mod demo;
+mod login;
 mod run;
 mod status;
 
@@ -59,7 +60,7 @@ enum Command {
         #[command(subcommand)]
         action: certs::CertsCommand,
     },
-    /// What concerns one account: mail that POP3 programs have deleted, and how to see it again.
+    /// What concerns one account: consent at the provider, mail that POP3 programs have deleted.
     Account {
         #[command(subcommand)]
         action: account::AccountCommand,

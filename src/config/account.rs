@@ -10,7 +10,7 @@ use super::load::{existing_file, one_of, read_size};
 use super::reader::Table;
 use super::schema::{self, LOCAL_PASSWORD_KEYS, SECRET_KEYS, Section};
 use super::values::Wrong;
-use super::{Account, Limits, LocalPassword, OAuth2, OnDele, OnRetr, Pop3, Server, TlsMode, plain_secret};
+use super::{Account, Limits, LocalPassword, OnDele, OnRetr, Pop3, Server, TlsMode, plain_secret};
 
 /// Sessions per account when nothing is known of the provider: one that watches, two that work.
 const DEFAULT_CONNECTIONS: u32 = 3;
@@ -34,9 +34,9 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
     let address = read_address(table);
     let provider = read_provider(table, address.as_deref());
     let password = read_local_password(table, dir);
-    let oauth2 = read_oauth2(table, dir);
+    let oauth2 = super::oauth2::read(table, dir, provider, address.as_deref());
     let user = address.clone().unwrap_or_default();
-    let imap = read_imap(table, dir, provider, &user, oauth2.is_some());
+    let imap = read_imap(table, dir, provider, &user, table.has("oauth2"));
     let smtp = read_smtp(table, dir, provider, &user, imap.as_ref());
     let limits = read_limits(&table.table("limits"), provider);
     let pop3 = read_pop3(&table.table("pop3"));
@@ -276,16 +276,6 @@ fn device_separator(text: &str) -> Result<String, Wrong> {
     Err((format!("`{}` cannot stand behind an address", text.escape_debug()), mend.into()))
 }
 
-fn read_oauth2(account: &Table<'_>, dir: &Path) -> Option<OAuth2> {
-    let table = account.table("oauth2");
-    table.allow(&schema::OAUTH2);
-    account.has("oauth2").then(|| OAuth2 {
-        client_id: table.word("client_id").map(|at| at.value.to_owned()),
-        client_secret: read_secret(&table, "client_secret", dir),
-        tenant: table.word("tenant").map(|at| at.value.to_owned()),
-    })
-}
-
 fn read_local_password(table: &Table<'_>, dir: &Path) -> Option<LocalPassword> {
     let key = "password";
     if !table.has(key) {
@@ -306,7 +296,7 @@ fn read_local_password(table: &Table<'_>, dir: &Path) -> Option<LocalPassword> {
 }
 
 /// A secret reference; an absent key is `None` without a fault.
-fn read_secret(table: &Table<'_>, key: &str, dir: &Path) -> Option<SecretRef> {
+pub(super) fn read_secret(table: &Table<'_>, key: &str, dir: &Path) -> Option<SecretRef> {
     if !table.has(key) || bare_text(table, key) {
         return None;
     }
@@ -319,18 +309,14 @@ fn read_reference(parent: &Table<'_>, key: &str, keys: &[&'static str], dir: &Pa
         return None;
     }
     table.allow_keys(keys, "in a secret reference");
-    if table.has("keyring") {
-        table.fault(
-            "keyring",
-            "the system's keyring comes with a later version",
-            "Use { file = \"…\" }, { env = \"…\" } or { command = [\"…\"] } for now; a command can ask the keyring.",
-        );
-        return None;
-    }
     let given: Vec<_> = SECRET_KEYS.iter().filter(|k| table.has(k)).copied().collect();
     match given.as_slice() {
         ["file"] => table.word("file").map(|at| SecretRef::File(dir.join(at.value))),
         ["env"] => table.word("env").and_then(|at| at.parse(|name| env_name(name))).map(SecretRef::Env),
+        ["keyring"] => table.word("keyring").map(|at| SecretRef::Keyring(at.value.to_owned())),
+        ["credential"] => {
+            table.word("credential").and_then(|at| at.parse(|name| credential(name))).map(SecretRef::Credential)
+        }
         ["plain"] => table.text("plain").and_then(|at| {
             if at.value.is_empty() {
                 at.fault("is empty", "Give a password.");
@@ -350,7 +336,7 @@ fn read_reference(parent: &Table<'_>, key: &str, keys: &[&'static str], dir: &Pa
             table.fault(
                 "",
                 "names no secret",
-                "Write one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { plain = \"…\" }.",
+                "Write one of { file = \"…\" }, { env = \"…\" }, { command = [\"…\"] }, { keyring = \"…\" }, { credential = \"…\" }, { plain = \"…\" }.",
             );
             None
         }
@@ -393,6 +379,13 @@ fn host(text: &str) -> Result<String, Wrong> {
     }
     let mend = "Write the bare name of the server, like \"imap.example.org\": the port has a key of its own.";
     Err((format!("`{text}` is not a host name"), mend.into()))
+}
+
+fn credential(text: &str) -> Result<String, Wrong> {
+    if text.contains('/') || text.starts_with('.') {
+        return Err(("is not the name of a credential".into(), "Write the name that LoadCredential= gives it.".into()));
+    }
+    Ok(text.to_owned())
 }
 
 fn env_name(text: &str) -> Result<String, Wrong> {

@@ -14,6 +14,7 @@ use super::reader::{At, Table};
 use super::schema;
 use super::values::{Wrong, days, listen_address, size};
 use super::{Account, Cache, Config, Listen, OwnCertificate, PlaintextLogin, Prefetch, Tls};
+use crate::secret::SecretRef;
 
 /// A configuration file larger than this is some other file: thousands of accounts fit.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -23,6 +24,9 @@ const DEFAULT_CACHE: u64 = 20_000_000_000;
 
 /// Default of `cache.prefetch`: the part of a mailbox people open.
 const DEFAULT_PREFETCH: Prefetch = Prefetch::Days(30);
+
+/// Default of `token_key`: outside the store, so that whoever gets hold of a copy of that has no tokens.
+const TOKEN_KEY: &str = "mailweir.key";
 
 /// The environment variable that names the file when `--config` does not.
 const ENV: &str = "MAILWEIR_CONFIG";
@@ -119,7 +123,9 @@ fn read_root(path: &Path, root: &Table<'_>) -> Config {
     });
     // Stands only beside a fault just added.
     let data_dir = data_dir.unwrap_or_default();
+    let token_key = account::read_secret(root, "token_key", dir);
     Config {
+        token_key: token_key.unwrap_or_else(|| SecretRef::File(dir.join(TOKEN_KEY))),
         listen: read_listen(&root.table("listen")),
         tls: read_tls(&root.table("tls"), dir, &data_dir),
         cache: read_cache(&root.table("cache")),

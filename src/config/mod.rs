@@ -12,6 +12,7 @@
 mod account;
 mod fault;
 mod load;
+mod oauth2;
 mod reader;
 #[cfg(test)]
 mod sample;
@@ -36,6 +37,9 @@ pub struct Config {
     pub file: PathBuf,
     /// The store. Default: the platform's data directory.
     pub data_dir: PathBuf,
+    /// What the OAuth tokens in the store are sealed with. Default: a file of random octets beside the configuration, made when
+    /// first needed.
+    pub token_key: SecretRef,
     pub listen: Listen,
     pub tls: Tls,
     pub cache: Cache,
@@ -237,13 +241,37 @@ impl OnDele {
     }
 }
 
-/// OAuth 2 in place of an upstream password. Tokens live in the durable state; these are the application's own data.
+/// OAuth 2 in place of an upstream password: the authorization server, and who we are there. Tokens live in the durable state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OAuth2 {
-    pub client_id: Option<String>,
+    /// Of the application registered with the provider.
+    pub client_id: String,
     pub client_secret: Option<SecretRef>,
-    /// Microsoft's tenant: `common` when absent.
-    pub tenant: Option<String>,
+    pub grant: OAuthGrant,
+    /// Where a person consents; `None`: only by the device flow, or not at all ([`OAuthGrant::Client`]).
+    pub authorize_url: Option<String>,
+    pub token_url: String,
+    /// The device authorization endpoint (RFC 8628).
+    pub device_url: Option<String>,
+    pub scopes: Vec<String>,
+    /// More parameters of the authorization request, as the provider wants them.
+    pub parameters: Vec<(String, String)>,
+    /// Where the browser ends. Default: a free port of this computer.
+    pub redirect_url: Option<String>,
+    /// What `redirect_url` names this computer when it is left out: providers compare it with what was registered.
+    pub redirect_host: String,
+    /// Instead of the platform's roots.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Whose consent counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OAuthGrant {
+    /// Of the mailbox's owner, given once in a browser.
+    #[default]
+    User,
+    /// Of an organisation's administrator to the application itself (client credentials, RFC 6749 §4.4).
+    Client,
 }
 
 impl Config {

@@ -83,6 +83,7 @@ fn defaults_shown_in_the_sample_are_the_defaults() {
         // These lines are examples, not defaults.
         let examples = [
             "data_dir",
+            "token_key",
             "dir =",
             "names",
             "cert_file",
@@ -200,7 +201,7 @@ provider = "gmial"
 host = "imap.example.org:993"
 port = 0
 tls = "ssl"
-password = { keyring = "x" }
+password = { credential = "a/b" }
 [account.limits]
 connections = 0
 "#;
@@ -225,7 +226,7 @@ connections = 0
         (24, "account[1].imap.host", "bare name"),
         (25, "account[1].imap.port", "1 to 65535"),
         (26, "account[1].imap.tls", "\"implicit\" or \"starttls\" or \"none\""),
-        (27, "account[1].imap.password.keyring", "for now"),
+        (27, "account[1].imap.password.credential", "LoadCredential="),
         (29, "account[1].limits.connections", "at least 1"),
     ];
     let found: Vec<_> = faults.iter().map(|f| (f.line, f.key.as_str())).collect();
@@ -315,13 +316,49 @@ fn hashes_and_oauth2_are_taken() {
     let salt = argon2::password_hash::SaltString::from_b64("c2FsdHNhbHQ").unwrap();
     let hash = argon2::Argon2::default().hash_password(b"pw", &salt).unwrap().to_string();
     let text =
-        with_account("[account.imap]\nhost = \"h\"\n[account.oauth2]\ntenant = \"t\"\nclient_secret = { env = \"S\" }")
+        with_account("provider = \"office365\"\n[account.oauth2]\ntenant = \"t.example\"\nclient_id = \"i\"\nclient_secret = { env = \"S\" }")
             .replace("plain = \"local\"", &format!("argon2id = \"{hash}\""));
     let account = &parse(&text).unwrap().accounts[0];
     assert_eq!(account.password, LocalPassword::Argon2id(hash.clone()));
     assert!(!format!("{account:?}").contains(&hash));
     assert_eq!(account.imap.password, None);
-    assert_eq!(account.oauth2.as_ref().unwrap().tenant.as_deref(), Some("t"));
+    let oauth2 = account.oauth2.as_ref().unwrap();
+    assert_eq!(oauth2.token_url, "https://login.microsoftonline.com/t.example/oauth2/v2.0/token");
+    assert_eq!((oauth2.redirect_host.as_str(), oauth2.scopes.len()), ("localhost", 3));
+}
+
+#[test]
+fn what_oauth2_lacks_is_told() {
+    let own = "provider = \"gmail\"\n[account.oauth2]\n";
+    let table = [
+        (own.to_owned(), "account[0].oauth2.client_id", "Google Cloud console"),
+        (format!("{own}client_id = \"i\"\ngrant = \"client\""), "account[0].oauth2.client_secret", "prove who it is"),
+        (
+            format!("{own}client_id = \"i\"\ntoken_url = \"http://example.org/\""),
+            "account[0].oauth2.token_url",
+            "not encrypted",
+        ),
+        (format!("{own}client_id = \"i\"\ntoken_url = \"token\""), "account[0].oauth2.token_url", "not a web address"),
+        (format!("{own}client_id = \"i\"\ntenant = \"a/b\""), "account[0].oauth2.tenant", "no tenant"),
+        (
+            "[account.imap]\nhost = \"h\"\n[account.oauth2]\nclient_id = \"i\"".into(),
+            "account[0].oauth2.token_url",
+            "OAuth server of example.org",
+        ),
+        (
+            "[account.imap]\nhost = \"h\"\n[account.oauth2]\nclient_id = \"i\"\ntoken_url = \"http://127.0.0.1:1/t\""
+                .into(),
+            "account[0].oauth2.authorize_url",
+            "no `device_url` either",
+        ),
+    ];
+    for (more, key, what) in table {
+        let faults = parse(&with_account(&more)).unwrap_err();
+        assert!(
+            faults.iter().any(|f| f.key == key && f.to_string().contains(what)),
+            "wanted {key}: {what}\nfor {more}\nfound {faults:#?}"
+        );
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@ pub(super) struct Section {
     pub(super) keys: &'static [&'static str],
 }
 
-pub(super) const ROOT: Section = Section { path: "", keys: &["data_dir", "listen", "tls", "cache", "account"] };
+pub(super) const ROOT: Section =
+    Section { path: "", keys: &["data_dir", "token_key", "listen", "tls", "cache", "account"] };
 
 pub(super) const LISTEN: Section = Section {
     path: "listen",
@@ -36,13 +37,28 @@ pub(super) const LIMITS: Section =
 pub(super) const POP3: Section =
     Section { path: "account.pop3", keys: &["mailbox", "on_retr", "on_dele", "max_messages", "device_separator"] };
 
-pub(super) const OAUTH2: Section = Section { path: "account.oauth2", keys: &["client_id", "client_secret", "tenant"] };
+pub(super) const OAUTH2: Section = Section {
+    path: "account.oauth2",
+    keys: &[
+        "client_id",
+        "client_secret",
+        "tenant",
+        "grant",
+        "authorize_url",
+        "token_url",
+        "device_url",
+        "scopes",
+        "redirect_url",
+        "ca_file",
+    ],
+};
 
-/// The keys of a secret reference. `keyring` is recognised so that it can be answered with what to do instead.
-pub(super) const SECRET_KEYS: &[&str] = &["file", "env", "command", "keyring", "plain"];
+/// The keys of a secret reference.
+pub(super) const SECRET_KEYS: &[&str] = &["file", "env", "command", "keyring", "credential", "plain"];
 
 /// A local password may also be given as its hash.
-pub(super) const LOCAL_PASSWORD_KEYS: &[&str] = &["file", "env", "command", "keyring", "plain", "argon2id"];
+pub(super) const LOCAL_PASSWORD_KEYS: &[&str] =
+    &["file", "env", "command", "keyring", "credential", "plain", "argon2id"];
 
 #[cfg(test)]
 pub(super) const ALL: &[&Section] = &[&ROOT, &LISTEN, &TLS, &CACHE, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];

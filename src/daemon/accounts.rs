@@ -13,6 +13,7 @@ use super::pop3::Hidden;
 use super::smtp::Outgoing;
 use super::spending::{self, Spending};
 use super::status::AccountStatus;
+use super::tokens::{self, Vault, Way};
 use super::{GRACE, StartError, cache_dir};
 use crate::budget::Direction;
 use crate::config::{self, Prefetch};
@@ -20,10 +21,10 @@ use crate::engine::{self, Account, Cache};
 use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
-use crate::secret::Secret;
+use crate::secret::SecretRef;
 use crate::state::State;
 use crate::store::{self, Store, StorePool};
-use crate::upstream::{self, Credentials, Pool};
+use crate::upstream::{self, Pool};
 
 /// Largest message a client may APPEND: above what any preset's provider takes (Mail.ru 70 MB, Gmail 35 MB).
 const APPEND_LIMIT: u64 = 73_400_320;
@@ -53,6 +54,20 @@ pub(super) struct Context {
     pub(super) metrics: Metrics,
     /// Some listener takes mail to be sent.
     pub(super) sends: bool,
+    pub(super) token_key: SecretRef,
+}
+
+impl Context {
+    /// How the account logs in at its provider.
+    pub(super) async fn way(&self, account: &config::Account) -> Result<Way, String> {
+        let vault = Vault {
+            data_dir: self.data_dir.clone(),
+            token_key: self.token_key.clone(),
+            state: self.state.clone(),
+            threads: self.threads.clone(),
+        };
+        vault.way(account).await
+    }
 }
 
 /// The accounts at work, in the configuration's order.
@@ -83,7 +98,7 @@ pub(super) struct Running {
     /// Cancelled when the account is retired: sessions logged in to it end.
     pub(super) closing: CancellationToken,
     settings: Mutex<config::Account>,
-    password: Secret,
+    way: Way,
     pool: Pool,
     spending: Arc<Spending>,
     disk: Disk,
@@ -99,7 +114,7 @@ struct Disk {
 /// All that can fail of an account's start, done.
 pub(super) struct Prepared {
     settings: config::Account,
-    password: Secret,
+    way: Way,
     cache: Cache,
     spending: Arc<Spending>,
 }
@@ -123,17 +138,9 @@ pub(super) async fn start_all(
     Ok(prepared.into_iter().map(|account| Arc::new(Running::begin(context, account))).collect())
 }
 
-/// What the account logs in with at its provider.
-pub(super) async fn password(account: &config::Account) -> Result<Secret, String> {
-    let Some(password) = &account.imap.password else {
-        return Err("it has no way to log in to its provider: set `account.imap.password`".into());
-    };
-    password.resolve().await.map_err(|error| format!("the provider's password: {error}"))
-}
-
 /// Resolves the password, opens the cache and reads the count.
 pub(super) async fn prepare(context: &Context, account: &config::Account) -> Result<Prepared, String> {
-    let password = password(account).await?;
+    let way = context.way(account).await?;
     let dir = cache_dir(&context.data_dir, &account.address);
     let store = open_store(&dir).await?;
     let (state, settings, metrics) =
@@ -157,7 +164,7 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
     };
     let read = cache.run(SWEEP_DEADLINE, read).await;
     let spending = Arc::new(read.map_err(|error| error.to_string())??);
-    Ok(Prepared { settings: account.clone(), password, cache, spending })
+    Ok(Prepared { settings: account.clone(), way, cache, spending })
 }
 
 /// User and server, as one word.
@@ -205,7 +212,7 @@ fn believes_parts(account: &config::Account) -> bool {
 impl Running {
     /// Sets to work what was prepared.
     pub(super) fn begin(context: &Context, prepared: Prepared) -> Self {
-        let Prepared { settings, password, cache, spending } = prepared;
+        let Prepared { settings, way, cache, spending } = prepared;
         let server = &settings.imap;
         if !server.verify {
             warn!(account = %settings.address, host = %server.host,
@@ -220,7 +227,7 @@ impl Running {
                 &settings.address,
                 Target::of(server),
                 &server.username,
-                Credentials::Password(password.clone()),
+                way.credentials(),
                 connections,
             )
         });
@@ -241,7 +248,7 @@ impl Running {
             upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
-        let outgoing = Outgoing::new(&settings, Credentials::Password(password.clone()), Arc::clone(&spending));
+        let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending));
         if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
             outgoing.probe();
         }
@@ -257,7 +264,12 @@ impl Running {
                 () = keeper => {}
             }
         });
-        Self { account, outgoing, closing, settings: Mutex::new(settings), password, pool, spending, disk }
+        if let Way::Tokens(grant) = &way {
+            let (stop, metrics) = (closing.clone(), spending.metrics().clone());
+            let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), metrics);
+            tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
+        }
+        Self { account, outgoing, closing, settings: Mutex::new(settings), way, pool, spending, disk }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -265,13 +277,13 @@ impl Running {
     }
 
     /// Whether these settings reach another provider, log in otherwise, or name mailboxes otherwise.
-    pub(super) fn differs(&self, settings: &config::Account, password: &Secret) -> bool {
+    pub(super) fn differs(&self, settings: &config::Account, way: &Way) -> bool {
         let own = self.settings();
         let reach = |account: &config::Account| {
             let smtp = (account.smtp.clone(), account.aliases.clone());
             (account.imap.clone(), smtp, account.provider, account.oauth2.clone(), account.english_names)
         };
-        reach(&own) != reach(settings) || self.password != *password || own.address != settings.address
+        reach(&own) != reach(settings) || !self.way.is_like(way) || own.address != settings.address
     }
 
     /// Takes over what can be changed while it runs.
@@ -286,7 +298,7 @@ impl Running {
     }
 
     /// Ends this and begins again with other settings, on the same cache and count.
-    pub(super) async fn restart(&self, context: &Context, settings: config::Account, password: Secret) -> Self {
+    pub(super) async fn restart(&self, context: &Context, settings: config::Account, way: Way) -> Self {
         self.retire().await;
         let (state, next) = (context.state.clone(), settings.clone());
         let settle =
@@ -301,7 +313,7 @@ impl Running {
         }
         self.spending.set_limits(&settings.limits);
         let (cache, spending) = (self.account.cache().clone(), Arc::clone(&self.spending));
-        Self::begin(context, Prepared { settings, password, cache, spending })
+        Self::begin(context, Prepared { settings, way, cache, spending })
     }
 
     /// Ends it, and the sessions logged in to it.
@@ -338,6 +350,7 @@ impl Running {
             uploaded,
             upload_allowed,
             seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
+            needs_login: self.account.alert().map(|words| words.to_string()),
             fault: self.account.upstream_fault(),
         }
     }
@@ -368,6 +381,11 @@ impl Running {
             outgoing.shutdown().await;
         }
         self.closing.cancel();
+        if let Way::Tokens(grant) = &self.way
+            && tokio::time::timeout(grace, grant.at_rest()).await.is_err()
+        {
+            warn!(account = self.account.address(), "a request for an access token did not end in time");
+        }
         save(&self.spending, &self.disk).await;
         mark(&self.account, &self.disk).await;
     }

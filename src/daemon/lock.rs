@@ -10,15 +10,20 @@ pub(crate) struct DataDirLock {
     _file: File,
 }
 
+const MEND: &str = "Set `data_dir` to a directory this user can write.";
+
 impl DataDirLock {
+    /// Makes the directory if need be, without taking its lock.
+    pub(crate) fn make_dir(dir: &Path) -> Result<(), String> {
+        make_private(dir).map_err(|error| format!("cannot make the data directory {}: {error}. {MEND}", dir.display()))
+    }
+
     /// Makes the directory if need be and takes its lock; the error says what to do.
     pub(crate) fn take(dir: &Path) -> Result<Self, String> {
-        let mend = "Set `data_dir` to a directory this user can write.";
-        make_private(dir)
-            .map_err(|error| format!("cannot make the data directory {}: {error}. {mend}", dir.display()))?;
+        Self::make_dir(dir)?;
         let path = dir.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|error| format!("cannot write {}: {error}. {mend}", path.display()))?;
+        let file = file.map_err(|error| format!("cannot write {}: {error}. {MEND}", path.display()))?;
         match file.try_lock_exclusive() {
             Ok(true) => Ok(Self { _file: file }),
             Ok(false) => {

@@ -15,6 +15,7 @@ pub mod simulated;
 mod smtp;
 mod spending;
 pub mod status;
+pub(crate) mod tokens;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,6 +95,7 @@ impl Daemon {
             threads: StorePool::new(STORE_THREADS),
             metrics: Metrics::default(),
             sends: !config.listen.submission.is_empty() || !config.listen.submissions.is_empty(),
+            token_key: config.token_key.clone(),
         };
         let logins = LocalLogins::new(&config.accounts).await;
         let logins = logins.map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
@@ -204,6 +206,11 @@ async fn open_state(data_dir: &std::path::Path) -> Result<State, String> {
 
 /// Where an account's cache lives: a directory of its own, named after the address with anything unusual escaped.
 pub(crate) fn cache_dir(data_dir: &std::path::Path, address: &str) -> PathBuf {
+    data_dir.join("cache").join(escaped(address))
+}
+
+/// An address as the name of a file.
+fn escaped(address: &str) -> String {
     let mut name = String::new();
     for byte in address.to_ascii_lowercase().bytes() {
         if byte.is_ascii_alphanumeric() || b"@.-_+".contains(&byte) {
@@ -212,7 +219,7 @@ pub(crate) fn cache_dir(data_dir: &std::path::Path, address: &str) -> PathBuf {
             name.push_str(&format!("%{byte:02x}"));
         }
     }
-    data_dir.join("cache").join(name)
+    name
 }
 
 #[cfg(test)]

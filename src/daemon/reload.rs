@@ -9,15 +9,15 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::accounts::{self, Prepared, Running};
+use super::tokens::Way;
 use super::{Daemon, blocking};
 use crate::config::{self, Config};
 use crate::net::trust;
-use crate::secret::Secret;
 
 /// What becomes of a configured account.
 enum Step {
     Stay(Arc<Running>, config::Account),
-    Restart(Arc<Running>, config::Account, Secret),
+    Restart(Arc<Running>, config::Account, Way),
     New(Prepared),
 }
 
@@ -72,6 +72,7 @@ impl Daemon {
             ("data_dir", config.data_dir != self.config.data_dir),
             ("listen", config.listen != self.config.listen),
             ("cache", config.cache != self.config.cache),
+            ("token_key", config.token_key != self.config.token_key),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             warn!("`{key}` has changed in {}; that is taken over at the next start", config.file.display());
@@ -83,9 +84,9 @@ impl Daemon {
         let Some(running) = self.shared.accounts.find(&account.address) else {
             return accounts::prepare(&self.context, account).await.map(Step::New);
         };
-        let password = accounts::password(account).await?;
-        Ok(if running.differs(account, &password) {
-            Step::Restart(running, account.clone(), password)
+        let way = self.context.way(account).await?;
+        Ok(if running.differs(account, &way) {
+            Step::Restart(running, account.clone(), way)
         } else {
             Step::Stay(running, account.clone())
         })
@@ -100,9 +101,9 @@ impl Daemon {
                     running.adjust(&settings);
                     running
                 }
-                Step::Restart(running, settings, password) => {
+                Step::Restart(running, settings, way) => {
                     info!(account = %settings.address, "begun again with its new settings");
-                    Arc::new(running.restart(context, settings, password).await)
+                    Arc::new(running.restart(context, settings, way).await)
                 }
                 Step::New(prepared) => {
                     let running = Running::begin(context, prepared);

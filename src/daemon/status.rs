@@ -29,6 +29,9 @@ pub struct AccountStatus {
     pub upload_allowed: Option<u64>,
     /// Since the provider last answered; none before its first answer.
     pub seen_seconds: Option<u64>,
+    /// The account's owner has to log in at the provider: why, and how.
+    #[serde(default)]
+    pub needs_login: Option<String>,
     /// What keeps the account from its provider now, in plain words.
     pub fault: Option<String>,
 }
@@ -36,6 +39,9 @@ pub struct AccountStatus {
 impl AccountStatus {
     /// Why the account is not in step with its provider; `None` when it is.
     pub fn not_ready(&self) -> Option<String> {
+        if let Some(words) = &self.needs_login {
+            return Some(words.clone());
+        }
         match (&self.fault, self.seen_seconds) {
             (_, Some(seconds)) if seconds <= FRESH_SECONDS => None,
             (Some(fault), _) => Some(fault.clone()),
@@ -71,6 +77,8 @@ mod tests {
             account(Some(1200), None).not_ready().as_deref(),
             Some("the provider has not answered for 20 minutes")
         );
+        let needs_login = AccountStatus { needs_login: Some("log in".into()), ..account(Some(5), None) };
+        assert_eq!(needs_login.not_ready().as_deref(), Some("log in"));
         assert_eq!(account(None, Some("login refused")).not_ready().as_deref(), Some("login refused"));
     }
 

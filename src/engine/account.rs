@@ -118,6 +118,8 @@ pub(crate) struct Inner {
     last_seen: Mutex<Option<Instant>>,
     /// What kept us from upstream last, until it answers again.
     fault: Mutex<Option<String>>,
+    /// What the account's owner must know and do.
+    alert: Mutex<Option<Arc<str>>>,
 }
 
 impl Account {
@@ -157,6 +159,16 @@ impl Account {
     /// What keeps us from upstream now, in plain words.
     pub fn upstream_fault(&self) -> Option<String> {
         self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the account's owner must know and do, for every client to show.
+    pub fn alert(&self) -> Option<Arc<str>> {
+        self.inner.alert.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets what [`Self::alert`] gives; `None` when it is mended.
+    pub fn set_alert(&self, words: Option<&str>) {
+        *self.inner.alert.lock().unwrap_or_else(PoisonError::into_inner) = words.map(Arc::from);
     }
 
     /// The mailboxes; waits for the first LIST after a first start, later only for a moment.
@@ -267,6 +279,7 @@ impl Inner {
             arrivals: Notify::new(),
             last_seen: Mutex::default(),
             fault: Mutex::default(),
+            alert: Mutex::default(),
         })
     }
 

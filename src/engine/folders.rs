@@ -57,6 +57,10 @@ impl FolderList {
 impl Inner {
     /// The list: in step if upstream answers in time, else as it was, if it ever was.
     pub(crate) async fn current_folders(self: &Arc<Self>) -> Result<Arc<Folders>, Error> {
+        if self.folders.newest().is_none() {
+            // A provider that refuses at once must not be quicker than the list on disk.
+            self.restore_folders().await;
+        }
         let known = self.folders.newest();
         let since = Instant::now().checked_sub(FRESH).unwrap_or_else(Instant::now);
         let asking = self.refresh_folders(since);

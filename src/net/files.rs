@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     /// Mode 0600.
     OwnerOnly,
     /// Mode 0644.
@@ -17,7 +17,7 @@ pub(super) enum Access {
 }
 
 /// Replaces `path` by `content`, whole or not at all.
-pub(super) fn write_atomic(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+pub(crate) fn write_atomic(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     let temporary = temporary_name(path);
     let outcome = write_then_rename(&temporary, path, content, access);
     if outcome.is_err() {
@@ -25,6 +25,18 @@ pub(super) fn write_atomic(path: &Path, content: &[u8], access: Access) -> io::R
         let _ = std::fs::remove_file(&temporary);
     }
     outcome
+}
+
+/// Makes a file only its owner can read; one that is there already is left alone, and an error.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = create_new(path, Access::OwnerOnly)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half a file must not be taken for a whole one; that it cannot be removed is not a second fault.
+        let _ = std::fs::remove_file(path);
+    }
+    written?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 fn write_then_rename(temporary: &Path, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
@@ -42,7 +54,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 }
 
 /// Makes a directory (and those above it) that only its owner can enter; one that exists is left as it is.
-pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -52,7 +64,7 @@ pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
 
 /// Takes a key file of ours away from others who can read it; true if that was needed.
 #[cfg(unix)]
-pub(super) fn make_private(path: &Path) -> io::Result<bool> {
+pub(crate) fn make_private(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
     if std::fs::metadata(path)?.permissions().mode() & 0o077 == 0 {
         return Ok(false);
@@ -63,7 +75,7 @@ pub(super) fn make_private(path: &Path) -> io::Result<bool> {
 
 /// Elsewhere the access list inherited from the user's own directory keeps others out.
 #[cfg(not(unix))]
-pub(super) fn make_private(_path: &Path) -> io::Result<bool> {
+pub(crate) fn make_private(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 

@@ -4,12 +4,13 @@
 //! the local certificate authority and its leaf, listeners with their connection limits, and the small list of networks that
 //! may log in without TLS. It knows no mail protocol: bytes in, bytes out.
 //!
-//! Laws: 6 (only `upstream` and the account checks of the CLI call [`dial()`]), 7 (nothing a peer sends panics
+//! Laws: 6 (only `upstream` and the account checks of the CLI call [`dial()`], and [`http`], which no mail goes through), 7 (nothing a peer sends panics
 //! here), 8 (every wait and every number of connections has a named limit), 12 (private keys are never readable by others).
 
 mod ca;
 pub mod dial;
-mod files;
+pub(crate) mod files;
+pub mod http;
 pub mod listener;
 mod names;
 pub mod networks;

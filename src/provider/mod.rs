@@ -8,6 +8,7 @@
 
 mod quirk;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ pub struct Preset {
     pub smtp: Endpoint,
     /// What the provider accepts at login.
     pub auth: Vec<Auth>,
+    /// Where it hands out tokens, if it does.
+    #[serde(default)]
+    pub oauth2: Option<OAuthPreset>,
     /// IMAP sessions to keep at most, if the configuration does not say.
     pub connections: u32,
     /// What the provider is known to bear over all programs of the account; `None`: not known.
@@ -65,6 +69,30 @@ pub struct Endpoint {
     pub host: String,
     pub port: u16,
     pub tls: EndpointTls,
+}
+
+/// A provider's authorization server. `{tenant}` in a URL stands for Microsoft's organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OAuthPreset {
+    /// Where the mailbox's owner consents, with a browser.
+    pub authorize: String,
+    pub token: String,
+    /// The device flow's endpoint (RFC 8628), where mail may be had by it.
+    #[serde(default)]
+    pub device: Option<String>,
+    pub scopes: Vec<String>,
+    /// What an application asks for that acts by itself.
+    #[serde(default)]
+    pub client_scopes: Vec<String>,
+    /// More parameters of the authorization request.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// How the redirect to this computer names it; 127.0.0.1 (RFC 8252 §8.3) if not said.
+    #[serde(default)]
+    pub redirect_host: Option<String>,
+    /// Plain words for somebody who has no `client_id` yet.
+    pub client_help: String,
 }
 
 /// How an [`Endpoint`] is encrypted. A provider's endpoint always is.
@@ -173,6 +201,12 @@ mod tests {
                 assert!(p.connections * 2 <= max, "{}: the default takes more than half of what is borne", p.name);
             }
             assert!(p.password_hint.ends_with('.') && !p.auth.is_empty(), "{}", p.name);
+            assert_eq!(p.oauth2.is_some(), p.auth.contains(&Auth::OAuth2), "{}: servers for tokens", p.name);
+            if let Some(oauth2) = &p.oauth2 {
+                let urls = [Some(&oauth2.authorize), Some(&oauth2.token), oauth2.device.as_ref()];
+                assert!(urls.into_iter().flatten().all(|url| url.starts_with("https://")), "{}", p.name);
+                assert!(oauth2.client_help.ends_with('.') && !oauth2.scopes.is_empty(), "{}", p.name);
+            }
             let mut quirks = p.quirks.clone();
             quirks.sort();
             quirks.dedup();

@@ -23,6 +23,10 @@ pub trait Account: Clone + Send + Sync + 'static {
 
     /// The account's address, for logs and the ID of things.
     fn address(&self) -> &str;
+    /// What the account's owner must know and do; shown by every mail program once (`[ALERT]`, RFC 9051 §7.1).
+    fn alert(&self) -> Option<Arc<str>> {
+        None
+    }
     /// The mailboxes; immediate but for the very first time.
     fn folders(&self) -> impl Future<Output = Result<Arc<Folders>, Error>> + Send;
     /// Whether messages can be put into a mailbox of this name. Before it says no the mailboxes are listed anew: it may have been made

@@ -19,6 +19,10 @@ impl backend::Account for Account {
         Self::address(self)
     }
 
+    fn alert(&self) -> Option<Arc<str>> {
+        Self::alert(self)
+    }
+
     async fn folders(&self) -> Result<Arc<Folders>, Error> {
         Self::folders(self).await
     }

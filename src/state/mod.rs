@@ -26,6 +26,9 @@ pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
 pub use keywords::LocalKeywords;
 
+/// The beginning of the named values that hold an account's tokens.
+const TOKENS: &str = "oauth2:";
+
 /// What goes wrong in the durable state.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -125,6 +128,16 @@ impl State {
         })
     }
 
+    /// An account's sealed OAuth tokens.
+    pub fn tokens(&self, account: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.value(&format!("{TOKENS}{account}"))
+    }
+
+    /// Replaces them.
+    pub fn set_tokens(&self, account: &str, sealed: &[u8]) -> Result<(), Error> {
+        self.set_value(&format!("{TOKENS}{account}"), Some(sealed))
+    }
+
     /// Forgets everything of an account (`mailweir account remove`), unfinished writes too.
     pub fn remove_account(&self, account: &str) -> Result<(), Error> {
         self.connections.write(|db| {
@@ -135,6 +148,7 @@ impl State {
             for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
+            db.execute("DELETE FROM kv WHERE key = ?", [format!("{TOKENS}{account}")])?;
             Ok(())
         })
     }
@@ -165,6 +179,7 @@ mod tests {
             state.save_ledger("ann", Direction::Upload, &entries[..1]).unwrap();
             state.set_marker("ann", 4).unwrap();
             state.set_marker("ann", 5).unwrap();
+            state.set_tokens("ann", b"sealed").unwrap();
             state.set_value("token", Some(b"\0secret")).unwrap();
             state.set_value("other", Some(b"x")).unwrap();
             state.set_value("other", None).unwrap();
@@ -176,7 +191,10 @@ mod tests {
         assert_eq!((state.marker("ann").unwrap(), state.marker("bob").unwrap()), (5, 0));
         assert_eq!(state.value("token").unwrap().as_deref(), Some(&b"\0secret"[..]));
         assert_eq!(state.value("other").unwrap(), None);
+        assert_eq!(state.tokens("ann").unwrap().as_deref(), Some(&b"sealed"[..]));
+        assert_eq!(state.tokens("bob").unwrap(), None);
         state.remove_account("ann").unwrap();
+        assert_eq!(state.tokens("ann").unwrap(), None);
         assert_eq!(state.load_ledger("ann", Direction::Download).unwrap(), []);
         assert_eq!(state.marker("ann").unwrap(), 0);
         assert!(state.value("token").unwrap().is_some(), "values belong to nobody");

@@ -86,17 +86,25 @@ impl fmt::Debug for Credentials {
 
 /// Where access tokens come from.
 pub trait Tokens: Send + Sync {
-    /// The current token. `refused`: upstream did not take the one given before, so a cached one will not do. The error is
-    /// plain words for the user.
-    fn token(&self, refused: bool) -> BoxFuture<'_, Result<Secret, String>>;
+    /// The current token. `refused`: the one given before, which upstream did not take.
+    fn token(&self, refused: Option<Secret>) -> BoxFuture<'_, Result<Secret, TokenFault>>;
+}
+
+/// Why there is no token, in plain words for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFault {
+    /// The authorization server cannot be reached now.
+    Away(String),
+    /// The user must consent anew, or mend the configuration.
+    Login(String),
 }
 
 impl<F, Fut> Tokens for F
 where
-    F: Fn(bool) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<Secret, String>> + Send + 'static,
+    F: Fn(Option<Secret>) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Secret, TokenFault>> + Send + 'static,
 {
-    fn token(&self, refused: bool) -> BoxFuture<'_, Result<Secret, String>> {
+    fn token(&self, refused: Option<Secret>) -> BoxFuture<'_, Result<Secret, TokenFault>> {
         self(refused).boxed()
     }
 }
@@ -249,10 +257,10 @@ mod tests {
     #[tokio::test]
     async fn closures_give_tokens_and_nothing_shows_them() {
         let tokens =
-            |refused: bool| async move { if refused { Ok(Secret::new(*b"new")) } else { Ok(Secret::new(*b"old")) } };
+            |refused: Option<Secret>| async move { Ok(Secret::new(if refused.is_some() { *b"new" } else { *b"old" })) };
         let credentials = Credentials::OAuth(Arc::new(tokens));
         assert_eq!(format!("{credentials:?}"), "OAuth");
         let Credentials::OAuth(tokens) = credentials else { panic!("just made") };
-        assert_eq!(tokens.token(true).await.unwrap().expose(), b"new");
+        assert_eq!(tokens.token(Some(Secret::new(*b"old"))).await.unwrap().expose(), b"new");
     }
 }

@@ -136,7 +136,7 @@ impl GateState {
             }
             Meaning::TooMany => usual.max(TOO_MANY_WAIT),
             Meaning::Throttled(_) | Meaning::Bandwidth => return self.slow_down(meaning, reason, now, jitter),
-            Meaning::Credentials | Meaning::AppPassword | Meaning::WebLogin | Meaning::Forbidden => {
+            Meaning::Credentials | Meaning::Consent | Meaning::AppPassword | Meaning::WebLogin | Meaning::Forbidden => {
                 self.refusals += 1;
                 step(&REFUSED_WAIT, self.refusals)
             }
@@ -145,7 +145,8 @@ impl GateState {
             until: now + wait,
             reason: reason.into(),
             refused: meaning.is_hard(),
-            told: meaning != Meaning::Ordinary,
+            // Without a consent nothing was asked of the provider: a kick, which comes with the consent, ends the wait each time.
+            told: !matches!(meaning, Meaning::Ordinary | Meaning::Consent),
         });
     }
 
@@ -338,6 +339,12 @@ mod tests {
             gate.connect_failed(Meaning::Ordinary, "network", 0, now, 0.5);
             gate.kick(now);
             assert_eq!(waits(&mut gate, now), None);
+        }
+        for _ in 0..3 {
+            gate.connect_failed(Meaning::Consent, "login", 0, now, 0.5);
+            assert!(waits(&mut gate, now).is_some_and(|(_, refused)| refused));
+            gate.kick(now);
+            assert_eq!(waits(&mut gate, now), None, "a login mends it as often as it is needed");
         }
         gate.connect_failed(Meaning::Credentials, "password", 0, now, 0.5);
         gate.kick(now);

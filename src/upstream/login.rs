@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Code, Data, Kind, Status};
 use super::caps::Caps;
-use super::config::{CONNECT_TIMEOUT, Config, Credentials, Outcome, Tokens};
+use super::config::{CONNECT_TIMEOUT, Config, Credentials, Outcome, TokenFault, Tokens};
 use super::error::Error;
 use super::gate::Gate;
 use super::line::Line;
@@ -167,11 +167,18 @@ impl Session {
                 return Err(OpenFault { meaning: Meaning::Forbidden, reason: reason.into() });
             }
         };
-        let mut refused = false;
+        let mut refused = None;
         loop {
-            let token = timeout(TOKEN_TIMEOUT, tokens.token(refused)).await;
+            let token = timeout(TOKEN_TIMEOUT, tokens.token(refused.clone())).await;
             let token = token.map_err(|_| OpenFault::ordinary("getting an access token takes too long"))?;
-            let token = token.map_err(|reason| OpenFault { meaning: Meaning::Credentials, reason })?;
+            let token = token.map_err(|fault| match fault {
+                TokenFault::Away(reason) => OpenFault::ordinary(reason),
+                TokenFault::Login(reason) => {
+                    let reason = reason.trim_end_matches('.');
+                    let reason = format!("{reason}. Run `mailweir account login {}`", config.label);
+                    OpenFault { meaning: Meaning::Consent, reason }
+                }
+            })?;
             let (mechanism, response) = if bearer {
                 let (host, port) = config.dial.host();
                 ("OAUTHBEARER", sasl::oauthbearer(&config.username, host, port, &token))
@@ -185,7 +192,7 @@ impl Session {
             {
                 Ok(()) => return Ok(()),
                 // A token may have been withdrawn before its time; a fresh one is worth one try.
-                Err((_, fault)) if fault.meaning == Meaning::Credentials && !refused => refused = true,
+                Err((_, fault)) if fault.meaning == Meaning::Credentials && refused.is_none() => refused = Some(token),
                 Err((_, fault)) => return Err(fault),
             }
         }

@@ -32,7 +32,7 @@ pub(crate) mod tests;
 pub use caps::Caps;
 pub use config::{
     CONNECT_TIMEOUT, Config, Credentials, DEFAULT_LINE_LIMIT, Dial, Meter, Outcome, Pacing, Permit, Permits, Quirks,
-    Tokens,
+    TokenFault, Tokens,
 };
 pub use error::{Error, Retry};
 pub use exchange::{Items, POLL_INTERVAL};

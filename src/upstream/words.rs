@@ -31,6 +31,8 @@ pub enum Meaning {
     Bandwidth,
     /// The credentials are not taken. The user is needed.
     Credentials,
+    /// There is no OAuth consent, or no longer: our own word, and no provider's. The user is needed.
+    Consent,
     /// A password of another kind is needed (app password, OAuth). The user is needed.
     AppPassword,
     /// The user must log in on the web first.
@@ -181,13 +183,13 @@ impl Meaning {
                 "Other mail programs hold connections to this account; fewer of them, or a lower `connections`, helps."
             }
             Self::Bandwidth => "The provider's limit for the day is spent; it ends by itself, at most after 24 hours.",
-            Self::Throttled(_) | Self::Ordinary => "",
+            Self::Throttled(_) | Self::Ordinary | Self::Consent => "",
         }
     }
 
     /// Needs the user; never retried fast.
     pub fn is_hard(self) -> bool {
-        matches!(self, Self::Credentials | Self::AppPassword | Self::WebLogin | Self::Forbidden)
+        matches!(self, Self::Credentials | Self::Consent | Self::AppPassword | Self::WebLogin | Self::Forbidden)
     }
 }
 

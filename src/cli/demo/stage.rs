@@ -167,6 +167,7 @@ fn config(dir: &Path, ports: Ports, upstream: SocketAddr, prefetch: Prefetch) ->
     Config {
         file: dir.join("demo.toml"),
         data_dir: dir.to_owned(),
+        token_key: SecretRef::File(dir.join("mailweir.key")),
         listen: Listen {
             imap: vec![local(ports.imap)],
             imaps: vec![local(ports.imaps)],

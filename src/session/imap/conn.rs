@@ -73,6 +73,7 @@ impl<L: Login> Session<L> {
             selected: None,
             condstore: false,
             qresync: false,
+            alerted: None,
             failed_logins: 0,
             bad_commands: 0,
             spoke_imap: false,
@@ -183,6 +184,9 @@ impl<L: Login> Session<L> {
         };
         // Where the view cannot go on, the client still learns what became of its command.
         let ended = if reply.status == Status::Bad { None } else { self.catch_up(telling, None).err() };
+        if reply.status == Status::Ok && name != "LOGOUT" {
+            self.tell_alert();
+        }
         reply.render(tag, &mut self.io.out);
         self.server.observer.command(name, reply.outcome(), started.elapsed());
         // BAD or not, it was a command: only what is none at all counts as nonsense.

@@ -31,6 +31,8 @@ pub(crate) struct Session<L: Login> {
     pub(crate) condstore: bool,
     /// ENABLE QRESYNC.
     pub(crate) qresync: bool,
+    /// The alert told last.
+    pub(crate) alerted: Option<Arc<str>>,
     /// Logins refused so far.
     pub(crate) failed_logins: u32,
     /// Commands not understood since the last one that was.
@@ -117,6 +119,15 @@ fn names_numbers(key: &SearchKey) -> bool {
 }
 
 impl<L: Login> Session<L> {
+    /// Tells what the account's owner must know, once.
+    pub(crate) fn tell_alert(&mut self) {
+        let alert = self.account.as_ref().and_then(Account::alert);
+        if let Some(words) = alert.as_deref().filter(|_| alert != self.alerted) {
+            untagged(&mut self.io.out, "NO", Some("ALERT"), words);
+        }
+        self.alerted = alert;
+    }
+
     pub(crate) fn account(&self) -> Result<L::Account, Failure> {
         self.account.clone().ok_or_else(|| Reply::bad("Please log in first").into())
     }

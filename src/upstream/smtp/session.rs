@@ -13,7 +13,7 @@ use super::{Extensions, Lost, Reply, SmtpConfig, SmtpError};
 use crate::net::Stream;
 use crate::net::dial::TlsMode;
 use crate::secret::Secret;
-use crate::upstream::config::{CONNECT_TIMEOUT, Credentials, Meter, Outcome, Tokens};
+use crate::upstream::config::{CONNECT_TIMEOUT, Credentials, Meter, Outcome, TokenFault, Tokens};
 use crate::wire::sasl;
 use crate::wire::smtp::Replies;
 
@@ -144,10 +144,17 @@ impl Session {
                 return Err(SmtpError::Login("the server for sending does not offer OAuth".into()));
             }
         };
-        for withdrawn in [false, true] {
-            let token = timeout(TOKEN_TIMEOUT, tokens.token(withdrawn)).await;
+        let mut withdrawn = None;
+        loop {
+            let token = timeout(TOKEN_TIMEOUT, tokens.token(withdrawn.clone())).await;
             let token = token.map_err(|_| SmtpError::Unavailable("getting an access token takes too long".into()))?;
-            let token = token.map_err(SmtpError::Login)?;
+            let token = token.map_err(|fault| match fault {
+                TokenFault::Away(words) => SmtpError::Unavailable(words),
+                TokenFault::Login(words) => {
+                    let words = words.trim_end_matches('.');
+                    SmtpError::Login(format!("{words}. Run `mailweir account login {}`", config.label))
+                }
+            })?;
             let (mechanism, response, last) = if bearer {
                 let response = sasl::oauthbearer(&config.username, host, port, &token);
                 ("OAUTHBEARER", response, Secret::new(sasl::OAUTHBEARER_ABORT))
@@ -158,11 +165,10 @@ impl Session {
             match reply {
                 reply if reply.is_positive() => return Ok(()),
                 // A token may have been withdrawn before its time; a fresh one is worth one try.
-                reply if withdrawn || !reply.is_permanent() => return Err(refused(&reply)),
-                _ => {}
+                reply if withdrawn.is_some() || !reply.is_permanent() => return Err(refused(&reply)),
+                _ => withdrawn = Some(token),
             }
         }
-        Ok(())
     }
 
     fn has_auth(&self, mechanism: &str) -> bool {

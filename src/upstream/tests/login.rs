@@ -141,8 +141,8 @@ async fn nothing_secret_is_said_before_tls() {
 #[tokio::test(start_paused = true)]
 async fn tokens_are_renewed_once() {
     fn oauth(config: &mut Config) {
-        config.credentials = Credentials::OAuth(Arc::new(|refused: bool| async move {
-            Ok(Secret::new(if refused { *b"new" } else { *b"old" }))
+        config.credentials = Credentials::OAuth(Arc::new(|refused: Option<Secret>| async move {
+            Ok(Secret::new(if refused.is_some_and(|refused| refused.expose() == b"old") { *b"new" } else { *b"old" }))
         }));
     }
     // user=ann^Aauth=Bearer old^A^A
@@ -162,6 +162,21 @@ async fn tokens_are_renewed_once() {
                   S: + e30=\nC: AQ==\nS: w1 NO [UNAVAILABLE] later\nE";
     let later = outcome(bearer, oauth).await;
     assert!(later.contains("later"), "{later}");
+    // Nothing is said of a token that is not to be had, and only a lost consent is the user's to mend.
+    let greeting = "S: * OK [CAPABILITY SASL-IR AUTH=XOAUTH2] hi\nE";
+    for (fault, want) in [
+        (TokenFault::Away("the server is away".into()), "upstream unavailable: the server is away"),
+        (TokenFault::Login("revoked".into()), "upstream login failed: revoked. Run `mailweir account login ann`"),
+    ] {
+        let got = outcome(greeting, |config| {
+            config.label = "ann".into();
+            config.credentials = Credentials::OAuth(Arc::new(move |_| {
+                let fault = fault.clone();
+                async move { Err(fault) }
+            }));
+        });
+        assert!(got.await.contains(want), "{want}");
+    }
     let none = outcome("S: * OK [CAPABILITY AUTH=PLAIN] hi\nE", oauth).await;
     assert!(none.contains("does not offer OAuth"), "{none}");
 }

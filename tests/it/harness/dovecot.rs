@@ -39,6 +39,10 @@ pub struct Options {
     pub localised: bool,
     /// Serves submission ([`Dovecot::submission`]) and hands what it takes to this server.
     pub relay: Option<SocketAddr>,
+    /// Takes access tokens, and asks there about each (RFC 7662).
+    pub introspection: Option<String>,
+    /// Takes no tokens by XOAUTH2, only by OAUTHBEARER.
+    pub bearer_only: bool,
 }
 
 /// A running Dovecot.
@@ -218,6 +222,10 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 5], options:
         }
         false => "",
     };
+    let (mechanisms, tokens) = match &options.introspection {
+        Some(url) => (if options.bearer_only { "oauthbearer" } else { "xoauth2 oauthbearer" }, token_passdb(home, url)),
+        None => ("", String::new()),
+    };
     for dir in ["base", "state"] {
         let dir = home.join(dir);
         let _ = std::fs::create_dir(&dir);
@@ -252,7 +260,7 @@ ssl = yes
 ssl_cert = <{cert}
 ssl_key = <{key}
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = plain login {mechanisms}
 auth_username_chars = abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@+:
 auth_failure_delay = 1 secs
 mail_max_userip_connections = {cap}
@@ -261,6 +269,7 @@ imap_id_log =
 {acl}
 {relay}
 {quota}
+{tokens}
 passdb {{
   driver = passwd-file
   args = {home_s}/users
@@ -334,4 +343,14 @@ service stats {{
     let path = home.join("dovecot.conf");
     std::fs::write(&path, config).unwrap();
     path
+}
+
+/// Dovecot's own OAuth 2 passdb, which introspects every token.
+fn token_passdb(home: &Path, url: &str) -> String {
+    let file = home.join("oauth2.conf");
+    let text = format!(
+        "introspection_mode = post\nintrospection_url = {url}\nusername_attribute = sub\nactive_attribute = active\nactive_value = true\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    format!("passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {}\n}}", file.display())
 }

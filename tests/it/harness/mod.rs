@@ -16,6 +16,7 @@ pub mod exim;
 pub mod fleet;
 pub mod inside;
 pub mod mail;
+pub mod oauth;
 pub mod pop;
 pub mod process;
 pub mod relay;

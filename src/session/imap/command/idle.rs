@@ -33,6 +33,7 @@ impl<L: Login> Session<L> {
         let mut next_word = Instant::now() + KEEP_ALIVE;
         loop {
             self.catch_up(telling, None)?;
+            self.tell_alert();
             match self.io.buffered_frame() {
                 Ok(None) => {}
                 Ok(Some(Frame::Message(line))) if line.eq_ignore_ascii_case(b"DONE") => {

@@ -1,0 +1,193 @@
+//! The authorization server of an account: what is asked of it, and what its refusals mean.
+//!
+//! The protocol is the `oauth2` crate's; the connection is ours ([`crate::net::http`]), so that roots, `ca_file` and limits are those
+//! of everything else here. A refusal is believed only from an OAuth answer (RFC 6749 §5.2): a gateway's error page, a captive
+//! portal or a server in trouble is "away".
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use oauth2::basic::{BasicClient, BasicErrorResponse, BasicErrorResponseType as Refusal, BasicTokenResponse};
+use oauth2::{
+    AuthType, AuthUrl, ClientId, ClientSecret, DeviceAuthorizationUrl, EndpointMaybeSet, EndpointNotSet, EndpointSet,
+    HttpRequest, HttpResponse, RefreshToken, RequestTokenError, Scope, TokenResponse, TokenUrl,
+};
+
+use super::{Fault, Tokens};
+use crate::config::{OAuth2, OAuthGrant};
+use crate::net::http::{HttpError, exchange};
+use crate::net::trust::Trust;
+use crate::secret::Secret;
+
+/// How long one request may take: the server may have to look far, a login waits for it.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The lifetime of an access token whose server does not tell: RFC 6749 §4.2.2's example is an hour, and half of it is on the safe side.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// Longest text of a server that is shown.
+const MAX_TEXT: usize = 300;
+
+pub(super) type Client = BasicClient<EndpointMaybeSet, EndpointMaybeSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+pub(super) type RequestFault = RequestTokenError<Failed, BasicErrorResponse>;
+
+/// No OAuth answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("it answers with status {0}")]
+    Status(StatusCode),
+}
+
+/// An account's authorization server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub(super) settings: OAuth2,
+    trust: Trust,
+}
+
+impl Server {
+    pub fn of(settings: &OAuth2) -> Self {
+        let trust = settings.ca_file.clone().map_or(Trust::Platform, Trust::CaFile);
+        Self { settings: settings.clone(), trust }
+    }
+
+    /// Whether nobody's consent is needed.
+    pub fn acts_by_itself(&self) -> bool {
+        self.settings.grant == OAuthGrant::Client
+    }
+
+    /// Whether a consent can be given on another device.
+    pub fn has_device_flow(&self) -> bool {
+        self.settings.device_url.is_some()
+    }
+
+    /// Where the browser must end, where that is registered to the letter.
+    pub fn fixed_redirect(&self) -> Option<&str> {
+        self.settings.redirect_url.as_deref()
+    }
+
+    /// Whether a consent can be given with a browser.
+    pub fn has_browser_flow(&self) -> bool {
+        self.settings.authorize_url.is_some()
+    }
+
+    /// A new access token for a refresh token. What comes back has a refresh token in any case: the new one, or this.
+    pub(super) async fn refresh(&self, refresh: &Secret) -> Result<Tokens, Fault> {
+        let client = self.client().await?;
+        let refresh = text(refresh)?;
+        let token = RefreshToken::new(refresh.clone());
+        let http = self.http();
+        let answer = client.exchange_refresh_token(&token).request_async(&http).await;
+        let mut tokens = received(&answer.map_err(|fault| self.fault(&fault, &[&refresh]))?);
+        tokens.refresh.get_or_insert_with(|| Secret::new(refresh.as_bytes()));
+        Ok(tokens)
+    }
+
+    /// An access token for the application itself.
+    pub(super) async fn client_credentials(&self) -> Result<Tokens, Fault> {
+        let client = self.client().await?;
+        let http = self.http();
+        let asked = client.exchange_client_credentials().add_scopes(self.scopes());
+        Ok(received(&asked.request_async(&http).await.map_err(|fault| self.fault(&fault, &[]))?))
+    }
+
+    pub(super) fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.settings.scopes.iter().cloned().map(Scope::new)
+    }
+
+    pub(super) async fn client(&self) -> Result<Client, Fault> {
+        let settings = &self.settings;
+        let wrong = |error: url::ParseError| Fault::Client(format!("an address under `oauth2` is wrong: {error}"));
+        let authorize = settings.authorize_url.clone().map(AuthUrl::new).transpose().map_err(wrong)?;
+        let device = settings.device_url.clone().map(DeviceAuthorizationUrl::new).transpose().map_err(wrong)?;
+        let client = BasicClient::new(ClientId::new(settings.client_id.clone()))
+            // In the body: every provider takes it there, not every one in the header.
+            .set_auth_type(AuthType::RequestBody)
+            .set_auth_uri_option(authorize)
+            .set_device_authorization_url_option(device)
+            .set_token_uri(TokenUrl::new(settings.token_url.clone()).map_err(wrong)?);
+        let Some(reference) = &settings.client_secret else { return Ok(client) };
+        let secret = reference.resolve().await;
+        let secret = secret.map_err(|error| Fault::Client(format!("the application's secret: {error}")))?;
+        Ok(client.set_client_secret(ClientSecret::new(text(&secret)?)))
+    }
+
+    /// How the protocol's crate reaches the server.
+    pub(super) fn http(
+        &self,
+    ) -> impl Fn(HttpRequest) -> BoxFuture<'static, Result<HttpResponse, Failed>> + Send + Sync {
+        let trust = self.trust.clone();
+        move |request| {
+            let trust = trust.clone();
+            async move { send(request, &trust).await }.boxed()
+        }
+    }
+
+    /// What a failed request means; `sent` are the secrets of it, which the answer's words may repeat.
+    pub(super) fn fault(&self, fault: &RequestFault, sent: &[&str]) -> Fault {
+        let host = url::Url::parse(&self.settings.token_url).ok();
+        let host = host.as_ref().and_then(url::Url::host_str).unwrap_or("the authorization server").to_owned();
+        let refused = match fault {
+            RequestTokenError::ServerResponse(refused) => refused,
+            RequestTokenError::Request(Failed::Http(error)) => return Fault::Away(error.to_string()),
+            RequestTokenError::Request(failed) => return Fault::Away(format!("{host}: {failed}")),
+            RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
+                return Fault::Away(format!(
+                    "{host} does not answer as an authorization server (is there a portal in between?)"
+                ));
+            }
+        };
+        let mut words = format!("{host} says {}", refused.error().as_ref());
+        if let Some(description) = refused.error_description() {
+            words.push_str(&format!(": {description}"));
+        }
+        for secret in sent.iter().filter(|secret| !secret.is_empty()) {
+            words = words.replace(secret, "…");
+        }
+        let words: String = words.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+        match refused.error() {
+            Refusal::InvalidGrant => Fault::Consent(words),
+            Refusal::InvalidClient
+            | Refusal::UnauthorizedClient
+            | Refusal::UnsupportedGrantType
+            | Refusal::InvalidScope
+            | Refusal::InvalidRequest => Fault::Client(words),
+            // OpenID Connect's and Microsoft's words for "ask the user again" (OpenID Connect Core §3.1.2.6), and the user's own no.
+            Refusal::Extension(word) => match word.as_str() {
+                "interaction_required" | "login_required" | "consent_required" | "access_denied" | "expired_token" => {
+                    Fault::Consent(words)
+                }
+                _ => Fault::Away(words),
+            },
+        }
+    }
+}
+
+/// One request; a server that says it is in trouble, or has too much to do, has not answered it.
+async fn send(request: HttpRequest, trust: &Trust) -> Result<HttpResponse, Failed> {
+    let answer = exchange(request, trust, TIMEOUT).await?;
+    let status = answer.status();
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status.is_redirection() {
+        return Err(Failed::Status(status));
+    }
+    Ok(answer)
+}
+
+/// The tokens of an answer.
+pub(super) fn received(answer: &BasicTokenResponse) -> Tokens {
+    let lifetime = answer.expires_in().unwrap_or(LIFETIME);
+    Tokens {
+        access: Secret::new(answer.access_token().secret().as_bytes()),
+        expires: SystemTime::now() + lifetime.min(Duration::from_secs(366 * 86_400)),
+        lifetime,
+        refresh: answer.refresh_token().map(|token| Secret::new(token.secret().as_bytes())),
+    }
+}
+
+/// Secrets go into forms, which are text.
+fn text(secret: &Secret) -> Result<String, Fault> {
+    let text = std::str::from_utf8(secret.expose());
+    text.map(str::to_owned).map_err(|_| Fault::Client("a secret of this account's OAuth is not text".into()))
+}
