@@ -34,7 +34,9 @@ fn a_move_takes_only_what_it_names(kind: Kind) {
 
 /// The list of mailboxes is asked for anew before a destination is said not to exist: another program may have made it this moment.
 fn a_mailbox_made_elsewhere_takes_messages_at_once(kind: Kind) {
-    let world = World::new(kind, |c| drop(c.append("INBOX", "", b"Subject: 1\r\n\r\none\r\n")));
+    let world = World::new(kind, |c| {
+        c.append("INBOX", "", b"Subject: 1\r\n\r\none\r\n");
+    });
     let (mut c, mut up) = (world.client(), world.straight());
     // Dovecot, listing the mailboxes for another session at that moment, says that it exists already.
     let make = |up: &mut Client, name: &str| {
