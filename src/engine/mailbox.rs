@@ -42,6 +42,8 @@ pub(crate) struct State {
     /// Whoever holds the turn is the one who talks to upstream about this mailbox's state and commits what it said (Law 1).
     /// Body fetches need no turn.
     pub(crate) turn: tokio::sync::Mutex<Turn>,
+    /// Held by whoever writes the index of this mailbox: one at a time, in the order of the commits.
+    pub(crate) storing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) looks: Arc<Looks<()>>,
     pub(crate) log: Mutex<VanishedLog>,
     /// Sessions that have it selected.
@@ -102,6 +104,7 @@ impl State {
             name: Arc::clone(&snapshot.name),
             newest: watch::Sender::new(Arc::new(snapshot)),
             turn: tokio::sync::Mutex::new(turn),
+            storing: Arc::default(),
             looks: Arc::default(),
             log: Mutex::new(log),
             interest: AtomicUsize::new(0),
@@ -149,6 +152,11 @@ impl State {
     /// For who commits: whether everything has to be written. Asked once.
     pub(crate) fn take_store_lost(&self) -> bool {
         self.store_lost.swap(false, Ordering::Relaxed)
+    }
+
+    /// Waits until the store has, or has failed to take, what was committed so far.
+    pub(crate) async fn stored(&self) {
+        drop(self.storing.lock().await);
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

@@ -81,6 +81,7 @@ impl Inner {
                     account.forget(&state);
                     // A write that has begun ends under the old name; the next one sees that the mailbox is gone.
                     drop(state.turn.lock().await);
+                    state.stored().await;
                 }
             }
             let renamed = moved.clone();
@@ -90,6 +91,7 @@ impl Inner {
                 // Opened since upstream renamed it: without its keywords.
                 if let Some(state) = account.known_state(new) {
                     account.forget(&state);
+                    state.stored().await;
                 }
             }
             let kept = account

@@ -225,6 +225,7 @@ impl Inner {
         turn.swept = Some(Instant::now());
         state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
+        let storing = state.storing.lock().await;
         let id = state.id();
         let stored = self
             .disk_within(LONG_CALL, move |store| {
@@ -232,6 +233,7 @@ impl Inner {
                 store.commit(id, &messages, &UidSet::new(), &record)
             })
             .await;
+        drop(storing);
         turn.store_behind = stored.is_err();
         *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
             crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
@@ -298,8 +300,10 @@ impl Inner {
         Ok(())
     }
 
-    /// The one way a mailbox changes: store, then mirror, then publish (Law 1). A store that fails costs time after the next start,
-    /// never correctness: the mirror goes on and the store is written anew at the next commit.
+    /// The one way a mailbox changes: handed to the store, then mirror, then publish (Law 1). Nobody waits for the store but the next
+    /// commit of the mailbox: so the store takes commits in their order and is one behind at most, and a crash costs it no more than
+    /// what it had not flushed. A store that fails costs time after the next start, never correctness: the mirror goes on and the
+    /// store is written anew at the next commit.
     pub(crate) async fn commit(
         self: &Arc<Self>,
         state: &Arc<State>,
@@ -307,36 +311,43 @@ impl Inner {
         mut delta: Delta,
         facts: Option<&Selected>,
     ) {
+        let storing = Arc::clone(&state.storing).lock_owned().await;
         let old = state.snapshot();
         let mut local = state.local.lock().await;
         local.overlay.enter(old.uid_validity);
         local.overlay.lay(&mut delta.seen);
         let merged = mirror::merge(&old, delta, now_ms());
-        let arrived = merged.upserts.iter().any(|message| old.messages.get(message.uid).is_none());
+        let left = old.messages.len() - merged.vanished.len() as u32;
+        let arrived = merged.snapshot.as_ref().is_some_and(|next| next.messages.len() > left);
         let changed = merged.snapshot.is_some();
         let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
         let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
         let record = record(&next, turn);
         let id = state.id();
-        let behind = state.take_store_lost() || turn.store_behind;
+        let behind = state.take_store_lost() || std::mem::take(&mut turn.store_behind);
         let (mut upserts, vanished) = (merged.upserts, merged.vanished.clone());
         let mut everything: Vec<MessageMeta> =
             if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
         local.overlay.strip(&mut upserts);
         local.overlay.strip(&mut everything);
         drop(local);
-        let stored = self
-            .disk_within(LONG_CALL, move |store| {
-                // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
-                if behind {
-                    store.replace(id, &everything, &record)?;
-                } else {
-                    store.commit(id, &upserts, &vanished, &record)?;
-                }
-                Ok(())
-            })
-            .await;
-        turn.store_behind = stored.is_err();
+        let (account, of) = (Arc::clone(self), Arc::clone(state));
+        self.tasks.spawn(async move {
+            let stored = account
+                .disk_within(LONG_CALL, move |store| {
+                    // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
+                    if behind {
+                        store.replace(id, &everything, &record)
+                    } else {
+                        store.commit(id, &upserts, &vanished, &record)
+                    }
+                })
+                .await;
+            if stored.is_err() {
+                of.set_store_lost();
+            }
+            drop(storing);
+        });
         self.forget_keywords(state, &merged.vanished).await;
         if !changed && !facts_changed {
             return;
@@ -353,6 +364,7 @@ impl Inner {
     /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
     pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
         self.forget(state);
+        let _storing = state.storing.lock().await;
         let id = state.id();
         // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
         let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;

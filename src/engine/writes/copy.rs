@@ -167,20 +167,18 @@ impl Inner {
         window: &Window,
         keywords: &BTreeMap<Uid, Flags>,
     ) {
-        if copied.is_some() && keywords.is_empty() {
-            return self.show_if_open(target).await;
-        }
-        let kept = match copied {
-            Some(copied) => self.keep_copies(target, copied, keywords).await,
-            None => UidSet::new(),
-        };
-        self.show_arrivals(target).await;
-        if keywords.is_empty() {
-            return;
-        }
-        let kept = match copied {
-            Some(_) => kept,
+        match copied {
+            Some(_) if keywords.is_empty() => self.show_if_open(target).await,
+            Some(copied) => {
+                let kept = self.keep_copies(target, copied, keywords).await;
+                self.show_arrivals(target).await;
+                self.show_kept(target, &kept).await;
+            }
             None => {
+                self.show_arrivals(target).await;
+                if keywords.is_empty() {
+                    return;
+                }
                 let (arrived, wanted) = (target.snapshot(), keywords.keys().map(|uid| uid.0).collect());
                 let sources = before.messages.select(&wanted).map(|(_, message)| message);
                 let (_, pairs) = matched(sources, &window.arrivals(&arrived));
@@ -188,10 +186,11 @@ impl Inner {
                     warn!(account = %self.label(), mailbox = %target.name, "which copy is which is not told: their keywords are lost");
                     return;
                 };
-                self.keep_copies(target, &Copied { uid_validity: arrived.uid_validity, pairs }, keywords).await
+                let copied = Copied { uid_validity: arrived.uid_validity, pairs };
+                let kept = self.keep_copies(target, &copied, keywords).await;
+                self.show_kept(target, &kept).await;
             }
-        };
-        self.show_kept(target, &kept).await;
+        }
     }
 
     /// Gives copies the bodies of what they were copied from.
