@@ -23,6 +23,10 @@ pub trait Account: Clone + Send + Sync + 'static {
 
     /// The account's address, for logs and the ID of things.
     fn address(&self) -> &str;
+    /// What a person should be told of the account as a whole now: what waits for him, what is spent; `None` when all is well.
+    fn notice(&self) -> Option<String> {
+        None
+    }
     /// The mailboxes; immediate but for the very first time.
     fn folders(&self) -> impl Future<Output = Result<Arc<Folders>, Error>> + Send;
     /// Opens a mailbox for SELECT or EXAMINE.

@@ -19,6 +19,10 @@ impl backend::Account for Account {
         Self::address(self)
     }
 
+    fn notice(&self) -> Option<String> {
+        Self::notice(self)
+    }
+
     async fn folders(&self) -> Result<Arc<Folders>, Error> {
         Self::folders(self).await
     }

@@ -257,7 +257,7 @@ fn read_maildir(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Pulls INBOX by mbsync into a new Maildir; messages by Message-ID with their flags.
-fn pull(endpoint: &Endpoint, ssl: &str, into: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
+pub fn pull(endpoint: &Endpoint, ssl: &str, into: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
     let port = if ssl == "IMAPS" { endpoint.imaps.port() } else { endpoint.imap.port() };
     let dir = into.display();
     std::fs::create_dir_all(into).unwrap();

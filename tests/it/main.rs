@@ -18,6 +18,7 @@ mod imap;
 mod interop;
 mod layering;
 mod licences;
+mod limits;
 mod memory;
 mod parts;
 mod pool;

@@ -158,6 +158,7 @@ fn config(dir: &Path, ports: Ports, upstream: SocketAddr, prefetch: Prefetch) ->
             connections: CONNECTIONS,
             download_per_day: preset.and_then(|preset| preset.download_per_day),
             upload_per_day: preset.and_then(|preset| preset.upload_per_day),
+            ..Limits::default()
         },
         pop3: Pop3::default(),
         oauth2: None,

@@ -54,6 +54,7 @@ fn account(
         username: "ann".into(),
         credentials: Credentials::Password(Secret::new(*b"pw")),
         connections,
+        lowered: None,
         quirks: Quirks::default(),
         meter: Arc::new(()),
         permits: Arc::new(Pacing::default()),

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
 
-use crate::net::Stream;
 use crate::net::dial::{DialError, TlsMode};
+use crate::net::{Stream, Tap};
 use crate::upstream::Dial;
 
 /// The provider; each connection is a session with the same mail.
@@ -94,7 +94,7 @@ impl Provider {
 }
 
 impl Dial for Provider {
-    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+    fn dial(&self, _: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
         let (ours, theirs) = Stream::pair();
         tokio::spawn(serve(Arc::clone(&self.shared), theirs));
         std::future::ready(Ok(ours)).boxed()

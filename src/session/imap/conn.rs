@@ -15,6 +15,7 @@ use super::reply::{Reply, Status, no, untagged};
 use super::state::{Failure, Session, Telling};
 use super::{Accepted, Login, Server};
 use crate::engine::Error;
+use crate::session::backend::Account as _;
 use crate::session::front::{Open, is_other_protocol};
 use crate::wire::imap::command::{Command, Tagged};
 use crate::wire::imap::framer::{Frame, FramingError};
@@ -86,6 +87,7 @@ impl<L: Login> Session<L> {
             failed_logins: 0,
             bad_commands: 0,
             spoke_imap: false,
+            noticed: false,
         }
     }
 
@@ -191,6 +193,7 @@ impl<L: Login> Session<L> {
             Err(Failure::Below(error, names)) => no(&error, names),
             Err(Failure::Stop(stop)) => return Err(stop),
         };
+        self.notice(name, &reply);
         // Where the view cannot go on, the client still learns what became of its command.
         let ended = if reply.status == Status::Bad { None } else { self.catch_up(telling, None).err() };
         reply.render(tag, &mut self.io.out);
@@ -206,6 +209,21 @@ impl<L: Login> Session<L> {
         }
         self.io.flush_if_full().await?;
         Ok(reply.status)
+    }
+}
+
+impl<L: Login> Session<L> {
+    /// Tells once a session what the user should know of the account as a whole (RFC 9051 §7.1, ALERT): when he begins to look, or
+    /// when something is refused.
+    fn notice(&mut self, name: &str, reply: &Reply) {
+        let looks = matches!(name, "LOGIN" | "AUTHENTICATE" | "SELECT" | "EXAMINE");
+        if self.noticed || !(looks || reply.status == Status::No) {
+            return;
+        }
+        if let Some(words) = self.account.as_ref().and_then(|account| account.notice()) {
+            untagged(&mut self.io.out, "OK", Some("ALERT"), &words);
+            self.noticed = true;
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Options {
     pub few_flags: bool,
     /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`.
     pub localised: bool,
+    /// Offers COMPRESS=DEFLATE (RFC 4978).
+    pub compress: bool,
 }
 
 /// A running Dovecot.
@@ -197,6 +199,10 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options:
         true => format!("mail_plugins = acl\nplugin {{\n  acl = vfile:{}\n}}", acl.display()),
         false => String::new(),
     };
+    let compress = match options.compress {
+        true => "mail_plugins = zlib\nprotocol imap {\n  mail_plugins = $mail_plugins imap_zlib\n}",
+        false => "",
+    };
     for dir in ["base", "state"] {
         let dir = home.join(dir);
         let _ = std::fs::create_dir(&dir);
@@ -238,6 +244,7 @@ mail_max_userip_connections = {cap}
 imap_id_log =
 {capability}
 {acl}
+{compress}
 passdb {{
   driver = passwd-file
   args = {home_s}/users
