@@ -63,13 +63,21 @@ pub(super) struct Spending {
     recorded: AtomicU64,
     saved: Mutex<Saved>,
     told: Mutex<Option<Instant>>,
-    /// Who was refused last, and when.
-    refused: Mutex<Option<(Direction, budget::Class, Instant)>>,
+    /// What was refused last to somebody who waited.
+    refused: Mutex<Option<Wish>>,
     /// The count is to be saved now.
     save: Notify,
     /// It was.
     covered: Notify,
     lowered: Mutex<Lowered>,
+}
+
+#[derive(Clone, Copy)]
+struct Wish {
+    direction: Direction,
+    class: budget::Class,
+    octets: u64,
+    at: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -239,17 +247,17 @@ impl Spending {
         let now = SystemTime::now();
         match self.budget.reserve(direction, class, octets, now) {
             Ok(reservation) => Ok(Box::new(reservation)),
-            Err(refused) => Err(Error::Limit(self.refusal(&refused, class, now))),
+            Err(refused) => Err(Error::Limit(self.refusal(&refused, class, octets, now))),
         }
     }
 
     /// A refusal in words; remembered and told where somebody waits.
-    fn refusal(&self, refused: &Refused, class: budget::Class, now: SystemTime) -> String {
+    fn refusal(&self, refused: &Refused, class: budget::Class, octets: u64, now: SystemTime) -> String {
         let words = words(refused, now);
         self.tell(class, &words);
         if matches!(class, budget::Class::Interactive | budget::Class::Bulk) {
-            let refused = (refused.direction, class, Instant::now());
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
+            let wish = Wish { direction: refused.direction, class, octets, at: Instant::now() };
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
         }
         words
     }
@@ -405,7 +413,7 @@ impl Spending {
         let now = SystemTime::now();
         self.budget
             .may_talk(now)
-            .map_err(|refused| upstream::Error::Budget(self.refusal(&refused, budget::Class::Interactive, now)))
+            .map_err(|refused| upstream::Error::Budget(self.refusal(&refused, budget::Class::Interactive, 1, now)))
     }
 }
 
@@ -429,10 +437,10 @@ impl Allowance for Spending {
     }
 
     fn notice(&self) -> Option<String> {
-        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let (direction, class, _) = refused.filter(|(.., at)| at.elapsed() < NOTICE_FOR)?;
+        let wish = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let Wish { direction, class, octets, .. } = wish.filter(|wish| wish.at.elapsed() < NOTICE_FOR)?;
         let now = SystemTime::now();
-        self.budget.reserve(direction, class, 1, now).err().map(|refused| words(&refused, now))
+        self.budget.reserve(direction, class, octets, now).err().map(|refused| words(&refused, now))
     }
 }
 

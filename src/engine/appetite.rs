@@ -31,8 +31,9 @@ struct Lately {
 }
 
 impl Appetite {
-    /// Takes note of messages that have to be fetched for the client, and gives the class of that.
-    pub(crate) fn class_of(&self, messages: u64, octets: u64, now: Instant) -> Class {
+    /// Takes note of messages that have to be fetched for the client, and gives the class of that. `asked`: messages of the request they
+    /// belong to, here or not; who asks for many in one go downloads from the first of them on.
+    pub(crate) fn class_of(&self, asked: usize, messages: u64, octets: u64, now: Instant) -> Class {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let past = lately.at.map_or(LATELY, |at| now.saturating_duration_since(at)).min(LATELY);
         let left = |count: u64| {
@@ -42,7 +43,7 @@ impl Appetite {
         lately.messages = left(lately.messages).saturating_add(messages);
         lately.octets = left(lately.octets).saturating_add(octets);
         lately.at = Some(now);
-        if lately.messages > MESSAGES || (lately.messages > 1 && lately.octets > OCTETS) {
+        if asked as u64 > MESSAGES || lately.messages > MESSAGES || (lately.messages > 1 && lately.octets > OCTETS) {
             Class::Bulk
         } else {
             Class::Interactive
@@ -61,18 +62,18 @@ mod tests {
         for minute in 0..60 {
             for _ in 0..4 {
                 let at = now + Duration::from_secs(60 * minute);
-                assert_eq!(reader.class_of(1, 100_000, at), Class::Interactive, "minute {minute}");
+                assert_eq!(reader.class_of(1, 1, 100_000, at), Class::Interactive, "minute {minute}");
             }
         }
-        assert_eq!(Appetite::default().class_of(1, 1 << 30, now), Class::Interactive, "one message of any size");
+        assert_eq!(Appetite::default().class_of(1, 1, 1 << 30, now), Class::Interactive, "one message of any size");
         let all = Appetite::default();
-        assert_eq!(all.class_of(31, 31_000, now), Class::Bulk, "in one go");
+        assert_eq!(all.class_of(31, 1, 1000, now), Class::Bulk, "in one go");
         let one_by_one = Appetite::default();
-        let classes: Vec<Class> = (0..40).map(|_| one_by_one.class_of(1, 1000, now)).collect();
+        let classes: Vec<Class> = (0..40).map(|_| one_by_one.class_of(1, 1, 1000, now)).collect();
         assert_eq!(classes.iter().filter(|class| **class == Class::Bulk).count(), 10);
-        assert_eq!(one_by_one.class_of(1, 1000, now + LATELY), Class::Interactive, "after a rest");
+        assert_eq!(one_by_one.class_of(1, 1, 1000, now + LATELY), Class::Interactive, "after a rest");
         let large = Appetite::default();
-        assert_eq!(large.class_of(1, OCTETS, now), Class::Interactive);
-        assert_eq!(large.class_of(1, 1, now), Class::Bulk);
+        assert_eq!(large.class_of(1, 1, OCTETS, now), Class::Interactive);
+        assert_eq!(large.class_of(1, 1, 1, now), Class::Bulk);
     }
 }

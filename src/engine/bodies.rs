@@ -173,6 +173,8 @@ pub struct BodyReads {
     account: Arc<Inner>,
     state: Arc<State>,
     appetite: Arc<Appetite>,
+    /// Messages asked for in all.
+    asked: usize,
     rest: VecDeque<Uid>,
     ready: VecDeque<Sourced>,
     ahead: Option<Ahead>,
@@ -196,7 +198,7 @@ enum Source {
 
 impl BodyReads {
     pub(crate) fn new(account: Arc<Inner>, state: Arc<State>, appetite: Arc<Appetite>, uids: Vec<Uid>) -> Self {
-        Self { account, state, appetite, rest: uids.into(), ready: VecDeque::new(), ahead: None }
+        Self { account, state, appetite, asked: uids.len(), rest: uids.into(), ready: VecDeque::new(), ahead: None }
     }
 
     /// The next message; `None` at the end. The body may still be arriving.
@@ -208,7 +210,7 @@ impl BodyReads {
                 // answered without a change of threads.
                 None => {
                     let batch = self.next_batch(FIRST_OCTETS)?;
-                    self.account.sources(&self.state, batch, &self.appetite).await.into()
+                    self.account.sources(&self.state, batch, &self.appetite, self.asked).await.into()
                 }
             };
         }
@@ -233,8 +235,8 @@ impl BodyReads {
         let batch = self.next_batch(if alone { ALONE_OCTETS } else { AHEAD_OCTETS })?;
         let (account, state, appetite) =
             (Arc::clone(&self.account), Arc::clone(&self.state), Arc::clone(&self.appetite));
-        let uids = batch.clone();
-        let task = tokio::spawn(async move { account.sources(&state, batch, &appetite).await });
+        let (uids, asked) = (batch.clone(), self.asked);
+        let task = tokio::spawn(async move { account.sources(&state, batch, &appetite, asked).await });
         Some(Ahead { uids, task })
     }
 
@@ -318,7 +320,13 @@ impl Inner {
     }
 
     /// Where each body comes from, in the order asked: memory, disk, or a flight begun or joined now.
-    async fn sources(self: &Arc<Self>, state: &Arc<State>, uids: Vec<Uid>, appetite: &Appetite) -> Vec<Sourced> {
+    async fn sources(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        uids: Vec<Uid>,
+        appetite: &Appetite,
+        asked: usize,
+    ) -> Vec<Sourced> {
         let snapshot = state.snapshot();
         let keys: Vec<BodyKey> = uids.iter().map(|uid| state.body_key(&snapshot, *uid)).collect();
         let mut found: Vec<Option<Cached>> = {
@@ -348,7 +356,7 @@ impl Inner {
             Class::Interactive
         } else {
             let octets = missing.iter().map(|uid| size(*uid)).sum();
-            appetite.class_of(missing.len() as u64, octets, Instant::now())
+            appetite.class_of(asked, missing.len() as u64, octets, Instant::now())
         };
         let mut flights: HashMap<Uid, Arc<Flight>> = self.fly(state, &missing, class).into_iter().collect();
         let sources = uids.into_iter().zip(keys).zip(found).map(|((uid, key), body)| {

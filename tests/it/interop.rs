@@ -264,7 +264,7 @@ pub fn pull(endpoint: &Endpoint, ssl: &str, into: &Path) -> BTreeMap<String, (St
     let config = format!(
         "FSync no\n\nIMAPAccount a\nHost localhost\nPort {port}\nUser {}\nPass {}\nSSLType {ssl}\nAuthMechs LOGIN\n\
          CertificateFile {}\nSystemCertificates no\n\nIMAPStore far\nAccount a\n\nMaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
-         Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState {dir}/\n",
+         Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState {dir}/state-\n",
         endpoint.user,
         endpoint.password,
         endpoint.ca_file.display(),

@@ -23,6 +23,7 @@ mod memory;
 mod parts;
 mod pool;
 mod pop3;
+mod providers;
 mod reload;
 mod sidebyside;
 mod straight;

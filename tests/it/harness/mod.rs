@@ -18,6 +18,7 @@ pub mod mail;
 pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod simulated;
 pub mod trap;
 pub mod world;
 
