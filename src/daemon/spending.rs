@@ -42,6 +42,8 @@ const LEAD_FLOOR: u64 = 4 << 10;
 const LEAD_GROWTH: u64 = 4;
 /// Who waits for the count to be saved goes on after this: a disk that hangs is no reason to leave mail unread.
 const COVER_WAIT: Duration = Duration::from_secs(5);
+/// And nobody waits for it again so soon.
+const HOPELESS_FOR: Duration = Duration::from_secs(60);
 /// A refusal is told as long as it is this young, and would be repeated.
 const NOTICE_FOR: Duration = Duration::from_secs(600);
 /// Logins in the long run: one every two seconds carries a bad line, and is no storm.
@@ -69,6 +71,8 @@ pub(super) struct Spending {
     save: Notify,
     /// It was.
     covered: Notify,
+    /// The disk did not answer in time; until then it is not waited for.
+    hopeless: Mutex<Option<Instant>>,
     lowered: Mutex<Lowered>,
 }
 
@@ -129,6 +133,7 @@ impl Spending {
             refused: Mutex::default(),
             save: Notify::new(),
             covered: Notify::new(),
+            hopeless: Mutex::default(),
             lowered: Mutex::new(Lowered { maximum: lowered, is_saved: true }),
         };
         spending.save(state)?;
@@ -191,6 +196,7 @@ impl Spending {
         let lead = Direction::ALL.map(|direction| self.lead(direction, spent));
         let done = self.save_with(state, lead);
         if done.is_ok() {
+            *self.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = None;
             let saved = Saved { recorded, at: Instant::now(), lead };
             *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = saved;
         }
@@ -374,7 +380,9 @@ impl Permits for Spending {
     }
 
     fn is_covered(&self) -> bool {
-        !self.watch_headroom()
+        let is_out = self.watch_headroom();
+        let hopeless = *self.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
+        !is_out || hopeless.is_some_and(|until| Instant::now() < until)
     }
 
     fn covered(&self) -> BoxFuture<'_, ()> {
@@ -390,6 +398,8 @@ impl Permits for Spending {
             };
             if timeout(COVER_WAIT, covered).await.is_err() {
                 warn!(account = %self.address, "the count of bytes is not saved in time: a crash would forget some");
+                let until = Instant::now() + HOPELESS_FOR;
+                *self.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
             }
         }
         .boxed()
@@ -508,6 +518,11 @@ mod tests {
         let start = Instant::now();
         spending.covered().await;
         assert_eq!(start.elapsed(), COVER_WAIT);
+        assert!(spending.is_covered(), "not again for a while");
+        tokio::time::advance(HOPELESS_FOR).await;
+        assert!(!spending.is_covered());
+        spending.save(&state).unwrap();
+        assert!(spending.is_covered());
     }
 
     #[tokio::test]

@@ -307,7 +307,8 @@ impl Inner {
             width = if got < READING / 4 { width.saturating_mul(4) } else { READING };
             reading.seen.append(&mut part);
             reading.from = Some(from);
-            let have = reading.seen.len() as u64;
+            // What was heard unasked of a message that is read already does not count twice.
+            let have = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
             if have >= u64::from(exists(lease)) {
                 return Ok(());
             }

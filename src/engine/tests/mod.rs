@@ -6,6 +6,7 @@ mod identity;
 mod looks;
 mod parts;
 mod provider;
+mod reading;
 mod watch;
 
 use std::sync::Arc;
