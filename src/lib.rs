@@ -61,6 +61,10 @@
 //!   goes over the wire, so that an octet is counted once.
 //! - Snapshots and their pages are plain data of the model ([`model::Pages`]), so that views and the mirror share one
 //!   difference.
+//! - A person and a program that downloads everything are two classes of the queue and of the budget ([`upstream::Class`]); which one a
+//!   client is, its appetite tells (`engine/appetite.rs`).
+//! - Octets are counted at the socket ([`net::Tap`]), below TLS and compression, and the count on disk runs ahead of them
+//!   ([`budget::Budget::export_ahead`]).
 //! - Sessions see the engine through the traits of `session::backend`, so that the simulated provider of `mailweir demo` is our own
 //!   server over another account, and not a second IMAP server.
 

@@ -102,6 +102,12 @@ struct ByLogin {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByMeaning {
+    account: String,
+    meaning: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByDirection {
     account: String,
     direction: &'static str,
@@ -109,6 +115,20 @@ struct ByDirection {
 
 /// Outcomes of an upstream login that are counted.
 const LOGINS: [&str; 3] = ["ok", "refused", "failed"];
+
+/// What the provider's words may mean, as `upstream/words` names it.
+pub const REFUSALS: [&str; 10] = [
+    "ordinary",
+    "too_many_connections",
+    "throttled",
+    "bandwidth",
+    "credentials",
+    "consent",
+    "app_password",
+    "web_login",
+    "forbidden",
+    "trickle",
+];
 
 /// What POP3's DELE may come to (`pop3.on_dele`).
 const POLICIES: [&str; 4] = ["hide", "seen", "archive", "trash"];
@@ -129,6 +149,7 @@ struct All {
     client_sessions: Family<ByProtocol, Gauge>,
     upstream_connections: Family<ByAccount, Gauge>,
     upstream_logins: Family<ByLogin, Counter>,
+    upstream_refusals: Family<ByMeaning, Counter>,
     upstream_received_bytes: Family<ByAccount, Counter>,
     upstream_sent_bytes: Family<ByAccount, Counter>,
     budget_used_bytes: Family<ByDirection, Gauge>,
@@ -157,6 +178,7 @@ impl Metrics {
             client_sessions: Family::default(),
             upstream_connections: Family::default(),
             upstream_logins: Family::default(),
+            upstream_refusals: Family::default(),
             upstream_received_bytes: Family::default(),
             upstream_sent_bytes: Family::default(),
             budget_used_bytes: Family::default(),
@@ -233,6 +255,7 @@ impl Metrics {
         AccountMetrics {
             connections: gauge(&all.upstream_connections, by()),
             logins: LOGINS.map(|outcome| counter(&all.upstream_logins, ByLogin { account: account.clone(), outcome })),
+            refusals: (all.upstream_refusals.clone(), account.clone()),
             received: counter(&all.upstream_received_bytes, by()),
             sent: counter(&all.upstream_sent_bytes, by()),
             used: budget(&all.budget_used_bytes),
@@ -255,6 +278,9 @@ impl Metrics {
         for policy in POLICIES {
             self.all.pop3_deletions.remove(&ByPolicy { account: account.clone(), policy });
         }
+        for meaning in REFUSALS {
+            self.all.upstream_refusals.remove(&ByMeaning { account: account.clone(), meaning });
+        }
         for outcome in LOGINS {
             self.all.messages_sent.remove(&ByLogin { account: account.clone(), outcome });
             self.all.upstream_logins.remove(&ByLogin { account: account.clone(), outcome });
@@ -274,6 +300,11 @@ impl All {
         to.register("client_sessions", "Client connections now", self.client_sessions.clone());
         to.register("upstream_connections", "Connections to the provider now", self.upstream_connections.clone());
         to.register("upstream_logins", "Logins at the provider", self.upstream_logins.clone());
+        to.register(
+            "upstream_refusals",
+            "What the provider has said against the account, by what it means",
+            self.upstream_refusals.clone(),
+        );
         to.register(
             "upstream_received_bytes",
             "Bytes received from the provider",
@@ -299,6 +330,7 @@ impl All {
 pub struct AccountMetrics {
     connections: Gauge,
     logins: [Counter; 3],
+    refusals: (Family<ByMeaning, Counter>, String),
     received: Counter,
     sent: Counter,
     used: [Gauge; 2],
@@ -353,6 +385,12 @@ impl AccountMetrics {
             Sent::Refused => refused.inc(),
             Sent::Later => failed.inc(),
         };
+    }
+
+    /// `mailweir_upstream_refusals_total{account,meaning}`: the meaning is one of [`REFUSALS`].
+    pub fn refused(&self, meaning: &'static str) {
+        let (refusals, account) = &self.refusals;
+        refusals.get_or_create(&ByMeaning { account: account.clone(), meaning }).inc();
     }
 
     /// `mailweir_upstream_received_bytes_total{account}`
@@ -439,6 +477,7 @@ mod tests {
         let account = metrics.account("ann@example.org");
         let (_session, _connection) = (metrics.session(Protocol::Imap), account.connection());
         account.login(Login::Ok);
+        account.refused("web_login");
         account.received(7);
         account.sent(8);
         account.set_download(1, Some(2));
@@ -457,6 +496,7 @@ mod tests {
             "mailweir_upstream_connections{account=\"ann@example.org\"} 1",
             "mailweir_upstream_logins_total{account=\"ann@example.org\",outcome=\"ok\"} 1",
             "mailweir_upstream_logins_total{account=\"ann@example.org\",outcome=\"refused\"} 0",
+            "mailweir_upstream_refusals_total{account=\"ann@example.org\",meaning=\"web_login\"} 1",
             "mailweir_upstream_received_bytes_total{account=\"ann@example.org\"} 7",
             "mailweir_upstream_sent_bytes_total{account=\"ann@example.org\"} 8",
             "mailweir_budget_used_bytes{account=\"ann@example.org\",direction=\"download\"} 1",

@@ -110,6 +110,11 @@ impl Ledger {
     }
 }
 
+/// The beginning of the bucket a moment falls into, in seconds since the epoch.
+pub(super) fn bucket(at: SystemTime) -> u64 {
+    seconds(at) / BUCKET * BUCKET
+}
+
 fn seconds(now: SystemTime) -> u64 {
     now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }

@@ -22,7 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::fail;
 use crate::config::Prefetch;
-use crate::daemon::simulated::{Event, MAX_CONNECTIONS};
+use crate::daemon::simulated::{Event, Scenario};
+use crate::provider;
 use compare::Comparison;
 use stage::{CONNECTIONS, PASSWORD, Ports, Stage, USER};
 
@@ -36,7 +37,7 @@ const LONGEST: u64 = 31_536_000;
 pub(super) struct Demo {
     /// Let 20 mail programs read at the provider directly, then through mailweir, print both outcomes and end: exit status 0 if
     /// mailweir served them all.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "provider")]
     compare: bool,
     /// A new message arrives every so many seconds; 0 for none.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
@@ -62,16 +63,27 @@ pub(super) struct Demo {
     /// Port for the status page.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     http: u16,
+    /// Whose manners the simulated provider has: gmail, outlook, office365, yahoo, aol, yandex or mailru.
+    #[arg(long, value_name = "NAME", default_value = "gmail", value_parser = scenario)]
+    provider: String,
     /// Port of the simulated provider, to look at it directly.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
-    provider: u16,
+    provider_port: u16,
+}
+
+/// A scenario by name, or the names there are.
+fn scenario(name: &str) -> Result<String, String> {
+    Scenario::named(name).map(|scenario| scenario.name.to_owned()).ok_or_else(|| {
+        let known: Vec<_> = Scenario::all().iter().map(|scenario| scenario.name).collect();
+        format!("not simulated; there are {}", known.join(", "))
+    })
 }
 
 const LONG: &str = "\
 Show what mailweir does, without an account.
 
 A mail provider is simulated inside this process: it has Gmail's limit of 15 connections, its folders and labels, and a year of \
-made-up mail, and something new arrives every minute. The real daemon runs in front of it. Connect as many mail programs as you \
+made-up mail, and something new arrives every minute (--provider simulates another one's manners and oddities). The real daemon runs in front of it. Connect as many mail programs as you \
 like to the ports that are printed, and watch how few connections the provider sees.
 
 Everything listens on this computer only and ends with Ctrl-C; nothing is left behind (but see --keep). With --compare it plays \
@@ -90,7 +102,7 @@ impl Demo {
                 () = stop.told() => ExitCode::FAILURE,
             };
         }
-        let stage = match stage::provider(self.ports()) {
+        let stage = match stage::provider(self.scenario(), self.ports()) {
             Ok(provider) => Stage::set(provider, self.ports(), self.keep.as_deref(), Prefetch::Days(30)).await,
             Err(words) => Err(words),
         };
@@ -110,9 +122,14 @@ impl Demo {
         }
     }
 
+    fn scenario(&self) -> Scenario {
+        // Checked when the arguments were read.
+        Scenario::named(&self.provider).unwrap_or_else(Scenario::gmail)
+    }
+
     fn ports(&self) -> Ports {
-        let Self { imap, imaps, pop3, pop3s, http, provider, .. } = *self;
-        Ports { imap, imaps, pop3, pop3s, http, provider }
+        let Self { imap, imaps, pop3, pop3s, http, provider_port, .. } = *self;
+        Ports { imap, imaps, pop3, pop3s, http, provider: provider_port }
     }
 
     async fn compare(&self) -> ExitCode {
@@ -137,6 +154,7 @@ impl Demo {
         let mut look = interval_at(started + LOOK, LOOK);
         let mut arrived = 0;
         let mut shown = (0, 0);
+        let most = stage.provider.scenario().connections;
         loop {
             tokio::select! {
                 () = sleep_until(end) => return Ok(()),
@@ -148,12 +166,12 @@ impl Demo {
                     let now = (stage.daemon.status().sessions, stage.provider.connections());
                     if now != shown {
                         shown = now;
-                        say(&used(now))?;
+                        say(&used(now, most))?;
                     }
                 }
                 event = events.recv() => match event {
                     Ok(Event::Arrived { from, subject }) => say(&arrival(&from, &subject))?,
-                    Ok(Event::Refused) => say(&format!("provider  refused a connection: {MAX_CONNECTIONS} of {MAX_CONNECTIONS} are used\n"))?,
+                    Ok(Event::Refused) => say(&format!("provider  refused a connection: {most} of {most} are used\n"))?,
                     // Many small steps make one line: see the look.
                     Ok(Event::Connections(_)) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return Ok(()),
@@ -163,11 +181,9 @@ impl Demo {
     }
 }
 
-fn used((sessions, connections): (u64, usize)) -> String {
+fn used((sessions, connections): (u64, usize), most: usize) -> String {
     let programs = if sessions == 1 { "connection" } else { "connections" };
-    format!(
-        "now       {sessions} {programs} from mail programs; the provider sees {connections} of {MAX_CONNECTIONS}\n"
-    )
+    format!("now       {sessions} {programs} from mail programs; the provider sees {connections} of {most}\n")
 }
 
 fn arrival(from: &str, subject: &str) -> String {
@@ -183,12 +199,13 @@ fn screen(stage: &Stage, every: u64) -> String {
     let ca = stage.ca_file.display();
     let fingerprint = stage.daemon.tls().ca_fingerprint_sha256().unwrap_or_default();
     let user = USER.replace('@', "%40");
+    let preset = provider::by_name(stage.provider.scenario().name);
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write!(
         text,
         "\
-mailweir demo: a simulated provider at {provider} (15 connections, like Gmail), and mailweir in front of it.
+mailweir demo: a simulated provider at {provider} ({most} connections, like {title}), and mailweir in front of it.
 
   server       localhost
   IMAP         port {imap}   STARTTLS
@@ -211,7 +228,7 @@ Ready to paste
   neomutt      neomutt -n -F /dev/null -e 'set ssl_ca_certificates_file=\"{ca}\" folder=/ imap_pass={PASSWORD}' -f imaps://{user}@localhost:{imaps}/INBOX
 
 What to try
-  - Connect more mail programs than 15: the provider sees {CONNECTIONS} connections at most.
+  - Connect more mail programs than {most}: the provider sees {allowed} connections at most.
   - Read a large message (\"The film\") twice, or with two programs: it is fetched once.
   - Flag, move or delete in one program and watch the other.
   - Let a POP3 program fetch and delete everything: IMAP programs still have it. With +laptop behind the user name it is one more
@@ -223,6 +240,9 @@ Ctrl-C ends it.
 
 ",
         provider = stage.provider.address(),
+        most = stage.provider.scenario().connections,
+        allowed = preset.map_or(CONNECTIONS, |preset| preset.connections),
+        title = preset.map_or("Gmail", |preset| preset.title.as_str()),
         arrivals = match every {
             0 => "No new mail arrives (--every 0).".to_owned(),
             seconds => format!("Leave INBOX open: new mail arrives every {seconds} seconds, and is there at once."),

@@ -73,6 +73,12 @@ fn print(report: &Report) {
     for account in &report.accounts {
         let state = account.not_ready().unwrap_or_else(|| "in step".into());
         println!("{}: {state}", account.address);
+        if let Some(notice) = &account.notice {
+            println!("  {notice}");
+        }
+        if let Some(reading) = &account.reading {
+            println!("  {}", reading.words());
+        }
         println!("  {}: {} of {} connections", account.upstream, account.connections, account.connections_allowed);
         let allowed = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", octets(limit)));
         println!(

@@ -1,8 +1,10 @@
 //! One `[[account]]`: its own keys, what the provider's preset fills, and the rules between them.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 
+use crate::budget::Shares;
 use crate::provider::{self, Endpoint, EndpointTls, Preset};
 use crate::secret::SecretRef;
 
@@ -13,7 +15,7 @@ use super::values::Wrong;
 use super::{Account, Limits, LocalPassword, OnDele, OnRetr, Pop3, Server, TlsMode, plain_secret};
 
 /// Sessions per account when nothing is known of the provider: one that watches, two that work.
-const DEFAULT_CONNECTIONS: u32 = 3;
+pub(super) const DEFAULT_CONNECTIONS: u32 = 3;
 
 /// More than this helps nobody, as a session carries many commands at once, and most servers refuse it.
 const MAX_CONNECTIONS: u32 = 20;
@@ -227,15 +229,57 @@ fn read_limits(table: &Table<'_>, provider: Option<&Preset>) -> Limits {
                     format!("{n} is more than servers bear"),
                     format!("Give at most {MAX_CONNECTIONS}; 2 or 3 serve any number of clients."),
                 )),
+                (n, Some((p, max))) if n > half(max) => {
+                    table.warn(
+                        "connections",
+                        format!("{n} is more than half of the {max} that {} bears for all programs together", p.title),
+                        format!("{} are used: the other half is for what does not go through mailweir.", half(max)),
+                    );
+                    Ok(half(max))
+                }
                 (n, _) => Ok(n),
             }
         })
     });
+    let usual = Limits::default();
     Limits {
         connections: connections.unwrap_or_else(|| provider.map_or(DEFAULT_CONNECTIONS, |p| p.connections)),
         download_per_day: read_size(table, "download_per_day").or_else(|| provider?.download_per_day),
         upload_per_day: read_size(table, "upload_per_day").or_else(|| provider?.upload_per_day),
+        shares: Shares {
+            prefetch: read_percent(table, "prefetch_share").unwrap_or(usual.shares.prefetch),
+            sync: read_percent(table, "sync_share").unwrap_or(usual.shares.sync),
+            reserve: read_percent(table, "reserve").unwrap_or(usual.shares.reserve),
+        },
+        commands_per_second: read_rate(table).or_else(|| provider?.commands_per_second),
+        compress: table.boolean("compress").map_or(usual.compress, |at| at.value),
     }
+}
+
+/// Of what a provider bears, what one program takes at most.
+fn half(max: u32) -> u32 {
+    (max / 2).max(1)
+}
+
+fn read_percent(table: &Table<'_>, key: &'static str) -> Option<u8> {
+    table.number(key).and_then(|at| {
+        at.parse(|n| {
+            u8::try_from(*n).ok().filter(|n| *n <= 100).ok_or_else(|| {
+                (format!("{n} is not a part in percent"), "Give a number from 0 to 100, without the sign.".to_owned())
+            })
+        })
+    })
+}
+
+fn read_rate(table: &Table<'_>) -> Option<NonZeroU32> {
+    table.number("commands_per_second").and_then(|at| {
+        at.parse(|n| {
+            u32::try_from(*n)
+                .ok()
+                .and_then(NonZeroU32::new)
+                .ok_or_else(|| (format!("{n} commands a second"), "Give at least 1, or leave the key out.".to_owned()))
+        })
+    })
 }
 
 fn read_pop3(table: &Table<'_>) -> Pop3 {

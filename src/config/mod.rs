@@ -21,8 +21,10 @@ mod values;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use crate::budget::Shares;
 use crate::provider::Preset;
 use crate::secret::{Secret, SecretRef};
 
@@ -184,6 +186,25 @@ pub struct Limits {
     /// Bytes per rolling day; `None`: unlimited.
     pub download_per_day: Option<u64>,
     pub upload_per_day: Option<u64>,
+    /// How far prefetch, synchronisation and mail programs that download everything may go of that.
+    pub shares: Shares,
+    /// Commands a second; `None`: as fast as answers come.
+    pub commands_per_second: Option<NonZeroU32>,
+    /// Whether COMPRESS=DEFLATE is used where the provider offers it.
+    pub compress: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: account::DEFAULT_CONNECTIONS,
+            download_per_day: None,
+            upload_per_day: None,
+            shares: Shares::default(),
+            commands_per_second: None,
+            compress: true,
+        }
+    }
 }
 
 /// How the account looks over POP3.

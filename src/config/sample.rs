@@ -93,6 +93,7 @@ fn defaults_shown_in_the_sample_are_the_defaults() {
             "username",
             "ca_file",
             "max_messages",
+            "commands_per_second",
         ];
         let text: Vec<_> = everything_on()
             .lines()
@@ -131,7 +132,12 @@ fn a_preset_fills_what_is_left_out() {
     assert_eq!(smtp.password, account.imap.password);
     assert_eq!(
         account.limits,
-        Limits { connections: 3, download_per_day: Some(2_500_000_000), upload_per_day: Some(500_000_000) }
+        Limits {
+            connections: 3,
+            download_per_day: Some(2_500_000_000),
+            upload_per_day: Some(500_000_000),
+            ..Limits::default()
+        }
     );
     assert_eq!(account.provider.unwrap().idle_renew(), Some(Duration::from_secs(540)));
     // The file's own words win, key by key.

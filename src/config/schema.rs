@@ -31,8 +31,19 @@ pub(super) const IMAP: Section = Section { path: "account.imap", keys: SERVER_KE
 
 pub(super) const SMTP: Section = Section { path: "account.smtp", keys: SERVER_KEYS };
 
-pub(super) const LIMITS: Section =
-    Section { path: "account.limits", keys: &["connections", "download_per_day", "upload_per_day"] };
+pub(super) const LIMITS: Section = Section {
+    path: "account.limits",
+    keys: &[
+        "connections",
+        "download_per_day",
+        "upload_per_day",
+        "prefetch_share",
+        "sync_share",
+        "reserve",
+        "commands_per_second",
+        "compress",
+    ],
+};
 
 pub(super) const POP3: Section =
     Section { path: "account.pop3", keys: &["mailbox", "on_retr", "on_dele", "max_messages", "device_separator"] };

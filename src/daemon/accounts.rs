@@ -12,7 +12,7 @@ use super::marker::{self, Found};
 use super::pop3::Hidden;
 use super::smtp::Outgoing;
 use super::spending::{self, Spending};
-use super::status::AccountStatus;
+use super::status::{AccountStatus, Reading};
 use super::tokens::{self, Vault, Way};
 use super::{GRACE, StartError, cache_dir};
 use crate::budget::Direction;
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
 use crate::secret::SecretRef;
-use crate::state::State;
+use crate::state::{self, State};
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{self, Pool};
 
@@ -189,7 +189,10 @@ async fn open_store(dir: &Path) -> Result<Store, String> {
 }
 
 fn quirks(account: &config::Account) -> upstream::Quirks {
-    let Some(preset) = account.provider else { return upstream::Quirks::default() };
+    let compress = (!account.limits.compress).then(|| "COMPRESS=DEFLATE".to_owned());
+    let Some(preset) = account.provider else {
+        return upstream::Quirks { hidden_capabilities: compress.into_iter().collect(), ..upstream::Quirks::default() };
+    };
     let broken = [(Quirk::QresyncBroken, "QRESYNC"), (Quirk::NoImap4rev2, "IMAP4REV2"), (Quirk::NoSaslIr, "SASL-IR")];
     upstream::Quirks {
         line_limit: preset.command_line_max.map(|limit| limit as usize),
@@ -197,6 +200,7 @@ fn quirks(account: &config::Account) -> upstream::Quirks {
             .into_iter()
             .filter(|(quirk, _)| preset.has(*quirk))
             .map(|(_, capability)| capability.to_owned())
+            .chain(compress)
             .collect(),
         single_moves: preset.has(Quirk::MoveOneAtATime) || preset.has(Quirk::CopyuidUnreliable),
         idle_renew: preset.idle_renew(),
@@ -223,6 +227,7 @@ impl Running {
             quirks: quirks(&settings),
             meter: Arc::<Spending>::clone(&spending),
             permits: Arc::<Spending>::clone(&spending),
+            lowered: spending.lowered_before(),
             ..upstream::Config::new(
                 &settings.address,
                 Target::of(server),
@@ -280,8 +285,14 @@ impl Running {
     pub(super) fn differs(&self, settings: &config::Account, way: &Way) -> bool {
         let own = self.settings();
         let reach = |account: &config::Account| {
-            let smtp = (account.smtp.clone(), account.aliases.clone());
-            (account.imap.clone(), smtp, account.provider, account.oauth2.clone(), account.english_names)
+            (
+                account.imap.clone(),
+                (account.smtp.clone(), account.aliases.clone()),
+                account.provider,
+                account.oauth2.clone(),
+                account.english_names,
+                account.limits.compress,
+            )
         };
         reach(&own) != reach(settings) || !self.way.is_like(way) || own.address != settings.address
     }
@@ -352,6 +363,12 @@ impl Running {
             seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
             needs_login: self.account.alert().map(|words| words.to_string()),
             fault: self.account.upstream_fault(),
+            notice: self.account.notice(),
+            reading: self.account.reading().map(|progress| Reading {
+                mailbox: progress.mailbox.to_string(),
+                messages: progress.messages,
+                of: progress.of,
+            }),
         }
     }
 
@@ -386,7 +403,7 @@ impl Running {
         {
             warn!(account = self.account.address(), "a request for an access token did not end in time");
         }
-        save(&self.spending, &self.disk).await;
+        save_end(&self.spending, &self.disk).await;
         mark(&self.account, &self.disk).await;
     }
 }
@@ -398,7 +415,13 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
     let mut marked = (Instant::now(), spending.recorded());
     let mut sweep_at = Instant::now() + SWEEP_FIRST;
     loop {
-        let now = ticks.tick().await;
+        let now = tokio::select! {
+            now = ticks.tick() => now,
+            () = spending.save_wanted() => {
+                save(&spending, &disk).await;
+                continue;
+            }
+        };
         if spending.is_save_due() {
             save(&spending, &disk).await;
         }
@@ -415,8 +438,17 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
 }
 
 async fn save(spending: &Arc<Spending>, disk: &Disk) {
+    save_by(spending, disk, Spending::save).await;
+}
+
+/// The same for good: nothing more is spent.
+async fn save_end(spending: &Arc<Spending>, disk: &Disk) {
+    save_by(spending, disk, Spending::save_end).await;
+}
+
+async fn save_by(spending: &Arc<Spending>, disk: &Disk, by: fn(&Spending, &State) -> Result<(), state::Error>) {
     let (counted, state) = (Arc::clone(spending), disk.state.clone());
-    let saved = disk.threads.run(move || counted.save(&state)).await;
+    let saved = disk.threads.run(move || by(&counted, &state)).await;
     match saved {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(?spending, %error, "the count of bytes cannot be saved"),

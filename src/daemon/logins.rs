@@ -66,7 +66,7 @@ impl Login for Logins {
     type Account = Account;
 
     async fn verify(&self, peer: IpAddr, user: &str, password: &Secret) -> Result<Account, LoginError> {
-        self.admit(peer, user, password).await.map(|(_, running)| running.account.clone())
+        self.admit(peer, user, password).await.map(|(_, running)| running.account.for_client())
     }
 }
 
@@ -82,7 +82,7 @@ impl pop3::Login for Logins {
     ) -> Result<pop3::Admitted<Account, Hidden>, LoginError> {
         let (login, running) = self.admit(peer, user, password).await?;
         Ok(pop3::Admitted {
-            account: running.account.clone(),
+            account: running.account.for_client(),
             settings: running.pop3(),
             hidden: running.hidden(login.device.as_deref()),
             device: login.device,

@@ -34,6 +34,27 @@ pub struct AccountStatus {
     pub needs_login: Option<String>,
     /// What keeps the account from its provider now, in plain words.
     pub fault: Option<String>,
+    /// What the user should know of it: what waits for him, or what is spent.
+    #[serde(default)]
+    pub notice: Option<String>,
+    /// The first reading of a mailbox that is under way.
+    #[serde(default)]
+    pub reading: Option<Reading>,
+}
+
+/// How far the first reading of a mailbox is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    pub mailbox: String,
+    pub messages: u64,
+    pub of: u64,
+}
+
+impl Reading {
+    /// For a reader.
+    pub fn words(&self) -> String {
+        format!("reading {}: {} of {} messages", self.mailbox, self.messages, self.of)
+    }
 }
 
 impl AccountStatus {

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
 use super::allowance::Allowance;
+use super::appetite::Appetite;
 use super::bodies::Bodies;
 use super::cache::Cache;
 use super::error::Error;
@@ -30,7 +31,7 @@ use crate::model::{Folders, Role};
 use crate::provider::Quirk;
 use crate::state;
 use crate::store::{self, Store, StorePool};
-use crate::upstream::{Class, Pool};
+use crate::upstream::{self, Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
 const LOOK_WAIT: Duration = Duration::from_secs(4);
@@ -95,6 +96,8 @@ pub struct Disk {
 #[derive(Clone)]
 pub struct Account {
     inner: Arc<Inner>,
+    /// What the client it was given to has had fetched.
+    appetite: Arc<Appetite>,
 }
 
 pub(crate) struct Inner {
@@ -120,6 +123,17 @@ pub(crate) struct Inner {
     fault: Mutex<Option<String>>,
     /// What the account's owner must know and do.
     alert: Mutex<Option<Arc<str>>>,
+    /// The first reading of a mailbox that is under way.
+    pub(super) progress: Mutex<Option<Progress>>,
+}
+
+/// How far the first reading of a mailbox is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub mailbox: Arc<str>,
+    pub messages: u64,
+    /// How many there are.
+    pub of: u64,
 }
 
 impl Account {
@@ -127,7 +141,24 @@ impl Account {
     pub fn start(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Self {
         let inner = Inner::new(options, pool, disk, metrics);
         inner.spawn_keepers();
-        Self { inner }
+        Self { inner, appetite: Arc::default() }
+    }
+
+    /// The same for one client: what it has fetched is its own ([`Class::Bulk`]).
+    pub fn for_client(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), appetite: Arc::default() }
+    }
+
+    /// What keeps this account from its provider until the user acts, or what somebody was refused lately because the day is spent; in
+    /// words for a reader.
+    pub fn notice(&self) -> Option<String> {
+        let stopped = self.inner.pool.stopped().map(|reason| Error::from(upstream::Error::Login(reason)).to_string());
+        stopped.or_else(|| self.inner.options.allowance.notice())
+    }
+
+    /// The first reading of a mailbox that is under way.
+    pub fn reading(&self) -> Option<Progress> {
+        self.inner.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends watching and fetching, lets running writes end (bounded), flushes the store, logs out upstream.
@@ -190,7 +221,7 @@ impl Account {
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.in_step(&name).await?;
-        Ok(Mailbox::new(Arc::clone(&self.inner), state))
+        Ok(Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite)))
     }
 
     /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
@@ -198,7 +229,7 @@ impl Account {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.state(&name).await?;
         let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
-        Ok(Mailbox::new(Arc::clone(&self.inner), state))
+        Ok(Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite)))
     }
 
     /// STATUS, from the mirror.
@@ -280,6 +311,7 @@ impl Inner {
             last_seen: Mutex::default(),
             fault: Mutex::default(),
             alert: Mutex::default(),
+            progress: Mutex::default(),
         })
     }
 

@@ -18,6 +18,16 @@ pub trait Allowance: fmt::Debug + Send + Sync {
 
     /// The same before an upload, which somebody always waits for.
     fn upload(&self, octets: u64) -> Result<Grant, Error>;
+
+    /// Whether so much of the day is spent that the mirror is to be kept in step slowly.
+    fn is_slow(&self) -> bool {
+        false
+    }
+
+    /// What somebody was refused lately and would be again, in words for a reader.
+    fn notice(&self) -> Option<String> {
+        None
+    }
 }
 
 /// No limit.

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::error;
 
 use super::account::Inner;
+use super::appetite::Appetite;
 use super::error::Error;
 use super::flight::Flight;
 use super::mailbox::State;
@@ -25,6 +27,8 @@ use crate::upstream::Class;
 /// Read ahead of one client: messages, and octets of them (at least one message). A client that never reads holds two such batches.
 const AHEAD_MESSAGES: usize = 256;
 const AHEAD_OCTETS: u64 = 2 << 20;
+/// The same where there is one connection only: whoever opens a message meanwhile waits for the rest of such a batch.
+const ALONE_OCTETS: u64 = 512 << 10;
 /// A cached body above this is handed out while it is read; reading less is done within a millisecond or two.
 const STREAM_ABOVE: u64 = 1 << 20;
 /// Octets of a body in memory handed out at once: what is done to each octet on its way out must not delay the first.
@@ -168,6 +172,9 @@ fn slice(body: &Bytes, start: u64, end: u64) -> Bytes {
 pub struct BodyReads {
     account: Arc<Inner>,
     state: Arc<State>,
+    appetite: Arc<Appetite>,
+    /// Messages asked for in all.
+    asked: usize,
     rest: VecDeque<Uid>,
     ready: VecDeque<Sourced>,
     ahead: Option<Ahead>,
@@ -190,8 +197,8 @@ enum Source {
 }
 
 impl BodyReads {
-    pub(crate) fn new(account: Arc<Inner>, state: Arc<State>, uids: Vec<Uid>) -> Self {
-        Self { account, state, rest: uids.into(), ready: VecDeque::new(), ahead: None }
+    pub(crate) fn new(account: Arc<Inner>, state: Arc<State>, appetite: Arc<Appetite>, uids: Vec<Uid>) -> Self {
+        Self { account, state, appetite, asked: uids.len(), rest: uids.into(), ready: VecDeque::new(), ahead: None }
     }
 
     /// The next message; `None` at the end. The body may still be arriving.
@@ -203,7 +210,7 @@ impl BodyReads {
                 // answered without a change of threads.
                 None => {
                     let batch = self.next_batch(FIRST_OCTETS)?;
-                    self.account.sources(&self.state, batch, Class::Interactive).await.into()
+                    self.account.sources(&self.state, batch, &self.appetite, self.asked).await.into()
                 }
             };
         }
@@ -224,10 +231,12 @@ impl BodyReads {
 
     /// Begins to read the next batch.
     fn look_ahead(&mut self) -> Option<Ahead> {
-        let batch = self.next_batch(AHEAD_OCTETS)?;
-        let (account, state) = (Arc::clone(&self.account), Arc::clone(&self.state));
-        let uids = batch.clone();
-        let task = tokio::spawn(async move { account.sources(&state, batch, Class::Interactive).await });
+        let alone = self.account.options.connections == 1;
+        let batch = self.next_batch(if alone { ALONE_OCTETS } else { AHEAD_OCTETS })?;
+        let (account, state, appetite) =
+            (Arc::clone(&self.account), Arc::clone(&self.state), Arc::clone(&self.appetite));
+        let (uids, asked) = (batch.clone(), self.asked);
+        let task = tokio::spawn(async move { account.sources(&state, batch, &appetite, asked).await });
         Some(Ahead { uids, task })
     }
 
@@ -311,7 +320,13 @@ impl Inner {
     }
 
     /// Where each body comes from, in the order asked: memory, disk, or a flight begun or joined now.
-    async fn sources(self: &Arc<Self>, state: &Arc<State>, uids: Vec<Uid>, class: Class) -> Vec<Sourced> {
+    async fn sources(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        uids: Vec<Uid>,
+        appetite: &Appetite,
+        asked: usize,
+    ) -> Vec<Sourced> {
         let snapshot = state.snapshot();
         let keys: Vec<BodyKey> = uids.iter().map(|uid| state.body_key(&snapshot, *uid)).collect();
         let mut found: Vec<Option<Cached>> = {
@@ -337,6 +352,12 @@ impl Inner {
         let missing: Vec<Uid> =
             uids.iter().zip(&found).filter(|(_, body)| body.is_none()).map(|(uid, _)| *uid).collect();
         (missing.len()..uids.len()).for_each(|_| self.metrics.body_read(BodyRead::Hit));
+        let class = if missing.is_empty() {
+            Class::Interactive
+        } else {
+            let octets = missing.iter().map(|uid| size(*uid)).sum();
+            appetite.class_of(asked, missing.len() as u64, octets, Instant::now())
+        };
         let mut flights: HashMap<Uid, Arc<Flight>> = self.fly(state, &missing, class).into_iter().collect();
         let sources = uids.into_iter().zip(keys).zip(found).map(|((uid, key), body)| {
             let source = match (body, flights.remove(&uid)) {

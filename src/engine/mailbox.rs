@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 use super::account::Inner;
+use super::appetite::Appetite;
 use super::bodies::BodyReads;
 use super::error::Error;
 use super::keywords::Local;
@@ -16,10 +17,10 @@ use super::looks::Looks;
 use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
 use super::writes::{Copied, CopyMode};
-use crate::model::{FlagOp, Flags, ModSeq, Section, Uid, UidSet};
+use crate::model::{FlagOp, Flags, ModSeq, Section, Uid, UidSet, UidValidity};
 use crate::store::{BodyKey, MailboxId};
 use crate::upstream::Class;
-use crate::upstream::POLL_INTERVAL;
+use crate::upstream::{FetchMeta, POLL_INTERVAL};
 
 /// How often upstream is asked for news that nobody waits for, where it does not tell by itself. A client that polls or selects has the
 /// mailbox looked at in any case.
@@ -74,6 +75,19 @@ pub(crate) struct Turn {
     pub(crate) swept: Option<Instant>,
     /// A commit did not reach the store: the next one writes everything.
     pub(crate) store_behind: bool,
+    /// A first reading that was interrupted.
+    pub(crate) reading: Option<Reading>,
+}
+
+/// A mailbox being read for the first time, the newest part first: a line that breaks costs the part under way, and not the whole.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) uid_validity: UidValidity,
+    /// The upstream's mod-sequence before the first part: what changed since is asked for at the end.
+    pub(crate) upstream_modseq: u64,
+    pub(crate) seen: Vec<FetchMeta>,
+    /// UIDs from here on are read; `None`: nothing yet.
+    pub(crate) from: Option<u32>,
 }
 
 /// Whether a session of its own watches a mailbox.
@@ -321,6 +335,7 @@ pub struct Mailbox {
 struct Held {
     account: Arc<Inner>,
     state: Arc<State>,
+    appetite: Arc<Appetite>,
 }
 
 impl Drop for Held {
@@ -331,11 +346,11 @@ impl Drop for Held {
 }
 
 impl Mailbox {
-    pub(crate) fn new(account: Arc<Inner>, state: Arc<State>) -> Self {
+    pub(crate) fn new(account: Arc<Inner>, state: Arc<State>, appetite: Arc<Appetite>) -> Self {
         state.interest.fetch_add(1, Ordering::Relaxed);
         state.opened.store(account.next_opening(), Ordering::Relaxed);
         account.interest_changed();
-        Self { held: Arc::new(Held { account, state }) }
+        Self { held: Arc::new(Held { account, state, appetite }) }
     }
 
     /// The newest version.
@@ -371,7 +386,8 @@ impl Mailbox {
 
     /// Reads whole messages in the order given, ahead from disk and upstream.
     pub fn read(&self, uids: Vec<Uid>) -> BodyReads {
-        BodyReads::new(Arc::clone(&self.held.account), Arc::clone(&self.held.state), uids)
+        let Held { account, state, appetite } = &*self.held;
+        BodyReads::new(Arc::clone(account), Arc::clone(state), Arc::clone(appetite), uids)
     }
 
     /// Sections of one large message, asked of upstream without the whole of it; in the order asked. `None` where they are to be cut

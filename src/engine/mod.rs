@@ -20,6 +20,7 @@
 
 mod account;
 mod allowance;
+mod appetite;
 mod bodies;
 mod cache;
 mod download;
@@ -45,7 +46,7 @@ mod tests;
 mod watch;
 mod writes;
 
-pub use account::{Account, Disk, Options};
+pub use account::{Account, Disk, Options, Progress};
 pub use allowance::{Allowance, Grant, Unlimited};
 pub use bodies::{Body, BodyReads};
 pub use cache::Cache;

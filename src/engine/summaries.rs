@@ -168,6 +168,7 @@ impl Inner {
         let mut reads = super::bodies::BodyReads::new(
             Arc::clone(self),
             Arc::clone(state),
+            Arc::default(),
             whole.iter().map(|(uid, _)| *uid).collect(),
         );
         let key_of: HashMap<Uid, BodyKey> = whole.into_iter().collect();

@@ -26,6 +26,8 @@ const LOOK_OPEN: Duration = Duration::from_secs(15);
 const LOOK_FULL: Duration = Duration::from_secs(120);
 /// Everything else, and the list of mailboxes.
 const LOOK_ALL: Duration = Duration::from_secs(300);
+/// All of these are so many times as long when most of the day's allowance is spent.
+const SLOW: u32 = 6;
 /// A watcher follows what clients open only after this long, so that a client that walks through its folders does not drag it along.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The pause after a failed look; the pool's own back-off decides when a connection is tried.
@@ -170,12 +172,13 @@ impl Inner {
     /// Looks at mailboxes clients have open that no session watches.
     async fn look_after_open(self: Arc<Self>) {
         loop {
-            sleep(LOOK_OPEN).await;
+            let slow = self.slowness();
+            sleep(LOOK_OPEN * slow).await;
             for state in self.states() {
                 if state.interest.load(Ordering::Relaxed) == 0 || state.watched() != Watched::No {
                     continue;
                 }
-                let is_due = state.checked().is_none_or(|checked| checked.elapsed() >= LOOK_FULL);
+                let is_due = state.checked().is_none_or(|checked| checked.elapsed() >= LOOK_FULL * slow);
                 // An upstream that cannot be asked now cannot be looked at either.
                 if is_due || state.is_attended() && !self.told_by_status(&state).await.unwrap_or(true) {
                     self.look_quietly(&state).await;
@@ -211,7 +214,7 @@ impl Inner {
                         self.look_quietly(&state).await;
                     }
                     self.mail_arrived();
-                    sleep(LOOK_ALL).await;
+                    sleep(LOOK_ALL * self.slowness()).await;
                 }
                 Err(error) => {
                     self.missed_upstream(&error);
@@ -220,6 +223,11 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// How many times as long looks that nobody asked for are apart: the more of the day is spent, the longer.
+    fn slowness(&self) -> u32 {
+        if self.options.allowance.is_slow() { SLOW } else { 1 }
     }
 
     async fn look_quietly(self: &Arc<Self>, state: &Arc<State>) {

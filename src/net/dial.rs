@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 
-use super::stream::Stream;
+use super::stream::{Stream, Tap};
 pub use super::trust::Trust;
 use super::trust::{TrustError, client_config};
 use crate::config::Server;
@@ -95,9 +96,18 @@ impl DialError {
 
 /// Connects to `target`, all within `timeout`: name, connection, and the TLS handshake when it is implicit.
 pub async fn dial(target: &Target, timeout: Duration) -> Result<Stream, DialError> {
+    dial_tapped(target, timeout, None).await
+}
+
+/// The same, with every octet that crosses the socket told to `tap`, the TLS handshake's too.
+pub async fn dial_tapped(target: &Target, timeout: Duration, tap: Option<Arc<dyn Tap>>) -> Result<Stream, DialError> {
     // Boxed: the future of a connection attempt with TLS is large, and callers hold it in theirs.
     let attempt = Box::pin(async {
         let stream = connect(target).await?;
+        let stream = match tap {
+            Some(tap) => stream.tapped(tap),
+            None => stream,
+        };
         match target.tls {
             TlsMode::Implicit => upgrade(stream, target).await,
             TlsMode::StartTls | TlsMode::None => Ok(stream),

@@ -8,6 +8,7 @@
 //! here), 8 (every wait and every number of connections has a named limit), 12 (private keys are never readable by others).
 
 mod ca;
+mod deflate;
 pub mod dial;
 pub(crate) mod files;
 pub mod http;
@@ -18,8 +19,8 @@ pub mod stream;
 pub mod tls;
 pub mod trust;
 
-pub use dial::{DialError, Target, Trust, dial, upgrade};
+pub use dial::{DialError, Target, Trust, dial, dial_tapped, upgrade};
 pub use listener::{Gate, Ticket};
 pub use names::found as own_names;
-pub use stream::Stream;
+pub use stream::{Stream, Tap};
 pub use tls::TlsIdentity;

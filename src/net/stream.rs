@@ -11,11 +11,12 @@
 //! do this every day, and IMAP, POP3 and SMTP all mark the end of every line, literal and message themselves, so a cut
 //! connection is noticed by the framing above.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -24,6 +25,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::deflate::Deflate;
 
 /// How long a connection is silent before the system asks whether the peer is still there. One minute is below the shortest
 /// time-out of home routers' address translation, so it also keeps idle connections in their tables.
@@ -39,10 +42,19 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes each direction of an in-memory pair holds before its writer waits; about a socket's default.
 const MEMORY_BUFFER: usize = 64 * 1024;
 
+/// Hears how many octets cross a connection's socket: below TLS and compression, as the other end and every meter on the way count
+/// them. Called while the connection is polled; must not block.
+pub trait Tap: Send + Sync {
+    fn received(&self, octets: u64);
+    fn sent(&self, octets: u64);
+}
+
 /// A connection, plain or TLS, either side. See the module's words.
 #[derive(Debug)]
 pub struct Stream {
     inner: Inner,
+    /// Between TLS and the caller, once COMPRESS was agreed on.
+    deflate: Option<Box<Deflate>>,
     peer: SocketAddr,
     local: SocketAddr,
 }
@@ -57,15 +69,55 @@ impl Stream {
         #[cfg(any(target_os = "linux", target_os = "macos", target_os = "windows", target_os = "freebsd"))]
         let keepalive = keepalive.with_interval(KEEPALIVE_INTERVAL);
         SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
-        Ok(Self { inner: Inner::Plain(Socket::Tcp(tcp)), peer, local })
+        Ok(Self::plain(Transport::Tcp(tcp), peer, local))
+    }
+
+    fn plain(transport: Transport, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { inner: Inner::Plain(Socket { transport, tap: None }), deflate: None, peer, local }
     }
 
     /// Two ends of one connection in memory, both seen as `127.0.0.1`.
     pub fn pair() -> (Self, Self) {
         let (a, b) = tokio::io::duplex(MEMORY_BUFFER);
         let (at, bt) = (SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 2));
-        let end = |half, peer, local| Self { inner: Inner::Plain(Socket::Memory(half)), peer, local };
+        let end = |half, peer, local| Self::plain(Transport::Memory(half), peer, local);
         (end(a, bt, at), end(b, at, bt))
+    }
+
+    /// The same, with all that crosses its socket from now on told to `tap`. Said before TLS begins, its handshake is counted too.
+    pub fn tapped(mut self, tap: Arc<dyn Tap>) -> Self {
+        let socket = match &mut self.inner {
+            Inner::Plain(socket) => socket,
+            Inner::Server(tls) => tls.get_mut().0,
+            Inner::Client(tls) => tls.get_mut().0,
+        };
+        socket.tap = Some(tap);
+        self
+    }
+
+    /// Whether somebody counts what crosses its socket.
+    pub fn is_tapped(&self) -> bool {
+        self.socket().tap.is_some()
+    }
+
+    /// Compressed both ways from now on (RFC 4978). `ahead`: what the caller has read beyond the line that agreed on it, which is
+    /// compressed already. What is written is on its way only after a flush.
+    pub fn deflated(mut self, ahead: &[u8]) -> Self {
+        self.deflate = Some(Box::new(Deflate::new(ahead)));
+        self
+    }
+
+    /// Whether what is read and written here travels compressed.
+    pub fn is_deflated(&self) -> bool {
+        self.deflate.is_some()
+    }
+
+    fn socket(&self) -> &Socket {
+        match &self.inner {
+            Inner::Plain(socket) => socket,
+            Inner::Server(tls) => tls.get_ref().0,
+            Inner::Client(tls) => tls.get_ref().0,
+        }
     }
 
     /// The other end's address.
@@ -86,12 +138,7 @@ impl Stream {
     /// Ends the connection with a reset: what was written and has not left this computer is never sent. An orderly close leaves it to the
     /// kernel, which goes on trying for minutes.
     pub fn abort(self) {
-        let socket = match &self.inner {
-            Inner::Plain(socket) => socket,
-            Inner::Server(tls) => tls.get_ref().0,
-            Inner::Client(tls) => tls.get_ref().0,
-        };
-        if let Socket::Tcp(tcp) = socket {
+        if let Transport::Tcp(tcp) = &self.socket().transport {
             // Without it the close is an orderly one: nothing else can be done.
             let _ = tcp.set_zero_linger();
         }
@@ -136,7 +183,7 @@ impl Stream {
         let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| {
             io::Error::new(io::ErrorKind::TimedOut, "the client did not finish its TLS handshake in time")
         })??;
-        Ok(Self { inner: Inner::Server(Box::new(tls)), peer, local })
+        Ok(Self { inner: Inner::Server(Box::new(tls)), deflate: None, peer, local })
     }
 
     /// Becomes TLS, as the client, checking the server against `name` by `config`. Has no time-out of its own: dialling has
@@ -145,10 +192,14 @@ impl Stream {
     pub async fn start_tls_client(self, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
         let (socket, peer, local) = self.into_plain()?;
         let tls = TlsConnector::from(config).connect(name, socket).await?;
-        Ok(Self { inner: Inner::Client(Box::new(tls)), peer, local })
+        Ok(Self { inner: Inner::Client(Box::new(tls)), deflate: None, peer, local })
     }
 
     fn into_plain(self) -> io::Result<(Socket, SocketAddr, SocketAddr)> {
+        if self.deflate.is_some() {
+            // RFC 4978 §5: STARTTLS comes first.
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the connection is compressed already"));
+        }
         match self.inner {
             Inner::Plain(socket) => Ok((socket, self.peer, self.local)),
             Inner::Server(_) | Inner::Client(_) => {
@@ -166,9 +217,20 @@ enum Inner {
     Client(Box<tokio_rustls::client::TlsStream<Socket>>),
 }
 
-/// The transport below TLS.
+/// What is below TLS, and who counts it.
+struct Socket {
+    transport: Transport,
+    tap: Option<Arc<dyn Tap>>,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
-enum Socket {
+enum Transport {
     Tcp(TcpStream),
     Memory(DuplexStream),
 }
@@ -176,12 +238,12 @@ enum Socket {
 /// Runs one poll method on whichever variant there is.
 macro_rules! on_socket {
     ($self:expr, $io:ident => $call:expr) => {
-        match $self.get_mut() {
-            Socket::Tcp($io) => {
+        match &mut $self.transport {
+            Transport::Tcp($io) => {
                 let $io = Pin::new($io);
                 $call
             }
-            Socket::Memory($io) => {
+            Transport::Memory($io) => {
                 let $io = Pin::new($io);
                 $call
             }
@@ -189,9 +251,9 @@ macro_rules! on_socket {
     };
 }
 
-macro_rules! on_stream {
+macro_rules! on_inner {
     ($self:expr, $io:ident => $call:expr) => {
-        match &mut $self.get_mut().inner {
+        match $self.get_mut() {
             Inner::Plain($io) => {
                 let $io = Pin::new($io);
                 $call
@@ -210,13 +272,33 @@ macro_rules! on_stream {
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        on_socket!(self, io => io.poll_read(cx, buf))
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = on_socket!(this, io => io.poll_read(cx, buf));
+        if let Some(tap) = &this.tap {
+            let octets = buf.filled().len() - before;
+            if octets > 0 {
+                tap.received(octets as u64);
+            }
+        }
+        polled
+    }
+}
+
+impl Socket {
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(tap), Poll::Ready(Ok(octets))) = (&self.tap, &written) {
+            tap.sent(*octets as u64);
+        }
+        written
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        on_socket!(self, io => io.poll_write(cx, buf))
+        let this = self.get_mut();
+        let written = on_socket!(this, io => io.poll_write(cx, buf));
+        this.count(written)
     }
 
     fn poll_write_vectored(
@@ -224,28 +306,32 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_socket!(self, io => io.poll_write_vectored(cx, bufs))
+        let this = self.get_mut();
+        let written = on_socket!(this, io => io.poll_write_vectored(cx, bufs));
+        this.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(io) => io.is_write_vectored(),
-            Self::Memory(io) => io.is_write_vectored(),
+        match &self.transport {
+            Transport::Tcp(io) => io.is_write_vectored(),
+            Transport::Memory(io) => io.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_socket!(self, io => io.poll_flush(cx))
+        let this = self.get_mut();
+        on_socket!(this, io => io.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_socket!(self, io => io.poll_shutdown(cx))
+        let this = self.get_mut();
+        on_socket!(this, io => io.poll_shutdown(cx))
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for Inner {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match on_stream!(self, io => io.poll_read(cx, buf)) {
+        match on_inner!(self, io => io.poll_read(cx, buf)) {
             // No close_notify: see the module's words.
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             other => other,
@@ -253,9 +339,9 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Inner {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        on_stream!(self, io => io.poll_write(cx, buf))
+        on_inner!(self, io => io.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -263,23 +349,78 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, io => io.poll_write_vectored(cx, bufs))
+        on_inner!(self, io => io.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.inner {
-            Inner::Plain(io) => io.is_write_vectored(),
-            Inner::Server(io) => io.is_write_vectored(),
-            Inner::Client(io) => io.is_write_vectored(),
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Server(io) => io.is_write_vectored(),
+            Self::Client(io) => io.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, io => io.poll_flush(cx))
+        on_inner!(self, io => io.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, io => io.poll_shutdown(cx))
+        on_inner!(self, io => io.poll_shutdown(cx))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_read(Pin::new(inner), cx, buf),
+            None => Pin::new(inner).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { inner, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_write(Pin::new(inner), cx, buf),
+            None => Pin::new(inner).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { inner, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+                deflate.poll_write(Pin::new(inner), cx, first)
+            }
+            None => Pin::new(inner).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.deflate.is_none() && self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, deflate, .. } = self.get_mut();
+        if let Some(deflate) = deflate {
+            ready!(deflate.poll_flush(Pin::new(inner), cx))?;
+        }
+        Pin::new(inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, deflate, .. } = self.get_mut();
+        if let Some(deflate) = deflate {
+            ready!(deflate.poll_flush(Pin::new(inner), cx))?;
+        }
+        Pin::new(inner).poll_shutdown(cx)
     }
 }
 
@@ -295,7 +436,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let stream = Stream::from_tcp(tcp).unwrap();
-        let Inner::Plain(Socket::Tcp(tcp)) = &stream.inner else { panic!("not a plain socket") };
+        let Inner::Plain(Socket { transport: Transport::Tcp(tcp), .. }) = &stream.inner else {
+            panic!("not a plain socket")
+        };
         assert!(tcp.nodelay().unwrap() && SockRef::from(tcp).keepalive().unwrap());
         assert_eq!(stream.peer_addr(), listener.local_addr().unwrap());
         assert!(!stream.is_tls() && !stream.is_resumed() && stream.is_write_vectored());

@@ -9,6 +9,7 @@
 mod quirk;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct Preset {
     /// Bytes per rolling day the provider takes in; `None`: no limit known.
     #[serde(default)]
     pub upload_per_day: Option<u64>,
+    /// Commands a second over all sessions, where the provider throttles by commands; `None`: not known to.
+    #[serde(default)]
+    pub commands_per_second: Option<NonZeroU32>,
     quirks: Vec<Quirk>,
     /// Longest command line, in bytes, without its CRLF.
     #[serde(default)]

@@ -27,6 +27,10 @@ pub trait Account: Clone + Send + Sync + 'static {
     fn alert(&self) -> Option<Arc<str>> {
         None
     }
+    /// What a person should be told of the account as a whole now: what waits for him, what is spent; `None` when all is well.
+    fn notice(&self) -> Option<String> {
+        None
+    }
     /// The mailboxes; immediate but for the very first time.
     fn folders(&self) -> impl Future<Output = Result<Arc<Folders>, Error>> + Send;
     /// Whether messages can be put into a mailbox of this name. Before it says no the mailboxes are listed anew: it may have been made

@@ -23,6 +23,10 @@ impl backend::Account for Account {
         Self::alert(self)
     }
 
+    fn notice(&self) -> Option<String> {
+        Self::notice(self)
+    }
+
     async fn folders(&self) -> Result<Arc<Folders>, Error> {
         Self::folders(self).await
     }

@@ -13,8 +13,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::words::Meaning;
 use crate::net::dial::{DialError, TlsMode};
-use crate::net::{self, Stream, Target};
+use crate::net::{self, Stream, Tap, Target};
 use crate::secret::Secret;
 
 /// How long name, connection and implicit TLS may take together.
@@ -37,6 +38,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// Sessions at most, at least 1.
     pub connections: usize,
+    /// The maximum that the provider's words had brought that down to before; it grows again slowly.
+    pub lowered: Option<usize>,
     pub quirks: Quirks,
     pub meter: Arc<dyn Meter>,
     pub permits: Arc<dyn Permits>,
@@ -51,6 +54,7 @@ impl Config {
             username: username.into(),
             credentials,
             connections,
+            lowered: None,
             quirks: Quirks::default(),
             meter: Arc::new(()),
             permits: Arc::new(Pacing::default()),
@@ -131,8 +135,8 @@ impl Quirks {
 
 /// The only door to the network.
 pub trait Dial: Send + Sync {
-    /// A connection, TLS already where it is implicit.
-    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>>;
+    /// A connection, TLS already where it is implicit; what crosses its socket is told to `tap` from the first octet on.
+    fn dial(&self, tap: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>>;
 
     /// The TLS handshake after STARTTLS.
     fn upgrade(&self, stream: Stream) -> BoxFuture<'_, Result<Stream, DialError>>;
@@ -145,8 +149,8 @@ pub trait Dial: Send + Sync {
 }
 
 impl Dial for Target {
-    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
-        net::dial(self, CONNECT_TIMEOUT).boxed()
+    fn dial(&self, tap: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
+        net::dial_tapped(self, CONNECT_TIMEOUT, Some(tap)).boxed()
     }
 
     fn upgrade(&self, stream: Stream) -> BoxFuture<'_, Result<Stream, DialError>> {
@@ -188,11 +192,13 @@ impl Outcome {
 
 /// Hears what was spent. Called from the sessions' tasks; must not block.
 pub trait Meter: Send + Sync {
-    /// Octets read from upstream, as the application sees them (TLS not counted).
+    /// Octets read from the socket: with TLS's own, and compressed where the session is.
     fn received(&self, octets: u64);
-    /// Octets handed to the socket.
+    /// Octets the socket has taken.
     fn sent(&self, octets: u64);
     fn login(&self, outcome: Outcome);
+    /// The provider has said something that concerns the account: [`Meaning::as_str`].
+    fn refused(&self, meaning: Meaning);
     /// Sessions open now.
     fn connections(&self, open: usize);
 }
@@ -202,7 +208,21 @@ impl Meter for () {
     fn received(&self, _: u64) {}
     fn sent(&self, _: u64) {}
     fn login(&self, _: Outcome) {}
+    fn refused(&self, _: Meaning) {}
     fn connections(&self, _: usize) {}
+}
+
+/// A [`Meter`] where a connection is counted.
+pub(super) struct Counting(pub(super) Arc<dyn Meter>);
+
+impl Tap for Counting {
+    fn received(&self, octets: u64) {
+        self.0.received(octets);
+    }
+
+    fn sent(&self, octets: u64) {
+        self.0.sent(octets);
+    }
 }
 
 /// Whatever is to be dropped when a connection ends.
@@ -214,6 +234,24 @@ pub trait Permits: Send + Sync {
     fn connection(&self) -> Result<Permit, Error>;
     /// Resolves when a login may start.
     fn login(&self) -> BoxFuture<'_, ()>;
+
+    /// Asked before each command: `None` to go on, else how long to wait before asking again; [`Error::Budget`] when the day is spent.
+    fn command(&self) -> Result<Option<Duration>, Error> {
+        Ok(None)
+    }
+
+    /// Whether what is spent next would be remembered after a crash.
+    fn is_covered(&self) -> bool {
+        true
+    }
+
+    /// Resolves when it would, or when there is no hope of it.
+    fn covered(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+
+    /// The maximum of sessions that the provider's words have brought it down to, to be remembered ([`Config::lowered`]).
+    fn lowered(&self, _maximum: Option<usize>) {}
 }
 
 /// The default [`Permits`]: any number of connections (the pool has its own maximum), logins spaced out.

@@ -5,7 +5,11 @@
 //!
 //! - *connecting* waits after a fresh connection failed, with jitter, 1 s to 5 min; much longer when the user is needed;
 //! - *speaking* waits when the provider told us to slow down, on every session of the account;
-//! - the *maximum* of sessions is lowered for a while when the provider says there are too many and some are ours.
+//! - the *maximum* of sessions is lowered when the provider says there are too many and some are ours, and grows again one by one;
+//! - *background* work waits while the provider lets answers through drop by drop.
+//!
+//! A refusal that needs the user is a *stop*: nothing is tried again until he acts ([`GateState::kick`]). A wrong password alone is
+//! tried again, twice and hours apart, as providers have said so of right ones on a bad day.
 //!
 //! A session lost after a long life is no failure: the next is opened at once. One lost young is: a server that drops us right after
 //! login must not be logged in to once a second.
@@ -26,12 +30,19 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 const TOO_MANY_WAIT: Duration = Duration::from_secs(30);
 /// Throttled without a time told.
 const THROTTLED_WAIT: Duration = Duration::from_secs(30);
-/// The day's bandwidth is spent: Gmail's lock lasts up to 24 h, often less.
-const BANDWIDTH_WAIT: [Duration; 4] = hours([1, 2, 4, 8]);
-/// Login refused: refusals more frequent than this lock accounts. In half hours.
+/// The day's bandwidth is spent: Gmail's lock lasts up to 24 h, often less. In half hours.
+const BANDWIDTH_WAIT: [Duration; 4] = hours([2, 4, 8, 16]);
+/// A wrong password: more frequent refusals than this lock accounts. In half hours.
 const REFUSED_WAIT: [Duration; 4] = hours([1, 2, 4, 8]);
-/// How long the lowered maximum holds before the configured one is tried again.
+/// The third wrong answer is the last.
+const WRONG_MOST: usize = 3;
+/// How long the lowered maximum holds before one more is tried.
 const LOWERED_FOR: Duration = Duration::from_secs(15 * 60);
+/// Background work rests so long after answers came drop by drop.
+const TRICKLE_REST: Duration = Duration::from_secs(10 * 60);
+/// What is added to the reason of a stop.
+const STOPPED: &str =
+    "mailweir does not try again by itself: when this is mended, reload it (SIGHUP) or start it again";
 /// A session that lives this long has proven that connecting works.
 const YOUNG: Duration = Duration::from_secs(60);
 /// Sessions that logged in and were lost early, in a row, before the waits grow: a train ride, not a provider that throws us out.
@@ -77,10 +88,13 @@ impl Wait {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct GateState {
     connecting: Option<Wait>,
     speaking: Option<Wait>,
+    /// Needs the user: why, in words.
+    stopped: Option<String>,
+    trickling: Option<Instant>,
     lowered: Option<(usize, Instant)>,
     failures: u32,
     refusals: usize,
@@ -92,7 +106,34 @@ impl GateState {
     /// Why no connection may be opened now.
     pub(super) fn may_connect(&mut self, now: Instant) -> Result<(), Error> {
         self.may_speak(now)?;
+        if let Some(reason) = &self.stopped {
+            return Err(Error::Login(reason.clone()));
+        }
         still(&mut self.connecting, now)
+    }
+
+    /// What needs the user, if anything does.
+    pub(super) fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Why work that nobody waits for may not go on now.
+    pub(super) fn may_work_behind(&mut self, now: Instant) -> Result<(), Error> {
+        match self.trickling {
+            Some(until) if until > now => Err(Error::Unavailable {
+                reason: Meaning::Trickle.advice().into(),
+                retry_after: until.saturating_duration_since(now),
+            }),
+            _ => {
+                self.trickling = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers come at less than a kilobyte a second.
+    pub(super) fn trickles(&mut self, now: Instant) {
+        self.trickling = Some(now + TRICKLE_REST);
     }
 
     /// Why nothing may be said now, on no session.
@@ -102,16 +143,30 @@ impl GateState {
 
     /// How many sessions may be open, of `configured`.
     pub(super) fn maximum(&mut self, configured: usize, now: Instant) -> usize {
-        if self.lowered.is_some_and(|(_, until)| until <= now) {
-            self.lowered = None;
-        }
         let configured = configured.max(1);
+        // One more at a time: whoever had pressed us down may still be there.
+        while let Some((maximum, until)) = self.lowered
+            && until <= now
+        {
+            self.lowered = (maximum + 1 < configured).then_some((maximum + 1, until + LOWERED_FOR));
+        }
         self.lowered.map_or(configured, |(maximum, _)| maximum.clamp(1, configured))
+    }
+
+    /// Begins with a maximum that the provider's words had brought it down to before.
+    pub(super) fn lower(&mut self, maximum: usize, now: Instant) {
+        self.lowered = Some((maximum.max(1), now + LOWERED_FOR));
+    }
+
+    /// The maximum the provider's words have brought it down to, to be remembered.
+    pub(super) fn lowered(&self) -> Option<usize> {
+        self.lowered.map(|(maximum, _)| maximum)
     }
 
     /// Login succeeded. Failures are forgotten only by [`Self::settled`].
     pub(super) fn connected(&mut self) {
         self.connecting = None;
+        self.stopped = None;
         self.refusals = 0;
     }
 
@@ -130,16 +185,23 @@ impl GateState {
             Meaning::Ordinary => usual,
             Meaning::TooMany if others > 0 => {
                 // Not a failure of the account: what waits is served by the sessions there are.
-                self.lowered = Some((others, now + LOWERED_FOR));
+                self.lower(others, now);
                 self.failures -= 1;
                 return;
             }
             Meaning::TooMany => usual.max(TOO_MANY_WAIT),
-            Meaning::Throttled(_) | Meaning::Bandwidth => return self.slow_down(meaning, reason, now, jitter),
-            Meaning::Credentials | Meaning::Consent | Meaning::AppPassword | Meaning::WebLogin | Meaning::Forbidden => {
+            Meaning::Throttled(_) | Meaning::Bandwidth(_) => return self.slow_down(meaning, reason, now, jitter),
+            Meaning::Trickle => return self.trickles(now),
+            Meaning::Credentials => {
                 self.refusals += 1;
+                if self.refusals >= WRONG_MOST {
+                    return self.stop(reason);
+                }
                 step(&REFUSED_WAIT, self.refusals)
             }
+            // Nothing was asked of the provider; the authorization server was.
+            Meaning::Consent => step(&REFUSED_WAIT, self.failures as usize),
+            Meaning::AppPassword | Meaning::WebLogin | Meaning::Forbidden => return self.stop(reason),
         };
         self.connecting = Some(Wait {
             until: now + wait,
@@ -148,6 +210,11 @@ impl GateState {
             // Without a consent nothing was asked of the provider: a kick, which comes with the consent, ends the wait each time.
             told: !matches!(meaning, Meaning::Ordinary | Meaning::Consent),
         });
+    }
+
+    fn stop(&mut self, reason: &str) {
+        self.connecting = None;
+        self.stopped = Some(format!("{}. {STOPPED}", reason.trim_end_matches('.')));
     }
 
     /// A session ended that we did not close, `age` after its login.
@@ -171,19 +238,20 @@ impl GateState {
         let wait = match meaning {
             Meaning::Throttled(Some(told)) => told.max(SHORTEST),
             Meaning::Throttled(None) => THROTTLED_WAIT.max(backoff(self.failures, jitter)),
-            Meaning::Bandwidth => {
+            Meaning::Bandwidth(told) => {
                 self.bandwidth += 1;
-                step(&BANDWIDTH_WAIT, self.bandwidth)
+                told.unwrap_or_else(|| step(&BANDWIDTH_WAIT, self.bandwidth))
             }
             _ => return,
         };
         self.speaking = Some(Wait { until: now + wait, reason: reason.into(), refused: false, told: true });
     }
 
-    /// Ends the waits: the network came back, or the user asks. What the provider asked for is overridden once a minute at most.
+    /// Ends the waits and a stop: the user asks. What the provider asked for is overridden once a minute at most.
     pub(super) fn kick(&mut self, now: Instant) {
         let may_override = self.kicked.is_none_or(|at| now.saturating_duration_since(at) >= KICK_SPACING);
-        let mut overridden = false;
+        let mut overridden = may_override && self.stopped.take().is_some();
+        self.trickling = None;
         for wait in [&mut self.connecting, &mut self.speaking] {
             match wait {
                 Some(told) if told.told && !may_override => {}
@@ -259,10 +327,16 @@ mod tests {
         }
     }
 
+    const FOR_EVER: u64 = u64::MAX;
+
     /// How long connecting waits, in seconds, and whether as a refused login.
     fn waits(gate: &mut GateState, now: Instant) -> Option<(u64, bool)> {
         match gate.may_connect(now) {
             Ok(()) => None,
+            Err(Error::Login(words)) if gate.stopped().is_some() => {
+                assert!(words.ends_with(STOPPED), "{words}");
+                Some((FOR_EVER, true))
+            }
             Err(Error::Login(_)) => {
                 let until = gate.connecting.as_ref().unwrap().until;
                 Some(((until - now).as_secs(), true))
@@ -277,7 +351,7 @@ mod tests {
         use Meaning::*;
         let now = Instant::now();
         type Case<'a> = (&'a [Meaning], Option<(u64, bool)>);
-        let table: [Case<'_>; 13] = [
+        let table: [Case<'_>; 16] = [
             (&[Ordinary], Some((1, false))),
             (&[Ordinary, Ordinary, Ordinary], Some((4, false))),
             (&[TooMany], Some((30, false))),
@@ -285,12 +359,15 @@ mod tests {
             (&[Throttled(Some(Duration::from_millis(299_961)))], Some((299, false))),
             (&[Throttled(Some(Duration::ZERO))], Some((1, false))),
             (&[Throttled(None)], Some((30, false))),
-            (&[Bandwidth], Some((1800, false))),
-            (&[Bandwidth; 9], Some((4 * 3600, false))),
+            (&[Bandwidth(None)], Some((3600, false))),
+            (&[Bandwidth(None); 9], Some((8 * 3600, false))),
+            (&[Bandwidth(Some(Duration::from_secs(7000)))], Some((7000, false))),
             (&[Credentials], Some((1800, true))),
-            (&[WebLogin, WebLogin], Some((3600, true))),
-            (&[AppPassword; 4], Some((4 * 3600, true))),
-            (&[Forbidden], Some((1800, true))),
+            (&[Credentials; 2], Some((3600, true))),
+            (&[Credentials; 3], Some((FOR_EVER, true))),
+            (&[WebLogin], Some((FOR_EVER, true))),
+            (&[AppPassword], Some((FOR_EVER, true))),
+            (&[Forbidden], Some((FOR_EVER, true))),
         ];
         for (meanings, want) in table {
             let mut gate = GateState::default();
@@ -298,7 +375,17 @@ mod tests {
                 gate.connect_failed(*meaning, "why", 0, now, 0.5);
             }
             assert_eq!(waits(&mut gate, now), want, "{meanings:?}");
-            assert_eq!(waits(&mut gate, now + Duration::from_secs(want.unwrap().0 + 1)), None, "{meanings:?}");
+            let (seconds, _) = want.unwrap();
+            if seconds == FOR_EVER {
+                let month = now + Duration::from_secs(30 * 86_400);
+                assert_eq!(waits(&mut gate, month), want, "{meanings:?}: no hard stop is tried again");
+                gate.kick(month);
+                assert_eq!(waits(&mut gate, month), None, "{meanings:?}: until the user acts");
+                gate.connect_failed(*meanings.last().unwrap(), "why", 0, month, 0.5);
+                assert_eq!(waits(&mut gate, month), want, "{meanings:?}: and it is no better");
+            } else {
+                assert_eq!(waits(&mut gate, now + Duration::from_secs(seconds + 1)), None, "{meanings:?}");
+            }
         }
     }
 
@@ -308,9 +395,27 @@ mod tests {
         let mut gate = GateState::default();
         gate.connect_failed(Meaning::TooMany, "too many", 2, now, 0.5);
         assert_eq!(waits(&mut gate, now), None);
-        assert_eq!(gate.maximum(3, now), 2);
+        assert_eq!((gate.maximum(3, now), gate.lowered()), (2, Some(2)));
         assert_eq!(gate.maximum(1, now), 1);
-        assert_eq!(gate.maximum(3, now + LOWERED_FOR), 3);
+        assert_eq!((gate.maximum(3, now + LOWERED_FOR), gate.lowered()), (3, None));
+        // From far below it grows one by one, however seldom somebody looks.
+        gate.lower(1, now);
+        let grown = [0, 1, 2, 3, 4].map(|times| gate.clone().maximum(5, now + LOWERED_FOR * times));
+        assert_eq!(grown, [1, 2, 3, 4, 5]);
+        assert_eq!(gate.maximum(5, now + LOWERED_FOR * 2), 3);
+        assert_eq!(gate.lowered(), Some(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drop_by_drop_only_those_who_wait_are_served() {
+        let now = Instant::now();
+        let mut gate = GateState::default();
+        gate.trickles(now);
+        assert_eq!(waits(&mut gate, now), None);
+        assert!(
+            matches!(gate.may_work_behind(now), Err(Error::Unavailable { retry_after, .. }) if retry_after == TRICKLE_REST)
+        );
+        assert_eq!(gate.may_work_behind(now + TRICKLE_REST), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,18 +9,24 @@ use tokio::sync::watch;
 use super::error::Error;
 use super::pool::Shared;
 use super::session::Session;
-use super::types::Event;
+use super::types::{Class, Event};
 
 /// An upstream session on loan; it does what [`Session`] does. Dropping gives it back; a broken one is closed, and a command cut
 /// short by a cancelled future breaks it (unless its tagged answer was seen, or it was IDLE).
 pub struct Lease {
     pub(super) session: Session,
     pub(super) id: u64,
+    pub(super) class: Class,
     pub(super) wanted: watch::Receiver<bool>,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Lease {
+    /// Whose work it is for.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
     /// Resolves when somebody waits whom only this lease can help: the holder then ends what it does at the next good place and
     /// gives back. A Watch lease is wanted by anybody who works, Prefetch by Sync and Interactive, Sync by Interactive.
     pub async fn wanted(&mut self) {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Code, Data, Kind, Status};
 use super::caps::Caps;
-use super::config::{CONNECT_TIMEOUT, Config, Credentials, Outcome, TokenFault, Tokens};
+use super::config::{CONNECT_TIMEOUT, Config, Counting, Credentials, Outcome, TokenFault, Tokens};
 use super::error::Error;
 use super::gate::Gate;
 use super::line::Line;
@@ -58,7 +58,8 @@ impl Session {
     pub(super) async fn open(config: &Config, gate: &Arc<Gate>) -> Result<Self, OpenFault> {
         let permit = config.permits.connection().map_err(|error| OpenFault::ordinary(error.to_string()))?;
         config.permits.login().await;
-        let link = config.dial.dial().await.map_err(|error| OpenFault::ordinary(error.to_string()));
+        let tap = Arc::new(Counting(Arc::clone(&config.meter)));
+        let link = config.dial.dial(tap).await.map_err(|error| OpenFault::ordinary(error.to_string()));
         let opened = match link {
             Ok(link) => {
                 let mut session = Self::new(config, gate, link, permit);
@@ -88,7 +89,20 @@ impl Session {
             self.log_in(config).await?;
         }
         self.need_caps(config).await?;
-        self.introduce().await
+        self.introduce().await?;
+        self.compress().await
+    }
+
+    /// COMPRESS (RFC 4978), after the login, so that no secret is compressed together with anything. Sent alone: what the server says after
+    /// its OK is compressed. A refusal costs nothing but the wish.
+    async fn compress(&mut self) -> Result<(), OpenFault> {
+        if !self.caps().has("COMPRESS=DEFLATE") {
+            return Ok(());
+        }
+        if self.plain_run(Line::new("COMPRESS DEFLATE")).await?.is_ok() {
+            self.begin_compression();
+        }
+        Ok(())
     }
 
     /// The greeting; true for PREAUTH.

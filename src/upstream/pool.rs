@@ -66,6 +66,8 @@ struct State {
     /// Ids of leases and waiters, ascending.
     last_id: u64,
     caps: Option<Arc<Caps>>,
+    /// What was told last of the lowered maximum.
+    lowered: Option<usize>,
     closed: bool,
 }
 
@@ -84,10 +86,14 @@ impl Pool {
     /// A pool without any session yet; the first lease opens one. Must be called within a tokio runtime, on which sessions
     /// are opened and kept alive.
     pub fn new(config: Config) -> Self {
+        let gate = Arc::<Gate>::default();
+        if let Some(maximum) = config.lowered {
+            gate.lock().lower(maximum, Instant::now());
+        }
         let shared = Arc::new(Shared {
             connections: AtomicUsize::new(config.connections),
             config: Arc::new(config),
-            gate: Arc::default(),
+            gate,
             runtime: Handle::current(),
             state: Mutex::default(),
         });
@@ -153,6 +159,11 @@ impl Pool {
         self.shared.lock().caps.clone()
     }
 
+    /// What of this account needs the user before anything is tried again, in plain words.
+    pub fn stopped(&self) -> Option<String> {
+        self.shared.gate.lock().stopped().map(str::to_owned)
+    }
+
     /// Closes everything: who waits is told so, parked sessions are logged out (a few seconds at most), leased ones when they
     /// come back.
     pub async fn shutdown(&self) {
@@ -199,12 +210,20 @@ impl Shared {
         if state.closed {
             return state.refuse_all(&shut_down());
         }
-        let (maximum, speak, connect) = {
+        let (maximum, lowered, speak, connect, behind) = {
             let mut gate = self.gate.lock();
-            (gate.maximum(self.connections.load(Ordering::Relaxed), now), gate.may_speak(now), gate.may_connect(now))
+            let maximum = gate.maximum(self.connections.load(Ordering::Relaxed), now);
+            (maximum, gate.lowered(), gate.may_speak(now), gate.may_connect(now), gate.may_work_behind(now))
         };
+        if state.lowered != lowered {
+            state.lowered = lowered;
+            self.config.permits.lowered(lowered);
+        }
         if let Err(error) = speak {
             return state.refuse_all(&error);
+        }
+        if let Err(error) = behind {
+            state.refuse(&error, |class| matches!(class, Class::Bulk | Class::Prefetch));
         }
         // A waiter may be gone by the time it is served; then the session is free again, and the plan is made anew.
         while self.step(state, maximum, connect.is_ok()) {}
@@ -256,7 +275,7 @@ impl Shared {
         let waiter = state.waiting.remove(at);
         let Some(session) = state.take_parked(waiter.mailbox.as_deref()) else { return false };
         let (wanted, hears) = watch::channel(false);
-        let lease = Lease { session, id, wanted: hears, shared: Arc::clone(self) };
+        let lease = Lease { session, id, class: waiter.party.class, wanted: hears, shared: Arc::clone(self) };
         state.leased.push(Leased { party: waiter.party, wanted });
         if let Err(Ok(mut lease)) = waiter.answer.send(Ok(lease)) {
             // Taken out before it is dropped: dropping a full lease would lock what is locked here.
@@ -291,6 +310,9 @@ impl Shared {
                 state.parked.push(session);
             }
         } else if let Some((reason, meaning)) = session.loss() {
+            if meaning != Meaning::Ordinary {
+                self.config.meter.refused(meaning);
+            }
             let (now, mut gate) = (Instant::now(), self.gate.lock());
             if meaning == Meaning::Ordinary {
                 gate.lost(session.age(), reason, now, jitter());
@@ -316,7 +338,11 @@ impl State {
     }
 
     fn refuse_all(&mut self, error: &Error) {
-        for waiter in self.waiting.drain(..) {
+        self.refuse(error, |_| true);
+    }
+
+    fn refuse(&mut self, error: &Error, whom: impl Fn(Class) -> bool) {
+        for waiter in self.waiting.extract_if(.., |waiter| whom(waiter.party.class)) {
             // Nobody there: nothing to tell.
             let _ = waiter.answer.send(Err(error.clone()));
         }
@@ -338,7 +364,7 @@ impl State {
 fn patience(class: Class) -> Duration {
     match class {
         Class::Interactive => INTERACTIVE_WAIT,
-        Class::Sync | Class::Prefetch => BACKGROUND_WAIT,
+        Class::Bulk | Class::Sync | Class::Prefetch => BACKGROUND_WAIT,
         Class::Watch => WATCH_WAIT,
     }
 }
@@ -402,6 +428,7 @@ async fn open(coming: Coming) {
                 state.parked.len() + state.leased.len()
             };
             warn!(account = %label, meaning = ?fault.meaning, reason = %fault.reason, "upstream session not opened");
+            shared.config.meter.refused(fault.meaning);
             shared.gate.lock().connect_failed(fault.meaning, &fault.reason, others, Instant::now(), jitter());
         }
     }

@@ -3,10 +3,10 @@
 //! Pure (no clock, no lock): [`plan`] takes what is open, leased and waited for, and says what to do. The rules:
 //!
 //! - the queue is ordered by [`Class`], then by arrival;
-//! - background work (Sync and Prefetch) and watching each leave one session of several to the others, so that a person who
-//!   clicks never waits behind a batch;
+//! - background work (Sync and Prefetch), watching, and mail programs that download everything (Bulk) each leave one session of several
+//!   to the others, so that a person who clicks never waits behind a batch;
 //! - who waits and cannot be served makes a lease of lower standing *wanted*: watching gives way to everybody who works, prefetch to
-//!   sync and to people, sync to people. Each waiter wants one lease, and a connection being opened counts as one coming;
+//!   sync and to people, sync to people, and Bulk to a person who opens something. Each waiter wants one lease, and a connection being opened counts as one coming;
 //! - a person does not wait for a connection while somebody only watches: the watcher gives way now, and gets the connection when
 //!   it is there (opening one takes several round trips, and logins are spaced out).
 
@@ -47,11 +47,9 @@ pub(super) struct Plan {
 pub(super) fn plan(holdings: Holdings<'_>) -> Plan {
     let mut plan = Plan::default();
     let share = holdings.maximum.saturating_sub(1).max(1);
-    let count = |background: bool| {
-        let same = |party: &&Party| background == matches!(party.class, Class::Sync | Class::Prefetch);
-        holdings.leased.iter().filter(|party| party.class != Class::Interactive).filter(same).count()
-    };
-    let (mut background, mut watching) = (count(true), count(false));
+    let count = |classes: &[Class]| holdings.leased.iter().filter(|party| classes.contains(&party.class)).count();
+    let (mut background, mut watching) = (count(&[Class::Sync, Class::Prefetch]), count(&[Class::Watch]));
+    let mut bulk = count(&[Class::Bulk]);
     let open = holdings.parked + holdings.coming + holdings.leased.len();
     let (mut parked, mut coming) = (holdings.parked, holdings.coming);
     let mut room = holdings.maximum.saturating_sub(open);
@@ -62,6 +60,7 @@ pub(super) fn plan(holdings: Holdings<'_>) -> Plan {
     for waiter in waiting {
         let used = match waiter.class {
             Class::Interactive => None,
+            Class::Bulk => Some(&mut bulk),
             Class::Sync | Class::Prefetch => Some(&mut background),
             Class::Watch => Some(&mut watching),
         };
@@ -86,7 +85,7 @@ pub(super) fn plan(holdings: Holdings<'_>) -> Plan {
                 false
             };
             if will_come {
-                if waiter.class == Class::Interactive
+                if matches!(waiter.class, Class::Interactive | Class::Bulk)
                     && let Some(at) = givers.iter().position(|lease| lease.class == Class::Watch)
                 {
                     plan.wanted.push(givers.remove(at).id);
@@ -105,7 +104,9 @@ pub(super) fn plan(holdings: Holdings<'_>) -> Plan {
 fn giver(leases: &[Party], class: Class, within_share: bool) -> Option<usize> {
     // Whose share is used up is not helped by a watcher's session.
     let ranks: &[Class] = match (class, within_share) {
-        (Class::Interactive, _) => &[Class::Watch, Class::Prefetch, Class::Sync],
+        (Class::Interactive, _) => &[Class::Watch, Class::Prefetch, Class::Sync, Class::Bulk],
+        (Class::Bulk, true) => &[Class::Watch, Class::Prefetch, Class::Sync],
+        (Class::Bulk, false) => &[],
         (Class::Sync, true) => &[Class::Watch, Class::Prefetch],
         (Class::Sync, false) => &[Class::Prefetch],
         (Class::Prefetch, true) => &[Class::Watch],
@@ -127,7 +128,7 @@ mod tests {
     fn who_gets_what() {
         // maximum, parked, coming, leased (ids from 1), waiting (ids from 101) -> grant, open, wanted
         type Case = (usize, usize, usize, &'static [Class], &'static [Class], &'static [u64], usize, &'static [u64]);
-        let table: [Case; 24] = [
+        let table: [Case; 29] = [
             (3, 0, 0, &[], &[Sync], &[], 1, &[]),
             (3, 1, 0, &[], &[Sync], &[101], 0, &[]),
             (3, 0, 1, &[], &[Sync], &[], 0, &[]),
@@ -154,6 +155,12 @@ mod tests {
             (1, 0, 0, &[Sync], &[Prefetch], &[], 0, &[]),
             (1, 0, 0, &[Sync], &[Interactive, Interactive], &[], 0, &[1]),
             (1, 0, 0, &[Interactive], &[Interactive], &[], 0, &[]),
+            // One who downloads everything leaves a session to others, and gives way to who opens a message.
+            (3, 1, 0, &[Bulk, Bulk], &[Bulk], &[], 0, &[]),
+            (3, 1, 0, &[Bulk, Bulk], &[Bulk, Interactive], &[102], 0, &[]),
+            (1, 0, 0, &[Bulk], &[Interactive], &[], 0, &[1]),
+            (1, 0, 0, &[Bulk], &[Sync], &[], 0, &[]),
+            (2, 1, 0, &[Sync], &[Sync, Bulk], &[102], 0, &[]),
             // A lowered maximum opens nothing more.
             (1, 0, 0, &[Watch, Interactive], &[Interactive], &[], 0, &[1]),
             (2, 0, 1, &[Watch], &[Interactive, Sync], &[], 0, &[1]),
@@ -174,10 +181,10 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 33) % below
             };
-            let all = [Interactive, Sync, Watch, Prefetch];
+            let all = [Interactive, Bulk, Sync, Watch, Prefetch];
             let mut some = |from: u64, most: u64| -> Vec<Party> {
                 let count = random(most + 1);
-                (0..count).map(|id| Party { id: from + id, class: all[random(4) as usize] }).collect()
+                (0..count).map(|id| Party { id: from + id, class: all[random(5) as usize] }).collect()
             };
             let (leased, waiting) = (some(1, 4), some(101, 6));
             let (parked, coming, maximum) = (random(3) as usize, random(3) as usize, 1 + random(5) as usize);

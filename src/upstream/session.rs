@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::answer::{Answer, Code, Data};
 use super::caps::Caps;
-use super::config::{Config, Meter, Permit, Quirks};
+use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
@@ -42,6 +42,20 @@ const CHECK_AFTER: Duration = Duration::from_secs(60);
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest text of a provider that is kept in an error.
 const MAX_TEXT: usize = 500;
+
+/// How fast the answer to the command under way comes.
+#[derive(Clone, Copy, Debug)]
+struct Drip {
+    since: Instant,
+    octets: u64,
+    reads: u32,
+}
+
+impl Drip {
+    fn begin(now: Instant) -> Self {
+        Self { since: now, octets: 0, reads: 0 }
+    }
+}
 
 /// How a connection ended.
 #[derive(Clone, Debug)]
@@ -94,12 +108,14 @@ pub struct Session {
     caps: Arc<Caps>,
     pub(super) quirks: Arc<Quirks>,
     meter: Arc<dyn Meter>,
+    permits: Arc<dyn Permits>,
     pub(super) gate: Arc<Gate>,
     label: Arc<str>,
     pub(super) selected: Option<(String, Selected)>,
     events: Events,
     /// A command is under way whose tagged answer was not seen.
     busy: bool,
+    drip: Drip,
     idling: Option<Idling>,
     loss: Option<Loss>,
     opened: Instant,
@@ -116,6 +132,8 @@ impl Session {
     /// Around a fresh connection, before the greeting.
     pub(super) fn new(config: &Config, gate: &Arc<Gate>, link: Stream, permit: Permit) -> Self {
         let now = Instant::now();
+        // Counted from the first octet on where it was dialled by us; a test's connection is counted from here.
+        let link = if link.is_tapped() { link } else { link.tapped(Arc::new(Counting(Arc::clone(&config.meter)))) };
         Self {
             link: Some(link),
             framer: Framer::new(Side::Client, Limits::RESPONSES),
@@ -125,11 +143,13 @@ impl Session {
             caps: Arc::default(),
             quirks: Arc::new(config.quirks.clone()),
             meter: Arc::clone(&config.meter),
+            permits: Arc::clone(&config.permits),
             gate: Arc::clone(gate),
             label: config.label.as_str().into(),
             selected: None,
             events: Events::default(),
             busy: false,
+            drip: Drip::begin(now),
             idling: None,
             loss: None,
             opened: now,
@@ -153,11 +173,13 @@ impl Session {
             caps: Arc::default(),
             quirks: Arc::default(),
             meter: Arc::new(()),
+            permits: Arc::new(Pacing::default()),
             gate: Arc::default(),
             label: "".into(),
             selected: None,
             events: Events::default(),
             busy: false,
+            drip: Drip::begin(now),
             idling: None,
             loss: None,
             opened: now,
@@ -281,6 +303,12 @@ impl Session {
 
     pub(super) fn set_link(&mut self, link: Stream) {
         self.link = Some(link);
+    }
+
+    /// From here on both directions are compressed (RFC 4978); what was read beyond the line that said so is already.
+    pub(super) fn begin_compression(&mut self) {
+        let ahead = self.framer.buffer().split();
+        self.link = self.link.take().map(|link| link.deflated(&ahead));
     }
 
     /// Reads what has come, without waiting: what was said unasked becomes events, an end is noticed.

@@ -7,6 +7,7 @@ mod exchanges;
 mod failures;
 mod login;
 mod pool;
+mod words;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -18,8 +19,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::net::Stream;
 use crate::net::dial::{DialError, TlsMode};
+use crate::net::{Stream, Tap};
 use crate::secret::Secret;
 
 /// A provider that plays one script for each connection; refuses connections when there is none left.
@@ -55,7 +56,7 @@ impl Provider {
 }
 
 impl Dial for Provider {
-    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+    fn dial(&self, _: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
         let script = self.scripts.lock().unwrap().pop_front();
         let Some(script) = script else {
             return std::future::ready(Err(DialError::Refused { host: "test".into(), port: 143 })).boxed();
@@ -155,6 +156,7 @@ pub(crate) fn config(provider: &Arc<Provider>, connections: usize) -> Config {
         username: "ann".into(),
         credentials: Credentials::Password(Secret::new(*b"pw")),
         connections,
+        lowered: None,
         quirks: Quirks::default(),
         meter: Arc::new(()),
         permits: Arc::new(Pacing::default()),

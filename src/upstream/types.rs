@@ -13,6 +13,8 @@ use crate::model::{Flags, InternalDate, Uid, UidSet, UidValidity};
 pub enum Class {
     /// Somebody waits for it.
     Interactive,
+    /// A mail program that downloads everything: gives way to those who open a message.
+    Bulk,
     /// Keeping the mirror in step.
     Sync,
     /// IDLE: gives way at once when anybody waits and no connection is free.

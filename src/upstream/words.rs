@@ -27,8 +27,8 @@ pub enum Meaning {
     TooMany,
     /// Slow down; the time if it was told.
     Throttled(Option<Duration>),
-    /// The day's bytes or commands are spent.
-    Bandwidth,
+    /// The day's bytes or commands are spent; for how long, if it was told.
+    Bandwidth(Option<Duration>),
     /// The credentials are not taken. The user is needed.
     Credentials,
     /// There is no OAuth consent, or no longer: our own word, and no provider's. The user is needed.
@@ -39,10 +39,12 @@ pub enum Meaning {
     WebLogin,
     /// The account may not use IMAP (switched off, blocked, expired).
     Forbidden,
+    /// Nothing is said, and answers come at less than a kilobyte a second.
+    Trickle,
 }
 
-/// Times told are obeyed up to this: others cap at 5 minutes, but Exchange means what it says; a day would be an odd server.
-const LONGEST_TOLD: Duration = Duration::from_secs(60 * 60);
+/// Times told are obeyed up to this, the day of the longest lock known: Exchange means what it says.
+const LONGEST_TOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// Texts that mean too many sessions, in lower case.
 const TOO_MANY: [&str; 11] = [
@@ -123,10 +125,10 @@ pub fn meaning(place: Place, code: Option<&str>, text: &str) -> Meaning {
     let says = |list: &[&str]| list.iter().any(|words| text.contains(words));
 
     if says(&THROTTLED) || name == "THROTTLED" {
-        return Meaning::Throttled(suggested_backoff(&text));
+        return Meaning::Throttled(told_wait(&text));
     }
     if says(&BANDWIDTH) || (name == "OVERQUOTA" && place != Place::Command) {
-        return Meaning::Bandwidth;
+        return Meaning::Bandwidth(told_wait(&text));
     }
     // Before the password texts: some servers say both that the login failed and that there are too many.
     if says(&TOO_MANY) || (place != Place::Command && matches!(name.as_str(), "LIMIT" | "INUSE")) {
@@ -157,15 +159,22 @@ pub fn meaning(place: Place, code: Option<&str>, text: &str) -> Meaning {
     Meaning::Credentials
 }
 
-/// `Suggested Backoff Time: 299961 milliseconds` (Exchange); the text is in lower case.
-fn suggested_backoff(text: &str) -> Option<Duration> {
-    let (_, rest) = text.split_once("suggested backoff time:")?;
-    let rest = rest.trim_start();
+/// Words after which a time is told, in lower case: Exchange's, and what others write.
+const TELLS_WAIT: [&str; 5] = ["suggested backoff time:", "try again in", "retry in", "retry after", "wait for"];
+
+/// `Suggested Backoff Time: 299961 milliseconds` and the like; the text is in lower case.
+fn told_wait(text: &str) -> Option<Duration> {
+    let rest = TELLS_WAIT.iter().find_map(|words| Some(text.split_once(words)?.1))?.trim_start();
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let (number, unit) = rest.split_at_checked(digits)?;
     let number: u64 = number.parse().ok()?;
     let unit = unit.trim_start();
-    let told = if unit.starts_with("sec") { Duration::from_secs(number) } else { Duration::from_millis(number) };
+    let units = [("sec", 1), ("min", 60), ("hour", 3600)];
+    let seconds = units.iter().find(|(name, _)| unit.starts_with(name)).map(|(_, seconds)| *seconds);
+    let told = match seconds {
+        Some(seconds) => Duration::from_secs(number.saturating_mul(seconds)),
+        None => Duration::from_millis(number),
+    };
     Some(told.min(LONGEST_TOLD))
 }
 
@@ -182,12 +191,32 @@ impl Meaning {
             Self::TooMany => {
                 "Other mail programs hold connections to this account; fewer of them, or a lower `connections`, helps."
             }
-            Self::Bandwidth => "The provider's limit for the day is spent; it ends by itself, at most after 24 hours.",
-            Self::Throttled(_) | Self::Ordinary | Self::Consent => "",
+            Self::Bandwidth(_) => {
+                "The provider's limit for the day is spent; it ends by itself, at most after 24 hours."
+            }
+            Self::Throttled(_) => "The provider asks for a pause; mailweir goes on by itself when it is over.",
+            Self::Trickle => "The provider sends very slowly; only what somebody waits for is fetched meanwhile.",
+            Self::Ordinary | Self::Consent => "",
         }
     }
 
-    /// Needs the user; never retried fast.
+    /// As a metrics label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ordinary => "ordinary",
+            Self::TooMany => "too_many_connections",
+            Self::Throttled(_) => "throttled",
+            Self::Bandwidth(_) => "bandwidth",
+            Self::Credentials => "credentials",
+            Self::Consent => "consent",
+            Self::AppPassword => "app_password",
+            Self::WebLogin => "web_login",
+            Self::Forbidden => "forbidden",
+            Self::Trickle => "trickle",
+        }
+    }
+
+    /// Needs the user; not retried by itself (a wrong password: not more than twice).
     pub fn is_hard(self) -> bool {
         matches!(self, Self::Credentials | Self::Consent | Self::AppPassword | Self::WebLogin | Self::Forbidden)
     }
@@ -223,9 +252,16 @@ mod tests {
             (Command, "", "User is authenticated but not connected.", TooMany),
             (Login, "", "Account is temporarily unavailable", TooMany),
             (Bye, "", "Too many connections from your IP", TooMany),
-            (Login, "OVERQUOTA", "Account exceeded command or bandwidth limits. (Failure)", Bandwidth),
-            (Command, "OVERQUOTA", "Account exceeded command or bandwidth limits. (Failure)", Bandwidth),
-            (Bye, "OVERQUOTA", "goodbye", Bandwidth),
+            (Login, "OVERQUOTA", "Account exceeded command or bandwidth limits. (Failure)", Bandwidth(None)),
+            (Command, "OVERQUOTA", "Account exceeded command or bandwidth limits. (Failure)", Bandwidth(None)),
+            (Bye, "OVERQUOTA", "goodbye", Bandwidth(None)),
+            (
+                Command,
+                "OVERQUOTA",
+                "Bandwidth limit reached, try again in 3 hours",
+                Bandwidth(Some(Duration::from_secs(10_800))),
+            ),
+            (Login, "", "Too many requests. Retry after 90 seconds", Throttled(Some(Duration::from_secs(90)))),
             (Command, "OVERQUOTA", "Quota exceeded (mailbox for user is full)", Ordinary),
             (Command, "THROTTLED", "", Throttled(None)),
             (Login, "THROTTLED", "later", Throttled(None)),
@@ -276,6 +312,7 @@ mod tests {
         for (place, code, text, want) in table {
             let code = Some(code).filter(|code| !code.is_empty());
             assert_eq!(meaning(place, code, text), want, "{place:?} {code:?} {text}");
+            assert!(crate::metrics::REFUSALS.contains(&want.as_str()), "{want:?}");
         }
     }
 }

@@ -257,14 +257,14 @@ fn read_maildir(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Pulls INBOX by mbsync into a new Maildir; messages by Message-ID with their flags.
-fn pull(endpoint: &Endpoint, ssl: &str, into: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
+pub fn pull(endpoint: &Endpoint, ssl: &str, into: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
     let port = if ssl == "IMAPS" { endpoint.imaps.port() } else { endpoint.imap.port() };
     let dir = into.display();
     std::fs::create_dir_all(into).unwrap();
     let config = format!(
         "FSync no\n\nIMAPAccount a\nHost localhost\nPort {port}\nUser {}\nPass {}\nSSLType {ssl}\nAuthMechs LOGIN\n\
          CertificateFile {}\nSystemCertificates no\n\nIMAPStore far\nAccount a\n\nMaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
-         Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState {dir}/\n",
+         Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState {dir}/state-\n",
         endpoint.user,
         endpoint.password,
         endpoint.ca_file.display(),

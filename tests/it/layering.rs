@@ -31,6 +31,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("wire", "secret"),     // a password is a secret from its first byte on
     ("config", "secret"),   // secret references
     ("config", "provider"), // presets fill what a configuration leaves out
+    ("config", "budget"),   // the shares of a limit, and their defaults
     ("net", "config"),      // addresses and TLS settings are taken as parsed
     ("net", "secret"),      // private keys
 ];

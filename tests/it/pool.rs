@@ -91,6 +91,39 @@ fn two_hundred_idle_clients_cost_the_upstream_nothing() {
     assert!(more < 20_000, "{more} bytes to tell 200 clients of one message");
 }
 
+/// One program downloads everything over a slow line; somebody else opens a message. With one connection he waits for the part that is
+/// under way, with two for nothing.
+#[test]
+fn a_download_of_everything_starves_nobody() {
+    if straight_run() {
+        return;
+    }
+    let dovecot = Dovecot::start();
+    let mut straight = dovecot.client();
+    for n in 0..150 {
+        straight.append("INBOX", "", &mail::big(n, 60_000));
+    }
+    for (connections, most) in [(2, Duration::from_secs(3)), (1, Duration::from_secs(8))] {
+        // Nine megabytes at half a megabyte a second.
+        let relay = Relay::to(dovecot.imap, Link { rate: 500_000, ..Link::default() });
+        let daemon = Daemon::start(Setup::new(Account { connections, ..Account::at(relay.addr) }));
+        let mut bulk = daemon.client();
+        bulk.cmd_ok("EXAMINE INBOX");
+        let started = Instant::now();
+        bulk.start("UID FETCH 1:* (BODY.PEEK[])").unwrap();
+        wait_for("the download to be under way", || relay.down() > 700_000);
+        let mut person = daemon.client();
+        person.cmd_ok("EXAMINE INBOX");
+        let asked = Instant::now();
+        let got = person.cmd_ok("UID FETCH 150 (BODY.PEEK[])").by_uid();
+        let took = asked.elapsed();
+        assert_eq!(got[&150]["BODY[]"].bytes().len(), mail::big(149, 60_000).len());
+        println!("{connections} connections: the message took {took:?}, {:?} into the download", started.elapsed());
+        assert!(took < most, "{connections} connections: {took:?}");
+        assert!(daemon.bodies_filled() < 120.0, "the download was not over: {}", daemon.bodies_filled());
+    }
+}
+
 /// A provider with a cap like Gmail's, and a household beyond it.
 #[test]
 fn more_clients_than_the_provider_would_take() {

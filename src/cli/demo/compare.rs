@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use super::client::{Answer, Client};
 use super::stage::{self, CONNECTIONS, PASSWORD, PROVIDER_PASSWORD, Ports, Stage, USER};
 use crate::config::Prefetch;
-use crate::daemon::simulated::{Counts, MAX_CONNECTIONS, Provider};
+use crate::daemon::simulated::{Counts, MAX_CONNECTIONS, Provider, Scenario};
 use crate::daemon::status::octets;
 
 /// Mail programs: a few people with a few devices each, and more than the provider bears.
@@ -52,7 +52,7 @@ pub(super) struct Comparison {
 impl Comparison {
     /// Plays both. The error is for a person to read.
     pub(super) async fn run(ports: Ports, keep: Option<&Path>) -> Result<Self, String> {
-        let provider = stage::provider(ports)?;
+        let provider = stage::provider(Scenario::gmail(), ports)?;
         let direct = everybody(&provider, provider.address(), PROVIDER_PASSWORD).await;
         // The daemon comes to a provider that nobody else uses.
         provider.deserted().await;

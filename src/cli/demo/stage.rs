@@ -7,7 +7,7 @@ use std::{fs, io};
 use crate::config::{
     Account, Cache, Config, Limits, Listen, LocalPassword, PlaintextLogin, Pop3, Prefetch, Server, Tls, TlsMode,
 };
-use crate::daemon::simulated::Provider;
+use crate::daemon::simulated::{Provider, Scenario};
 use crate::daemon::{Daemon, DataDirLock, cache_dir};
 use crate::provider;
 use crate::secret::{Secret, SecretRef};
@@ -75,7 +75,7 @@ impl Stage {
         if !dir.temporary {
             forget_mail(&dir.path)?;
         }
-        let config = config(&dir.path, ports, provider.address(), prefetch);
+        let config = config(&dir.path, ports, &provider, prefetch);
         let ca_file = config.tls.dir.join("ca.pem");
         match Daemon::start(config).await {
             Ok(daemon) => Ok(Self { provider, daemon, ca_file, dir }),
@@ -102,8 +102,8 @@ impl Stage {
 }
 
 /// The simulated provider alone. The error is for a person to read.
-pub(super) fn provider(ports: Ports) -> Result<Provider, String> {
-    Provider::start(local(ports.provider), USER, Secret::new(PROVIDER_PASSWORD))
+pub(super) fn provider(scenario: Scenario, ports: Ports) -> Result<Provider, String> {
+    Provider::start_as(scenario, local(ports.provider), USER, Secret::new(PROVIDER_PASSWORD))
         .map_err(|error| format!("the simulated provider cannot start: {error}"))
 }
 
@@ -136,9 +136,10 @@ fn temporary() -> io::Result<Dir> {
     Ok(Dir { path, temporary: true })
 }
 
-/// What a configuration file with `provider = "gmail"` would give, with the simulated provider in Gmail's place.
-fn config(dir: &Path, ports: Ports, upstream: SocketAddr, prefetch: Prefetch) -> Config {
-    let preset = provider::by_name("gmail");
+/// What a configuration file with `provider = "…"` would give, with the simulated provider in the real one's place.
+fn config(dir: &Path, ports: Ports, simulated: &Provider, prefetch: Prefetch) -> Config {
+    let upstream = simulated.address();
+    let preset = provider::by_name(simulated.scenario().name);
     let account = Account {
         address: USER.into(),
         aliases: Vec::new(),
@@ -157,9 +158,11 @@ fn config(dir: &Path, ports: Ports, upstream: SocketAddr, prefetch: Prefetch) ->
         },
         smtp: None,
         limits: Limits {
-            connections: CONNECTIONS,
+            connections: preset.map_or(CONNECTIONS, |preset| preset.connections),
+            commands_per_second: preset.and_then(|preset| preset.commands_per_second),
             download_per_day: preset.and_then(|preset| preset.download_per_day),
             upload_per_day: preset.and_then(|preset| preset.upload_per_day),
+            ..Limits::default()
         },
         pop3: Pop3::default(),
         oauth2: None,

@@ -5,7 +5,9 @@ use super::stage::{self, PASSWORD, PROVIDER_PASSWORD, Ports, Stage, USER};
 use super::*;
 
 async fn set() -> Stage {
-    Stage::set(stage::provider(Ports::default()).unwrap(), Ports::default(), None, Prefetch::None).await.unwrap()
+    Stage::set(stage::provider(Scenario::gmail(), Ports::default()).unwrap(), Ports::default(), None, Prefetch::None)
+        .await
+        .unwrap()
 }
 
 async fn logged_in(stage: &Stage) -> Client {

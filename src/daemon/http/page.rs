@@ -32,13 +32,19 @@ fn render_account(out: &mut String, account: &AccountStatus) {
         None => "<span class=good>in step with the provider</span>".to_owned(),
         Some(why) => format!("<span class=bad>{}</span>", escape(&why)),
     };
-    let rows = [
+    let mut rows = vec![
         ("State", state),
         ("Provider", escape(&account.upstream)),
         ("Connections", format!("{} of {}", account.connections, account.connections_allowed)),
         ("Downloaded in 24 h", budget(account.downloaded, account.download_allowed)),
         ("Uploaded in 24 h", budget(account.uploaded, account.upload_allowed)),
     ];
+    if let Some(notice) = &account.notice {
+        rows.push(("Notice", format!("<span class=bad>{}</span>", escape(notice))));
+    }
+    if let Some(reading) = &account.reading {
+        rows.push(("First reading", escape(&reading.words())));
+    }
     let _ = write!(out, "<h2>{}</h2><table>", escape(&account.address));
     for (name, value) in rows {
         let _ = write!(out, "<tr><th>{name}<td>{value}");

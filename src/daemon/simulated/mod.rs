@@ -1,4 +1,5 @@
-//! A provider inside the process, for `mailweir demo`: Gmail's manners and limits over an account in memory.
+//! A provider inside the process, for `mailweir demo` and for tests: the manners and limits of one of the large ones over an account
+//! in memory.
 //!
 //! It is not a second IMAP server: the sessions are [`crate::session::imap`]'s own, generic over the account behind them, with a
 //! profile that offers what Gmail offers (CONDSTORE, no QRESYNC, X-GM-EXT-1). What is its own: `account` (mailboxes that are labels
@@ -11,8 +12,10 @@ mod account;
 mod compose;
 mod mailbox;
 mod sample;
+mod scenario;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,16 +26,17 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::net::Stream;
 use crate::net::listener::{self, Gate};
 use crate::secret::Secret;
 use crate::session::imap::{Accepted, Login, LoginError, Profile, Server, Unobserved, serve};
 
 pub use account::Account;
+pub use scenario::Scenario;
+use wire::Weather;
 
 /// Gmail's limit of sessions per account, over all its programs (Google's help on IMAP).
 pub const MAX_CONNECTIONS: usize = 15;
-/// Gmail's words for the 16th.
-const TOO_MANY: &str = "Too many simultaneous connections. (Failure)";
 /// A wrong password is answered after this, as providers do; it also bounds guessing.
 const WRONG_AFTER: Duration = Duration::from_millis(500);
 /// Happenings kept for a listener that is slow: more than anybody reads.
@@ -63,6 +67,12 @@ pub struct Counts {
     pub bodies: u64,
     /// Octets of them.
     pub body_octets: u64,
+    /// Octets that crossed the sockets since the start, out and in.
+    pub octets_out: u64,
+    pub octets_in: u64,
+    /// Commands refused since the start: because the day was spent, and because they came too fast.
+    pub locked: u64,
+    pub throttled: u64,
 }
 
 /// What is counted, shared by sessions.
@@ -73,6 +83,7 @@ struct Tally {
     bodies: AtomicU64,
     body_octets: AtomicU64,
     events: broadcast::Sender<Event>,
+    connections: usize,
 }
 
 /// Connections that are logged in.
@@ -83,13 +94,14 @@ struct Open {
     logins: u64,
 }
 
-/// A place among the [`MAX_CONNECTIONS`], given back on drop.
+/// A place among the connections there may be, given back on drop.
 #[derive(Debug)]
 struct Place(Arc<Tally>);
 
 impl Tally {
-    fn new() -> Arc<Self> {
+    fn new(connections: usize) -> Arc<Self> {
         Arc::new(Self {
+            connections,
             open: Mutex::default(),
             refused: AtomicU64::new(0),
             bodies: AtomicU64::new(0),
@@ -102,7 +114,7 @@ impl Tally {
     fn enter(self: &Arc<Self>) -> Option<Arc<Place>> {
         let now = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            if open.now >= MAX_CONNECTIONS {
+            if open.now >= self.connections {
                 None
             } else {
                 open.now += 1;
@@ -156,6 +168,7 @@ struct Logins {
     user: String,
     password: Secret,
     tally: Arc<Tally>,
+    scenario: Arc<Scenario>,
 }
 
 impl Login for Logins {
@@ -168,7 +181,10 @@ impl Login for Logins {
         }
         match self.tally.enter() {
             Some(place) => Ok(self.account.seated(place)),
-            None => Err(LoginError::Refused { code: Some("ALERT"), text: TOO_MANY }),
+            None => {
+                let (code, text) = self.scenario.too_many;
+                Err(LoginError::Refused { code: Some(code), text })
+            }
         }
     }
 }
@@ -178,6 +194,8 @@ pub struct Provider {
     account: Account,
     address: SocketAddr,
     tally: Arc<Tally>,
+    scenario: Arc<Scenario>,
+    weather: Arc<Weather>,
     tasks: TaskTracker,
     stop: CancellationToken,
     stop_watch: watch::Sender<bool>,
@@ -187,36 +205,67 @@ impl Provider {
     /// Listens at `address` (loopback; port 0 for a free one) and serves one account filled with sample mail of the year before now.
     /// Fails if it cannot listen.
     pub fn start(address: SocketAddr, user: &str, password: Secret) -> std::io::Result<Self> {
+        Self::start_as(Scenario::gmail(), address, user, password)
+    }
+
+    /// The same with another provider's manners.
+    pub fn start_as(scenario: Scenario, address: SocketAddr, user: &str, password: Secret) -> std::io::Result<Self> {
+        let (scenario, weather) = (Arc::new(scenario), Arc::<Weather>::default());
         let bound = listener::bind("demo", &[address]);
         let bound = bound.map_err(|errors| {
             std::io::Error::other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         let listening = bound.into_iter().next().ok_or_else(|| std::io::Error::other("nothing to listen on"))?;
         let address = listening.local_addr()?;
-        let tally = Tally::new();
+        let tally = Tally::new(scenario.connections);
         let account = Account::new(user, Arc::clone(&tally), now());
         account.fill(now());
-        let logins = Logins { account: account.clone(), user: user.to_owned(), password, tally: Arc::clone(&tally) };
+        let logins = Logins {
+            account: account.clone(),
+            user: user.to_owned(),
+            password,
+            tally: Arc::clone(&tally),
+            scenario: Arc::clone(&scenario),
+        };
         let server = Server::new(logins, None, Arc::new(Unobserved), "Gimap simulated by mailweir")
-            .with_profile(Profile { qresync: false, gmail: true });
+            .with_profile(Profile { qresync: false, gmail: scenario.is_gmail() });
         let server = Arc::new(server);
         let (tasks, stop, stop_watch) = (TaskTracker::new(), CancellationToken::new(), watch::Sender::new(false));
         let (spawner, token) = (tasks.clone(), stop.clone());
+        let (manners, mood) = (Arc::clone(&scenario), Arc::clone(&weather));
         let gate = Arc::new(Gate::default());
         let serving = listener::serve(listening, gate, stop_watch.subscribe(), move |stream, ticket| {
-            let accepted = Accepted { stream, implicit_tls: false, plaintext_login: true };
+            let (outer, inner) = Stream::pair();
+            let accepted = Accepted { stream: inner, implicit_tls: false, plaintext_login: true };
             let session = serve(Arc::clone(&server), accepted, token.child_token());
+            let counted = stream.tapped(Arc::<Weather>::clone(&mood));
+            let wire = wire::pass(Arc::clone(&manners), Arc::clone(&mood), counted, outer);
             spawner.spawn(async move {
-                session.await;
+                tokio::join!(session, wire);
                 drop(ticket);
             });
         });
         tasks.spawn(serving);
-        Ok(Self { account, address, tally, tasks, stop, stop_watch })
+        Ok(Self { account, address, tally, scenario, weather, tasks, stop, stop_watch })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whose manners it has.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// From now on answers come drop by drop, or as usual again.
+    pub fn set_trickling(&self, trickles: bool) {
+        self.weather.trickles.store(trickles, Ordering::Relaxed);
+    }
+
+    /// Every mailbox has another UIDVALIDITY from now on, as after a restore.
+    pub fn flip_validity(&self) {
+        self.weather.validity.fetch_add(1000, Ordering::Relaxed);
     }
 
     /// The account, to change it as if by another device.
@@ -251,6 +300,10 @@ impl Provider {
             refused: self.tally.refused.load(Ordering::Relaxed),
             bodies: self.tally.bodies.load(Ordering::Relaxed),
             body_octets: self.tally.body_octets.load(Ordering::Relaxed),
+            octets_out: self.weather.sent.load(Ordering::Relaxed),
+            octets_in: self.weather.received.load(Ordering::Relaxed),
+            locked: self.weather.locked.load(Ordering::Relaxed),
+            throttled: self.weather.throttled.load(Ordering::Relaxed),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::session::backend::{Account as _, Mailbox as _};
 const NOW: i64 = 1_795_312_000;
 
 fn empty() -> Account {
-    Account::new("demo@example.org", Tally::new(), NOW)
+    Account::new("demo@example.org", Tally::new(MAX_CONNECTIONS), NOW)
 }
 
 async fn snapshot(account: &Account, name: &str) -> Arc<Snapshot> {
@@ -334,9 +334,15 @@ async fn it_looks_like_gmail() {
 async fn other_servers_know_nothing_of_gmails_items() {
     let account = empty();
     account.deliver("Subject: x\r\n\r\n".into(), InternalDate::default());
-    let logins = Logins { account, user: "demo@example.org".into(), password: Secret::new("pw"), tally: Tally::new() };
+    let logins = Logins {
+        account,
+        user: "demo@example.org".into(),
+        password: Secret::new("pw"),
+        tally: Tally::new(MAX_CONNECTIONS),
+        scenario: Arc::new(Scenario::gmail()),
+    };
     let server = Arc::new(Server::new(logins, None, Arc::new(Unobserved), "test"));
-    let (mut client, stream) = crate::net::Stream::pair();
+    let (mut client, stream) = Stream::pair();
     let accepted = Accepted { stream, implicit_tls: false, plaintext_login: true };
     let session = tokio::spawn(serve(server, accepted, CancellationToken::new()));
     let commands = b"a LOGIN demo@example.org pw\r\nb SELECT INBOX\r\nc FETCH 1 X-GM-MSGID\r\nd LOGOUT\r\n";

@@ -9,11 +9,11 @@ use tokio::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
-use crate::engine::account::{Inner, LONG_CALL, now_ms};
+use crate::engine::account::{Inner, LONG_CALL, Progress, now_ms};
 use crate::engine::error::Error;
 use crate::engine::keywords;
 use crate::engine::looks::{Look, Outcome};
-use crate::engine::mailbox::{State, Turn};
+use crate::engine::mailbox::{Reading, State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
 use crate::model::{Keyword, MessageMeta, ModSeq, Uid, UidSet};
@@ -23,6 +23,12 @@ use crate::upstream::{self, Class, FetchMeta, Items, Lease, Selected};
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
 /// are some 4 MB of answer.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// Messages a first reading asks for at once, about: a megabyte and a half of answer.
+const READING: u32 = 10_000;
+/// Octets of answer that are set aside beforehand: for SELECT, for the flags of a message, and for all that is told of it.
+const SELECT_OCTETS: u64 = 1500;
+const FLAGS_OCTETS: u64 = 64;
+const MESSAGE_OCTETS: u64 = 160;
 
 impl Inner {
     /// Brings a mailbox in step, unless somebody has done so since `since`; shared with all who wish the same ([`Looks`]). Runs to its
@@ -132,6 +138,9 @@ impl Inner {
         if snapshot.dead {
             return Err(Error::Gone);
         }
+        if lease.class() != Class::Interactive {
+            drop(self.options.allowance.download(SELECT_OCTETS, lease.class())?);
+        }
         // What was heard until now is covered by what we are going to ask.
         lease.take_events();
         let ladder = match Ladder::of(lease.caps()) {
@@ -166,13 +175,25 @@ impl Inner {
             sweep_due: turn.swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY),
             recent_from: recent_from(&snapshot),
         };
-        match plan(known, &selected, ladder) {
+        let plan = plan(known, &selected, ladder);
+        let _grant = self.options.allowance.download(octets_of(plan, &selected, &snapshot), lease.class())?;
+        match plan {
             Plan::Reset => {
                 warn!(account = %self.label(), mailbox = %state.name, "UIDVALIDITY changed upstream");
                 self.replace(state).await;
                 return Err(Error::Gone);
             }
-            Plan::Whole => self.read_whole(lease, state, turn, &selected).await?,
+            Plan::Whole => {
+                if let Some(modseq) = self.read_whole(lease, state, turn, &selected).await? {
+                    // What changed and what went between two parts of the reading.
+                    let flags = match ladder {
+                        Ladder::Bare => FlagsPlan::From(Uid(1)),
+                        _ if modseq == 0 => FlagsPlan::From(Uid(1)),
+                        _ => FlagsPlan::Since(modseq),
+                    };
+                    self.read_changes(lease, state, turn, &selected, flags, None).await?;
+                }
+            }
             Plan::Changes { flags, new_from } => {
                 self.read_changes(lease, state, turn, &selected, flags, new_from).await?;
             }
@@ -183,17 +204,31 @@ impl Inner {
         Ok(())
     }
 
+    /// Reads everything. Gives the mod-sequence of the beginning when that was an earlier attempt, and changes since are to be asked for.
     async fn read_whole(
         self: &Arc<Self>,
         lease: &mut Lease,
         state: &Arc<State>,
         turn: &mut Turn,
         selected: &Selected,
-    ) -> Result<(), Error> {
-        let mut seen: Vec<FetchMeta> = Vec::new();
-        if selected.exists > 0 {
-            lease.fetch_meta("1:*", Items::All, None, &mut |meta| seen.push(meta)).await?;
+    ) -> Result<Option<u64>, Error> {
+        let begun = turn.reading.take().filter(|reading| reading.uid_validity == selected.uid_validity);
+        let was_begun = begun.as_ref().map(|reading| reading.upstream_modseq);
+        let mut reading = begun.unwrap_or_else(|| Reading {
+            uid_validity: selected.uid_validity,
+            upstream_modseq: selected.highest_modseq,
+            seen: Vec::new(),
+            from: None,
+        });
+        let read = self.read_parts(lease, state, selected, &mut reading).await;
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Err(error) = read {
+            if !reading.seen.is_empty() {
+                turn.reading = Some(reading);
+            }
+            return Err(error);
         }
+        let mut seen = reading.seen;
         let old = state.snapshot();
         {
             let mut local = state.local.lock().await;
@@ -241,6 +276,47 @@ impl Inner {
         self.settle_keywords(state, &snapshot).await;
         state.publish(snapshot);
         self.mail_arrived();
+        Ok(was_begun)
+    }
+
+    /// Reads part after part, the newest first, until everything is read. What a part has brought stays in `reading`.
+    async fn read_parts(
+        self: &Arc<Self>,
+        lease: &mut Lease,
+        state: &Arc<State>,
+        selected: &Selected,
+        reading: &mut Reading,
+    ) -> Result<(), Error> {
+        let mut width = READING;
+        while reading.from != Some(1) && selected.exists > 0 {
+            let (from, set) = match reading.from {
+                None if selected.uid_next.0 == 0 => (1, "1:*".to_owned()),
+                None => {
+                    let from = selected.uid_next.0.saturating_sub(width).max(1);
+                    (from, format!("{from}:*"))
+                }
+                Some(below) => {
+                    let from = below.saturating_sub(width).max(1);
+                    (from, format!("{from}:{}", below - 1))
+                }
+            };
+            let mut part: Vec<FetchMeta> = Vec::new();
+            lease.fetch_meta(&set, Items::All, None, &mut |meta| part.push(meta)).await?;
+            // `*` is the last message even where it is below the range.
+            part.retain(|meta| meta.uid.is_none_or(|uid| uid.0 >= from));
+            let got = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            // Where UIDs are sparse the next part is wider.
+            width = if got < READING / 4 { width.saturating_mul(4) } else { READING };
+            reading.seen.append(&mut part);
+            reading.from = Some(from);
+            // What was heard unasked of a message that is read already does not count twice.
+            let have = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
+            if have >= u64::from(exists(lease)) {
+                return Ok(());
+            }
+            let progress = Progress { mailbox: Arc::clone(&state.name), messages: have, of: u64::from(exists(lease)) };
+            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        }
         Ok(())
     }
 
@@ -368,6 +444,23 @@ impl Inner {
         let id = state.id();
         // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
         let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;
+    }
+}
+
+/// About how many octets of answer a plan costs.
+fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot) -> u64 {
+    let exists = u64::from(selected.exists);
+    match plan {
+        Plan::Reset => 0,
+        Plan::Whole => exists * MESSAGE_OCTETS,
+        Plan::Changes { flags, new_from } => {
+            let swept = match flags {
+                FlagsPlan::Known | FlagsPlan::Since(_) => 0,
+                FlagsPlan::From(uid) => u64::from(snapshot.messages.len() - snapshot.messages.lower_bound(uid)),
+            };
+            let new = new_from.map_or(0, |_| exists.saturating_sub(u64::from(snapshot.messages.len())).max(1));
+            swept * FLAGS_OCTETS + new * MESSAGE_OCTETS
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::upstream::Class;
 async fn messages_of_a_batch_that_panicked_are_errors() {
     let world = World::new(Provider::default(), 2);
     let state = world.account.state(&"INBOX".into()).await.unwrap();
-    let mut reads = BodyReads::new(Arc::clone(&world.account), state, vec![Uid(9)]);
+    let mut reads = BodyReads::new(Arc::clone(&world.account), state, Arc::default(), vec![Uid(9)]);
     reads.break_ahead(vec![Uid(1), Uid(2)]);
     let mut told = Vec::new();
     while let Some((uid, body)) = reads.next().await {

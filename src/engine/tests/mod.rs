@@ -6,6 +6,7 @@ mod identity;
 mod looks;
 mod parts;
 mod provider;
+mod reading;
 mod watch;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ fn account(
         username: "ann".into(),
         credentials: Credentials::Password(Secret::new(*b"pw")),
         connections,
+        lowered: None,
         quirks: Quirks::default(),
         meter: Arc::new(()),
         permits: Arc::new(Pacing::default()),

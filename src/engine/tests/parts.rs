@@ -15,8 +15,8 @@ use crate::engine::allowance::{Allowance, Grant, Unlimited};
 use crate::engine::error::Error;
 use crate::engine::parts::WHOLE_UP_TO;
 use crate::model::{Section, SectionText, Uid};
-use crate::net::Stream;
 use crate::net::dial::{DialError, TlsMode};
+use crate::net::{Stream, Tap};
 use crate::upstream::{Class, Dial};
 
 const TEXT: &str = "The film is attached.\r\n";
@@ -109,7 +109,7 @@ impl Film {
 }
 
 impl Dial for Film {
-    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+    fn dial(&self, _: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
         let (ours, theirs) = Stream::pair();
         let film = Self {
             manner: self.manner,

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
 
-use crate::net::Stream;
 use crate::net::dial::{DialError, TlsMode};
+use crate::net::{Stream, Tap};
 use crate::upstream::Dial;
 
 /// The provider; each connection is a session with the same mail.
@@ -28,6 +28,8 @@ pub(super) struct Shared {
     tells_uid_next: bool,
     /// With X-GM-EXT-1 or OBJECTID: a message's id is made of its UID and this.
     ids_from: AtomicU64,
+    /// The connection is cut at the so-many-th command that begins so.
+    dies: Mutex<Option<(&'static str, usize)>>,
     /// Told whenever mail changes.
     changed: watch::Sender<()>,
     caps: &'static str,
@@ -42,6 +44,7 @@ impl Default for Shared {
             held: watch::Sender::default(),
             tells_uid_next: true,
             ids_from: AtomicU64::new(1000),
+            dies: Mutex::default(),
             changed: watch::Sender::default(),
             caps: "",
         }
@@ -81,6 +84,11 @@ impl Provider {
         self.shared.held.send_replace(begin);
     }
 
+    /// Cuts the connection once, at the `nth` command from now on that begins so.
+    pub(super) fn die_at(&self, begin: &'static str, nth: usize) {
+        *self.shared.dies.lock().unwrap() = Some((begin, nth));
+    }
+
     /// How many commands begin so, by now.
     pub(super) fn count(&self, begin: &str) -> usize {
         self.shared.log.borrow().iter().filter(|line| line.starts_with(begin)).count()
@@ -94,7 +102,7 @@ impl Provider {
 }
 
 impl Dial for Provider {
-    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+    fn dial(&self, _: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
         let (ours, theirs) = Stream::pair();
         tokio::spawn(serve(Arc::clone(&self.shared), theirs));
         std::future::ready(Ok(ours)).boxed()
@@ -114,6 +122,20 @@ impl Dial for Provider {
 }
 
 impl Shared {
+    fn is_death(&self, command: &str) -> bool {
+        let mut dies = self.dies.lock().unwrap();
+        let Some((begin, left)) = &mut *dies else { return false };
+        if !command.starts_with(*begin) {
+            return false;
+        }
+        *left -= 1;
+        let is_now = *left == 0;
+        if is_now {
+            *dies = None;
+        }
+        is_now
+    }
+
     fn mail(&self) -> MutexGuard<'_, BTreeMap<String, Box>> {
         self.mail.lock().unwrap()
     }
@@ -135,6 +157,9 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
         let (tag, command) = line.trim_end().split_once(' ').unwrap();
         let command = command.to_owned();
         shared.log.send_modify(|log| log.push(command.clone()));
+        if shared.is_death(&command) {
+            return;
+        }
         let mut held = shared.held.subscribe();
         held.wait_for(|held| held.is_empty() || !command.starts_with(held)).await.unwrap();
         if command == "IDLE" {

@@ -90,7 +90,7 @@ impl Inner {
         }
         let newest: Vec<Uid> = alike.iter().rev().take(COMPARED).copied().collect();
         let mut equal = Vec::new();
-        let mut reads = BodyReads::new(Arc::clone(self), Arc::clone(target), newest);
+        let mut reads = BodyReads::new(Arc::clone(self), Arc::clone(target), Arc::default(), newest);
         while let Some((uid, body)) = reads.next().await {
             match body {
                 Ok(body) if is_same(&body.whole().await?, &message.body) => equal.push(uid),

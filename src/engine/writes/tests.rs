@@ -87,6 +87,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         english_names: false,
     };
     let config = Config {
+        lowered: None,
         label: "ann".into(),
         dial: Arc::clone(provider) as Arc<dyn upstream::Dial>,
         username: "ann".into(),

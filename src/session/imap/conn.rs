@@ -15,6 +15,7 @@ use super::reply::{Reply, Status, no, untagged};
 use super::state::{Failure, Session, Telling};
 use super::{Accepted, Login, Server};
 use crate::engine::Error;
+use crate::session::backend::Account as _;
 use crate::session::front::{Open, is_other_protocol};
 use crate::wire::imap::command::{Command, Tagged};
 use crate::wire::imap::framer::{Frame, FramingError};
@@ -77,6 +78,7 @@ impl<L: Login> Session<L> {
             failed_logins: 0,
             bad_commands: 0,
             spoke_imap: false,
+            noticed: false,
         }
     }
 
@@ -182,6 +184,7 @@ impl<L: Login> Session<L> {
             Err(Failure::Below(error, names)) => no(&error, names),
             Err(Failure::Stop(stop)) => return Err(stop),
         };
+        self.notice(name, &reply);
         // Where the view cannot go on, the client still learns what became of its command.
         let ended = if reply.status == Status::Bad { None } else { self.catch_up(telling, None).err() };
         if reply.status == Status::Ok && name != "LOGOUT" {
@@ -200,6 +203,22 @@ impl<L: Login> Session<L> {
         }
         self.io.flush_if_full().await?;
         Ok(reply.status)
+    }
+}
+
+impl<L: Login> Session<L> {
+    /// Tells once a session what the user should know of the account as a whole (RFC 9051 §7.1, ALERT): when he begins to look, or
+    /// when something is refused.
+    fn notice(&mut self, name: &str, reply: &Reply) {
+        let looks = matches!(name, "LOGIN" | "AUTHENTICATE" | "SELECT" | "EXAMINE");
+        // That a login is needed is told by itself, and says it all.
+        if self.noticed || self.alerted.is_some() || !(looks || reply.status == Status::No) {
+            return;
+        }
+        if let Some(words) = self.account.as_ref().and_then(|account| account.notice()) {
+            untagged(&mut self.io.out, "OK", Some("ALERT"), &words);
+            self.noticed = true;
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Session<L: Login> {
     pub(crate) bad_commands: u32,
     /// Some command was understood: this is a mail program.
     pub(crate) spoke_imap: bool,
+    /// What the user should know of the account was told.
+    pub(crate) noticed: bool,
 }
 
 /// The selected mailbox.

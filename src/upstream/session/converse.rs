@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::{Done, Fault, READ_TIMEOUT, Session, Take, shorten};
+use super::{Done, Drip, Fault, READ_TIMEOUT, Session, Take, shorten};
 use crate::upstream::answer::{Answer, Code, Data, Kind, Status};
 use crate::upstream::error::Error;
 use crate::upstream::gate::jitter;
@@ -45,6 +45,8 @@ impl Session {
     ) -> Result<(), Error> {
         results.clear();
         results.resize_with(lines.len(), || None);
+        // The first is asked for below.
+        self.permitted(lines.len().saturating_sub(1)).await?;
         let mark = self.begin().await?;
         match self.converse(lines, results, take).await {
             Ok(()) => {
@@ -59,12 +61,14 @@ impl Session {
     /// so far, for [`Self::broke`].
     pub(in crate::upstream) async fn begin(&mut self) -> Result<u64, Error> {
         self.may_begin()?;
+        self.permitted(1).await?;
         // DONE is no part of the command: if it cannot be said, nothing of the command was.
         if let Err(fault) = self.end_idle().await {
             let handed = self.handed;
             return Err(self.broke(&fault, handed));
         }
         self.busy = true;
+        self.drip = Drip::begin(Instant::now());
         Ok(self.handed)
     }
 
@@ -72,6 +76,7 @@ impl Session {
     /// on the way. RFC 2177 forbids commands before DONE, not behind it.
     pub(in crate::upstream) async fn begin_reading(&mut self) -> Result<u64, Error> {
         self.may_begin()?;
+        self.permitted(1).await?;
         match &mut self.idling {
             Some(idling) if idling.confirmed && idling.done => {}
             Some(idling) if idling.confirmed => {
@@ -83,7 +88,21 @@ impl Session {
             None => {}
         }
         self.busy = true;
+        self.drip = Drip::begin(Instant::now());
         Ok(self.handed + self.out.len() as u64)
+    }
+
+    /// Waits until so many commands may be begun, and until what they cost would be remembered (Law 6).
+    async fn permitted(&mut self, commands: usize) -> Result<(), Error> {
+        for _ in 0..commands {
+            while let Some(wait) = self.permits.command()? {
+                sleep(wait).await;
+            }
+        }
+        if !self.permits.is_covered() {
+            self.permits.covered().await;
+        }
+        Ok(())
     }
 
     fn may_begin(&mut self) -> Result<(), Error> {
@@ -317,8 +336,9 @@ impl Session {
                 self.end(&text, Meaning::TooMany, false);
                 Err(Fault::Lost(text))
             }
-            slow @ (Meaning::Throttled(_) | Meaning::Bandwidth) => {
+            slow @ (Meaning::Throttled(_) | Meaning::Bandwidth(_)) => {
                 let now = Instant::now();
+                self.meter.refused(slow);
                 let mut gate = self.gate.lock();
                 gate.slow_down(slow, &text, now, jitter());
                 Ok(Err(gate.may_speak(now).err().unwrap_or(Error::No { code, text, bad })))

@@ -6,22 +6,32 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::trace;
 
-use super::{Fault, Session};
+use super::{Drip, Fault, Session};
 use crate::upstream::answer::Answer;
+use crate::upstream::words::Meaning;
 use crate::wire::imap::framer::Frame;
 
 /// The socket takes nothing for so long.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// After a failed write: how long the reason (a BYE) may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// A provider that punishes without a word lets answers through at less than a kilobyte a second (Gmail's, of old). So slow
+const DRIP_OCTETS: u64 = 30 * 1024;
+/// for so long,
+const DRIP_TIME: Duration = Duration::from_secs(30);
+/// and steadily: a server that thinks for half a minute and then answers briefly sends in a read or two.
+const DRIP_READS: u32 = 10;
 /// Octets of a literal written at once, so that a time-out speaks of progress.
 const WRITE_PIECE: usize = 64 * 1024;
 
 impl Session {
     pub(super) async fn fill(&mut self, limit: Option<Duration>) -> Result<(), Fault> {
+        if !self.permits.is_covered() {
+            self.permits.covered().await;
+        }
         let Some(link) = &mut self.link else { return Err(self.already_lost()) };
         let read = link.read_buf(self.framer.buffer());
         let read = match limit {
@@ -31,7 +41,7 @@ impl Session {
         match read {
             Ok(Ok(0)) => Err(Fault::Lost("the provider closed the connection".into())),
             Ok(Ok(octets)) => {
-                self.meter.received(octets as u64);
+                self.note_pace(octets);
                 Ok(())
             }
             Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
@@ -40,6 +50,24 @@ impl Session {
                 Err(Fault::Lost(format!("the provider said nothing for {seconds} s")))
             }
         }
+    }
+
+    /// Notices an answer that is let through drop by drop, and tells the account's gate.
+    fn note_pace(&mut self, octets: usize) {
+        if !self.busy {
+            return;
+        }
+        self.drip.octets += octets as u64;
+        self.drip.reads += 1;
+        let now = Instant::now();
+        if now.saturating_duration_since(self.drip.since) < DRIP_TIME {
+            return;
+        }
+        if self.drip.octets < DRIP_OCTETS && self.drip.reads >= DRIP_READS {
+            self.meter.refused(Meaning::Trickle);
+            self.gate.lock().trickles(now);
+        }
+        self.drip = Drip::begin(now);
     }
 
     pub(super) fn already_lost(&self) -> Fault {
@@ -100,7 +128,6 @@ impl Session {
         let reason = match written {
             Ok(Ok(octets)) if octets > 0 => {
                 self.handed += octets as u64;
-                self.meter.sent(octets as u64);
                 return Ok(octets);
             }
             Ok(Ok(_)) => "the connection takes nothing more".into(),

@@ -13,7 +13,7 @@ use super::{Extensions, Lost, Reply, SmtpConfig, SmtpError};
 use crate::net::Stream;
 use crate::net::dial::TlsMode;
 use crate::secret::Secret;
-use crate::upstream::config::{CONNECT_TIMEOUT, Credentials, Meter, Outcome, TokenFault, Tokens};
+use crate::upstream::config::{CONNECT_TIMEOUT, Counting, Credentials, Outcome, TokenFault, Tokens};
 use crate::wire::sasl;
 use crate::wire::smtp::Replies;
 
@@ -35,7 +35,6 @@ const OUR_NAME: &str = "[127.0.0.1]";
 pub(super) struct Session {
     link: Stream,
     replies: Replies,
-    meter: Arc<dyn Meter>,
     offers: Extensions,
     messages: u32,
 }
@@ -44,9 +43,9 @@ impl Session {
     /// Connected, TLS made, greeted; not logged in.
     pub(super) async fn connect(config: &SmtpConfig) -> Result<Self, SmtpError> {
         let down = |words: String| SmtpError::Unavailable(words);
-        let link = config.dial.dial().await.map_err(|error| down(error.to_string()))?;
-        let meter = Arc::clone(&config.meter);
-        let mut session = Self { link, replies: Replies::default(), meter, offers: Extensions::default(), messages: 0 };
+        let tap = Arc::new(Counting(Arc::clone(&config.meter)));
+        let link = config.dial.dial(tap).await.map_err(|error| down(error.to_string()))?;
+        let mut session = Self { link, replies: Replies::default(), offers: Extensions::default(), messages: 0 };
         let greeting = session.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
         if greeting.code != 220 {
             return Err(down(said("the server for sending turns us away", &greeting)));
@@ -226,7 +225,6 @@ impl Session {
         while !octets.is_empty() {
             match timeout(WRITE_TIMEOUT, self.link.write(octets)).await {
                 Ok(Ok(count)) if count > 0 => {
-                    self.meter.sent(count as u64);
                     octets = octets.get(count..).unwrap_or_default();
                 }
                 Ok(Ok(_)) => return Err(Lost("the connection takes nothing more".into())),
@@ -249,7 +247,7 @@ impl Session {
             }
             match timeout(limit, self.link.read_buf(self.replies.buffer())).await {
                 Ok(Ok(0)) => return Err(Lost("the server closed the connection".into())),
-                Ok(Ok(octets)) => self.meter.received(octets as u64),
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(Lost(error.to_string())),
                 Err(_) => return Err(Lost(format!("the server said nothing for {} s", limit.as_secs()))),
             }

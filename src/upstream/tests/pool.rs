@@ -260,6 +260,9 @@ impl Meter for Counts {
         assert_eq!(outcome, Outcome::Ok);
         self.logins.fetch_add(1, Ordering::Relaxed);
     }
+    fn refused(&self, meaning: Meaning) {
+        panic!("nothing is refused here: {meaning:?}");
+    }
     fn connections(&self, open: usize) {
         self.open.store(open, Ordering::Relaxed);
     }

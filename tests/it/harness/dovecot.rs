@@ -43,6 +43,8 @@ pub struct Options {
     pub introspection: Option<String>,
     /// Takes no tokens by XOAUTH2, only by OAUTHBEARER.
     pub bearer_only: bool,
+    /// Offers COMPRESS=DEFLATE (RFC 4978).
+    pub compress: bool,
 }
 
 /// A running Dovecot.
@@ -226,6 +228,10 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 5], options:
         Some(url) => (if options.bearer_only { "oauthbearer" } else { "xoauth2 oauthbearer" }, token_passdb(home, url)),
         None => ("", String::new()),
     };
+    let compress = match options.compress {
+        true => "mail_plugins = zlib\nprotocol imap {\n  mail_plugins = $mail_plugins imap_zlib\n}",
+        false => "",
+    };
     for dir in ["base", "state"] {
         let dir = home.join(dir);
         let _ = std::fs::create_dir(&dir);
@@ -270,6 +276,7 @@ imap_id_log =
 {relay}
 {quota}
 {tokens}
+{compress}
 passdb {{
   driver = passwd-file
   args = {home_s}/users

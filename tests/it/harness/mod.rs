@@ -20,6 +20,7 @@ pub mod oauth;
 pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod simulated;
 pub mod smtp;
 pub mod trap;
 pub mod world;

@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::model::{InternalDate, UidSet};
-use crate::net::Stream;
 use crate::net::dial::{DialError, TlsMode};
+use crate::net::{Stream, Tap};
 use crate::upstream::Dial;
 
 /// What goes wrong at a command.
@@ -135,7 +135,7 @@ impl Provider {
 }
 
 impl Dial for Provider {
-    fn dial(&self) -> BoxFuture<'_, Result<Stream, DialError>> {
+    fn dial(&self, _: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
         if self.account().is_down {
             return std::future::ready(Err(DialError::Refused { host: "test".into(), port: 143 })).boxed();
         }
