@@ -29,5 +29,6 @@ mod sync;
 mod thunderbird;
 mod tls;
 mod twoway;
+mod upheaval;
 mod wan;
 mod writers;
