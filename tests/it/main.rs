@@ -34,5 +34,6 @@ mod sync;
 mod thunderbird;
 mod tls;
 mod twoway;
+mod upheaval;
 mod wan;
 mod writers;

@@ -2,8 +2,8 @@
 //!
 //! Upstream gets one APPEND a message, and where the mirror shows the mailbox what is new there is read in the same breath, if the session
 //! has it selected. A connection lost in an APPEND is settled by looking among what is new in the mailbox (`arrived`). A
-//! MULTIAPPEND that fails takes back what it has stored, as far as upstream told the UIDs; these stand in the journal, so that a crash takes
-//! them back too. The one message that is under way at the moment of a crash may stay: nobody was told its UID.
+//! MULTIAPPEND that fails takes back what it has stored, as far as upstream told the UIDs, and says what stays; these stand in the journal, so
+//! that a crash takes them back too. The one message that is under way at the moment of a crash may stay: nobody was told its UID.
 //!
 //! Providers' manners: a message that must end with CRLF gets one (Yahoo), flags that APPEND loses are stored afterwards (Outlook), and what
 //! the provider has put into the sent folder by itself is not uploaded a second time (`sent`).
@@ -162,12 +162,16 @@ impl Inner {
             if let Err(error) = stored {
                 // All or nothing (RFC 3502 §6.3.11): what is there already is taken back.
                 let ours = ours(&places, &window);
-                if self.take_back(target, &ours).await.is_ok()
-                    && let Some(entry) = undo.take()
-                {
+                let taken = self.take_back(target, &ours).await.is_ok();
+                if taken && let Some(entry) = undo.take() {
                     entry.done().await;
                 }
-                return Err(error);
+                let all = messages.len();
+                return Err(match places.len() - ours.len() {
+                    0 if taken => error,
+                    stay if taken => stored_in_part(error, &format!("at least {stay} of {all} messages are stored")),
+                    _ => stored_in_part(error, &format!("up to {} of {all} messages may be stored", places.len() + 1)),
+                });
             }
         }
         if let Some(entry) = undo
@@ -312,6 +316,19 @@ fn ours(places: &[Place], window: &Window) -> Vec<(UidValidity, Uid)> {
         Place::Seen(..) | Place::Somewhere => None,
     });
     told.filter(|(validity, uid)| window.is_new(*validity, *uid)).collect()
+}
+
+/// Why a MULTIAPPEND failed of which something is there all the same: the client is to know, or it would store that once more. Without
+/// UIDPLUS nothing can be taken back, and what was found by looking is perhaps somebody else's; what upstream is out of reach for is taken
+/// back later.
+fn stored_in_part(error: Error, words: &str) -> Error {
+    let text = format!("{error}; {words}");
+    match error {
+        Error::Refused { code, .. } => Error::Refused { code, text },
+        Error::Limit(_) => Error::Limit(text),
+        Error::Internal(_) => Error::Internal(text),
+        _ => Error::Unavailable(text),
+    }
 }
 
 /// Every message with a CRLF at its end.

@@ -13,7 +13,8 @@ use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::snapshot::Snapshot;
-use crate::model::{Flags, Uid, UidSet, UidValidity};
+use crate::model::{Flags, Folders, Role, Uid, UidSet, UidValidity};
+use crate::provider::Quirk;
 use crate::store::BodyKey;
 use crate::upstream::{Class, CopyUid};
 
@@ -104,7 +105,7 @@ impl Inner {
                 let is_ours = |(_, to): &&(Uid, Uid)| window.is_new(told.uid_validity, *to);
                 let ours: UidSet = told.pairs.iter().filter(is_ours).map(|(_, to)| to.0).collect();
                 let mut stay = copied.done.len();
-                if !ours.is_empty() && stay == ours.len() {
+                if !ours.is_empty() && stay == ours.len() && !self.holds_the_only_copy(&target.name) {
                     match self
                         .expunge_copies(&mut lease, &target.name, told.uid_validity, &ours)
                         .await
@@ -119,6 +120,15 @@ impl Inner {
                 Err(told_in_part(error, stay, uids.len(), "copied"))
             }
         }
+    }
+
+    /// Where folders are labels (Gmail), COPY to the trash or to spam takes a message out of every other folder: what is expunged there is
+    /// gone for good, so nothing is taken back from there, nor where the list was never read.
+    pub(super) fn holds_the_only_copy(&self, mailbox: &str) -> bool {
+        let destroys = |folders: Arc<Folders>| {
+            folders.find(mailbox).is_none_or(|folder| matches!(folder.role, Some(Role::Trash | Role::Junk)))
+        };
+        self.options.has(Quirk::Labels) && self.folders.newest().is_none_or(destroys)
     }
 
     /// After a connection was lost in a COPY: whether the copies are there, among what is new, equal in size and header. Looks alone are

@@ -232,12 +232,16 @@ impl Inner {
             return Ok(Ended { left: there(&state.snapshot(), uids).len(), ..Ended::default() });
         }
         // Only of those seen in the source a moment ago, without a mark of ours: no EXPUNGE takes them now. And only what COPYUID told:
-        // what looks like a copy of ours may be somebody else's.
-        let is_ours = |(from, copy): &(&u32, &u32)| left.contains(**from) && moving.told.contains(&(**from, **copy));
+        // what looks like a copy of ours may be somebody else's, and one that was there before is none (a label a message had already).
+        let is_ours = |(from, copy): &(&u32, &u32)| {
+            left.contains(**from)
+                && moving.told.contains(&(**from, **copy))
+                && moving.to_next.is_none_or(|next| **copy >= next)
+        };
         let back: UidSet = copies.iter().filter(is_ours).map(|(_, copy)| *copy).collect();
         let others = copies.keys().filter(|from| left.contains(**from)).count() as u64 - back.len();
         let mut ended = Ended { left: left.len(), doubled: others, ..Ended::default() };
-        if !back.is_empty() && uidplus {
+        if !back.is_empty() && uidplus && !self.holds_the_only_copy(&moving.to) {
             self.expunge_copies(&mut lease, &moving.to, moving.to_validity(), &back).await?;
         } else {
             ended.doubled += back.len();

@@ -4,43 +4,42 @@ use std::time::{Duration, Instant};
 
 use super::stage::{Meanwhile, Op, Stage};
 use super::steps::{APPEND, COPY, EXPUNGE_BARE, FLAG, MOVE, MOVE_BY_COPY, SPARING, Step};
-use super::{BARE, UIDPLUS, stage};
-use crate::harness::daemon::{Account, Daemon, Setup};
-use crate::harness::dovecot::{Dovecot, Options, user};
-use crate::harness::relay::{Link, Relay};
+use super::upstream::{Kind, Upstream};
+use crate::harness::client::Client;
+use crate::harness::daemon::{Daemon, Setup};
+use crate::harness::dovecot::user;
+use crate::harness::relay::Relay;
 use crate::harness::trap::{Act, Place, Trap};
 use crate::harness::{PATIENCE, straight_run};
 
 /// Daemons side by side, each with its own rows.
 const LANES: usize = 3;
 
-fn play(capability: Option<&'static str>, rows: &[(Op, Step)]) {
+fn play(kind: Kind, rows: &[(Op, Step)]) {
     if straight_run() {
         return;
     }
-    let dovecot = Dovecot::start();
-    let upstream = dovecot.beside(Options { capability, ..Options::default() });
+    let upstream = Upstream::start(kind);
     std::thread::scope(|scope| {
         for lane in 0..LANES {
-            let (dovecot, upstream) = (&dovecot, &upstream);
+            let upstream = &upstream;
             scope.spawn(move || {
                 let mine: Vec<usize> = (lane..rows.len()).step_by(LANES).collect();
-                let mut straight = dovecot.client_as(&user(lane));
-                mine.iter().for_each(|n| stage::fill(&mut straight, *n));
-                let relay = Relay::to(upstream.imap, Link::default());
-                let mut daemon = Daemon::start(Setup::new(Account::of(&user(lane), relay.addr)));
+                upstream.fill(mine.iter().map(|row| (lane, *row)));
+                let relay = upstream.relay();
+                let mut daemon = Daemon::start(Setup::new(upstream.account(lane, &relay)));
                 for n in mine {
-                    one(n, rows[n], &mut daemon, &relay, lane, dovecot);
+                    one(n, rows[n], &mut daemon, &relay, lane, upstream.straight(lane));
                 }
             });
         }
     });
 }
 
-fn one(n: usize, (op, step): (Op, Step), daemon: &mut Daemon, relay: &Relay, lane: usize, dovecot: &Dovecot) {
+fn one(n: usize, (op, step): (Op, Step), daemon: &mut Daemon, relay: &Relay, lane: usize, straight: Client) {
     let (word, point, place, _) = step;
     let client = |daemon: &Daemon| daemon.client_of(&format!("{}@example.org", user(lane)));
-    let mut stage = Stage::set(n, op, client(daemon), client(daemon), dovecot.client_as(&user(lane)));
+    let mut stage = Stage::set(n, op, client(daemon), client(daemon), straight);
     relay.set_trap(Trap::new(word, point, place, Act::CutAll));
     let _never_answered = stage.start();
     assert!(relay.sprung(PATIENCE), "row {n}, {op:?} {step:?}: the step never came");
@@ -70,20 +69,23 @@ fn rows(op: Op, steps: &[Step]) -> Vec<(Op, Step)> {
 
 #[test]
 fn killed_in_a_write() {
-    play(None, &[rows(Op::Append, APPEND), rows(Op::Copy, COPY), rows(Op::Move, MOVE), rows(Op::Flag, FLAG)].concat());
+    play(
+        Kind::Full,
+        &[rows(Op::Append, APPEND), rows(Op::Copy, COPY), rows(Op::Move, MOVE), rows(Op::Flag, FLAG)].concat(),
+    );
 }
 
 #[test]
 fn killed_in_a_move_by_copy() {
-    play(Some(BARE), &rows(Op::Move, MOVE_BY_COPY));
+    play(Kind::Bare, &rows(Op::Move, MOVE_BY_COPY));
 }
 
 #[test]
 fn killed_in_a_move_by_copy_with_uidplus() {
-    play(Some(UIDPLUS), &rows(Op::Move, MOVE_BY_COPY));
+    play(Kind::Uidplus, &rows(Op::Move, MOVE_BY_COPY));
 }
 
 #[test]
 fn killed_in_a_bare_expunge() {
-    play(Some(BARE), &[rows(Op::UidExpunge, EXPUNGE_BARE), rows(Op::UidExpunge, SPARING)].concat());
+    play(Kind::Bare, &[rows(Op::UidExpunge, EXPUNGE_BARE), rows(Op::UidExpunge, SPARING)].concat());
 }

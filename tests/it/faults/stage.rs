@@ -70,6 +70,8 @@ fn append(client: &mut Client, name: &str, flags: &str, message: &[u8]) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Append,
+    /// Three messages, each with a flag of its own.
+    MultiAppend,
     Copy,
     Move,
     Flag,
@@ -79,6 +81,9 @@ pub enum Op {
     Expunge,
     Close,
 }
+
+/// What a MULTIAPPEND brings, in this order.
+const NEW: &[(&str, &str)] = &[("new-1", "\\Flagged"), ("new-2", "\\Answered"), ("new-3", "\\Draft")];
 
 /// What another program does at the moment of the fault, straight at the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +131,20 @@ impl Stage {
         let new = message("new", "new");
         let (line, literal) = match self.op {
             Op::Append => (format!("APPEND {to} (\\Flagged) \"{DATE}\" {{{}+}}", new.len()), Some(new)),
+            Op::MultiAppend => {
+                let mut line = format!("APPEND {to}");
+                let mut literals = Vec::new();
+                for (n, (which, flag)) in NEW.iter().enumerate() {
+                    let message = message(which, which);
+                    let head = format!(" ({flag}) \"{DATE}\" {{{}+}}", message.len());
+                    match n {
+                        0 => line.push_str(&head),
+                        _ => literals.extend(format!("{head}\r\n").into_bytes()),
+                    }
+                    literals.extend(message);
+                }
+                (line, Some(literals))
+            }
             Op::Copy => (format!("UID COPY {TAKEN} {to}"), None),
             Op::Move => (format!("UID MOVE {TAKEN} {to}"), None),
             Op::Flag => (format!("UID STORE {TAKEN} +FLAGS (\\Flagged)"), None),
@@ -145,6 +164,15 @@ impl Stage {
     pub fn reopen(&mut self, actor: Client, watcher: Client) {
         let from = source(self.row);
         (self.actor, self.watcher) = (Eyes::open(actor, &from), Eyes::open(watcher, &from));
+    }
+
+    /// How many of a MULTIAPPEND's messages are there, each once, if all else is as it was.
+    pub fn stored_in_part(&mut self) -> Option<usize> {
+        let (from, to) = self.contents();
+        let new: Contents = NEW.iter().map(new).collect();
+        let (stored, to): (Contents, Contents) = to.into_iter().partition(|message| new.contains(message));
+        let distinct: BTreeSet<_> = stored.iter().collect();
+        ((from, to) == self.before && distinct.len() == stored.len()).then_some(stored.len())
     }
 
     /// Gives the command once more, until it is done.
@@ -205,6 +233,7 @@ impl Stage {
         let is_deleted = |flags: &BTreeSet<String>| flags.contains("\\deleted");
         match self.op {
             Op::Append => to.push(("new".to_owned(), BTreeSet::from(["\\flagged".to_owned()]))),
+            Op::MultiAppend => to.extend(NEW.iter().map(new)),
             Op::Copy | Op::Move => {
                 to.extend(from.iter().filter(|(which, _)| is_taken(which)).cloned());
                 from.retain(|(which, _)| self.op == Op::Copy || !is_taken(which));
@@ -227,6 +256,7 @@ impl Stage {
     pub fn check_told(&mut self, answer: &Answer) {
         let (code, pairs) = match self.op {
             Op::Append => ("APPENDUID", vec![(None, "new")]),
+            Op::MultiAppend => ("APPENDUID", NEW.iter().map(|(which, _)| (None, *which)).collect()),
             Op::Copy | Op::Move => ("COPYUID", vec![(Some(2), "a"), (Some(4), "b")]),
             _ => return,
         };
@@ -285,6 +315,11 @@ impl Stage {
         };
         (read(&source(self.row)), read(&target(self.row)))
     }
+}
+
+/// A message of a MULTIAPPEND as it is found.
+fn new((which, flag): &(&str, &str)) -> (String, BTreeSet<String>) {
+    ((*which).to_owned(), BTreeSet::from([flag.to_ascii_lowercase()]))
 }
 
 /// Which message these octets are.

@@ -5,12 +5,12 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use super::stage::{Meanwhile, Op, Stage};
-use super::{BARE, stage};
+use super::upstream::{Kind, Upstream};
 use crate::harness::answer::Status;
 use crate::harness::daemon::{Account, Setup};
-use crate::harness::dovecot::{Dovecot, Options, user};
+use crate::harness::dovecot::user;
 use crate::harness::inside::Inside;
-use crate::harness::relay::{Link, Relay};
+use crate::harness::relay::Relay;
 use crate::harness::trap::{Act, Place, Point, Trap};
 use crate::harness::{PATIENCE, straight_run};
 
@@ -50,31 +50,30 @@ const BARE_ROWS: &[Row] = &[
 ];
 
 /// All rows fall silent, then the clock jumps once for all of them.
-fn play(capability: Option<&'static str>, rows: &[Row]) {
+fn play(kind: Kind, rows: &[Row]) {
     if straight_run() {
         return;
     }
-    let dovecot = Dovecot::start();
-    let upstream = dovecot.beside(Options { capability, ..Options::default() });
-    let relays: Vec<Relay> = rows.iter().map(|_| Relay::to(upstream.imap, Link::default())).collect();
-    (0..rows.len()).for_each(|n| stage::fill(&mut dovecot.client_as(&user(n)), n));
-    let accounts = relays.iter().enumerate().map(|(n, relay)| Account::of(&user(n), relay.addr)).collect();
-    let inside = Inside::start(Setup { accounts, ..Setup::new(Account::at(upstream.imap)) });
+    let upstream = Upstream::start(kind);
+    let relays: Vec<Relay> = rows.iter().map(|_| upstream.relay()).collect();
+    upstream.fill((0..rows.len()).map(|row| (row, row)));
+    let accounts = relays.iter().enumerate().map(|(n, relay)| upstream.account(n, relay)).collect();
+    let inside = Inside::start(Setup { accounts, ..Setup::new(Account::at(upstream.addr())) });
     let silent = Barrier::new(rows.len() + 1);
     std::thread::scope(|scope| {
         for (n, row) in rows.iter().enumerate() {
-            let (inside, relay, dovecot, silent) = (&inside, &relays[n], &dovecot, &silent);
-            scope.spawn(move || one(n, *row, inside, relay, dovecot, silent));
+            let (inside, relay, upstream, silent) = (&inside, &relays[n], &upstream, &silent);
+            scope.spawn(move || one(n, *row, inside, relay, upstream, silent));
         }
         silent.wait();
         inside.jump(SILENCE);
     });
 }
 
-fn one(n: usize, row: Row, inside: &Inside, relay: &Relay, dovecot: &Dovecot, silent: &Barrier) {
+fn one(n: usize, row: Row, inside: &Inside, relay: &Relay, upstream: &Upstream, silent: &Barrier) {
     let (op, word, point, act) = row;
     let client = || inside.daemon.client_of(&format!("{}@example.org", user(n)));
-    let mut stage = Stage::set(n, op, client(), client(), dovecot.client_as(&user(n)));
+    let mut stage = Stage::set(n, op, client(), client(), upstream.straight(n));
     relay.set_trap(Trap::new(word, point, Place::Before, act));
     let sent = stage.start();
     let sprung = relay.sprung(PATIENCE);
@@ -103,10 +102,10 @@ fn one(n: usize, row: Row, inside: &Inside, relay: &Relay, dovecot: &Dovecot, si
 
 #[test]
 fn stalled() {
-    play(None, FULL_ROWS);
+    play(Kind::Full, FULL_ROWS);
 }
 
 #[test]
 fn stalled_bare() {
-    play(Some(BARE), BARE_ROWS);
+    play(Kind::Bare, BARE_ROWS);
 }

@@ -15,8 +15,10 @@ pub enum Expect {
     /// The network was away for a moment, so that nobody could look: a NO may leave open whether it was done, but must not say that it was
     /// not if it was.
     Open,
+    /// Some of it is done and stays, and the client is told how much.
+    InPart,
 }
-use Expect::{Done, True};
+use Expect::{Done, InPart, True};
 
 /// A step of the talk, by the words of its command.
 pub type Step = (&'static str, Point, Place, Expect);
@@ -32,6 +34,29 @@ pub const APPEND: &[Step] = &[
     ("APPEND ", Answer, Before, Done),
     ("APPEND ", Answer, Middle, Done),
     ("APPEND ", Answer, After, Done),
+];
+/// Several in one command: upstream gets them one by one, told apart by their flags. What was stored before the one that fails is taken back.
+pub const MULTIAPPEND: &[Step] = &[
+    ("APPEND ", Command, Before, True),
+    ("APPEND ", Answer, Before, Done),
+    ("(\\Answered", Command, Before, True),
+    ("(\\Answered", Command, After, True),
+    ("(\\Answered", Octet(200), Before, True),
+    ("(\\Answered", Answer, Before, Done),
+    ("(\\Answered", Answer, After, Done),
+    ("(\\Draft", Command, Before, True),
+    ("(\\Draft", Octet(500), After, True),
+    ("(\\Draft", Answer, Before, Done),
+    ("(\\Draft", Answer, After, Done),
+];
+/// Without UIDPLUS nothing can be taken back: what is stored is said, see [`super::stage::Stage::is_done`].
+pub const MULTIAPPEND_BARE: &[Step] = &[
+    ("APPEND ", Command, Before, True),
+    ("APPEND ", Answer, Before, Done),
+    ("(\\Answered", Command, Before, InPart),
+    ("(\\Answered", Answer, Before, Done),
+    ("(\\Draft", Octet(200), Before, InPart),
+    ("(\\Draft", Answer, After, Done),
 ];
 /// With a literal that waits to be asked for.
 pub const APPEND_ASKING: &[Step] =
@@ -51,6 +76,18 @@ pub const MOVE: &[Step] = &[
     ("UID MOVE", Told("COPYUID"), Before, Done),
     ("UID MOVE", Told("COPYUID"), Middle, Done),
     ("UID MOVE", Told("COPYUID"), After, Done),
+    ("UID MOVE", Answer, Before, Done),
+    ("UID MOVE", Answer, Middle, Done),
+    ("UID MOVE", Answer, After, Done),
+];
+/// By a server that tells no UIDs.
+pub const MOVE_UNTOLD: &[Step] = &[
+    ("UID MOVE", Command, Before, True),
+    ("UID MOVE", Command, Middle, True),
+    ("UID MOVE", Command, After, True),
+    ("UID MOVE", Told("EXPUNGE"), Before, Done),
+    ("UID MOVE", Told("EXPUNGE"), Middle, Done),
+    ("UID MOVE", Told("EXPUNGE"), After, Done),
     ("UID MOVE", Answer, Before, Done),
     ("UID MOVE", Answer, Middle, Done),
     ("UID MOVE", Answer, After, Done),

@@ -85,6 +85,11 @@ impl View {
         self.messages.len() as u32
     }
 
+    /// The UID at a number, if it was told.
+    pub fn uid(&self, n: u32) -> Option<u32> {
+        self.messages.get(n.checked_sub(1)? as usize)?.uid
+    }
+
     /// Takes in one untagged line. An error is a broken rule.
     pub fn hear(
         &mut self,

@@ -74,6 +74,8 @@ struct State {
     sprung: bool,
     /// What is held back by [`Act::Late`] may go.
     late: bool,
+    /// See [`Relay::withhold_uids`].
+    withholds_uids: bool,
     /// The connection the trap has caught.
     caught: Option<usize>,
     open: Vec<Arc<Pair>>,
@@ -220,6 +222,11 @@ impl Relay {
     /// The server's side stops sending but goes on reading.
     pub fn half_close(&self) {
         self.shared.state.lock().unwrap().open.iter().for_each(|pair| pair.half_close());
+    }
+
+    /// From now on answers lose their APPENDUID and COPYUID codes: Dovecot gives them whatever its capabilities say.
+    pub fn withhold_uids(&self) {
+        self.shared.state.lock().unwrap().withholds_uids = true;
     }
 
     /// Sets a trap: the talk is held at that place until [`Self::go_on`].
@@ -463,12 +470,16 @@ fn pass(pair: &Arc<Pair>, bytes: &[u8], held: &mut Vec<u8>, way: Way, shared: &S
     let trickle = state.fault == Fault::Trickle;
     held.extend_from_slice(bytes);
     while !held.is_empty() {
-        // A line is held back until it is whole while a trap may want it: each message of IMAP ends one.
-        let line = match held.iter().position(|b| *b == b'\n') {
-            Some(end) if state.trap.is_some() => end + 1,
-            None if state.trap.is_some() => return true,
+        // A line is held back until it is whole while somebody may want it: each message of IMAP ends one.
+        let whole = state.trap.is_some() || state.withholds_uids;
+        let mut line = match held.iter().position(|b| *b == b'\n') {
+            Some(end) if whole => end + 1,
+            None if whole => return true,
             _ => held.len(),
         };
+        if state.withholds_uids && way == Way::Down {
+            line -= withhold(held, line);
+        }
         let sprung = state.trap.as_mut().and_then(|trap| trap.at(pair.id, way, &held[..line]));
         let act = sprung.and_then(|_| state.trap.take()).map(|trap| trap.act);
         drop(state);
@@ -496,6 +507,18 @@ fn pass(pair: &Arc<Pair>, bytes: &[u8], held: &mut Vec<u8>, way: Way, shared: &S
         }
     }
     true
+}
+
+/// Takes the code that names UIDs out of a line of so many octets; how many that were.
+fn withhold(held: &mut Vec<u8>, line: usize) -> usize {
+    for code in [&b"[APPENDUID "[..], b"[COPYUID "] {
+        let text = &held[..line];
+        let Some(from) = text.windows(code.len()).position(|part| part == code) else { continue };
+        let Some(end) = text[from..].windows(2).position(|part| part == b"] ") else { continue };
+        held.drain(from..from + end + 2);
+        return end + 2;
+    }
+    0
 }
 
 /// Whether bytes may pass that way; waits while the connection is stalled.
@@ -593,6 +616,19 @@ mod tests {
         tcp.read_exact(&mut vec![0; 200_000]).unwrap();
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(195) && took < Duration::from_millis(2000), "{took:?}");
+    }
+
+    #[test]
+    fn withholds_uids() {
+        let relay = Relay::to(echo(), Link::default());
+        relay.withhold_uids();
+        let mut tcp = TcpStream::connect(relay.addr).unwrap();
+        tcp.write_all(b"* OK [COPYUID 7 1,2 3:4] Moved\r\na OK [APPENDUID 7 1] done\r\nb OK [COPYUID\r\nc OK\r\n")
+            .unwrap();
+        tcp.shutdown(Shutdown::Write).unwrap();
+        let mut got = String::new();
+        tcp.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "* OK Moved\r\na OK done\r\nb OK [COPYUID\r\nc OK\r\n");
     }
 
     #[test]

@@ -129,6 +129,24 @@ async fn several_are_stored_all_or_none() {
     }
 }
 
+/// Without UIDPLUS nothing can be taken back: what stays is said, so that nobody stores it again unawares.
+#[tokio::test(start_paused = true)]
+async fn what_stays_of_several_is_said() {
+    for nth in 1..=3 {
+        let bench = Bench::new(provider("")).await;
+        bench.provider.refuse_nth("APPEND", nth, "[OVERQUOTA] full");
+        let messages = ["x", "y", "z"].map(|subject| message(subject, &[])).to_vec();
+        let told = bench.account.append("INBOX", messages).await.unwrap_err();
+        assert_eq!(bench.provider.shown("INBOX").len(), nth, "the old one and those before the refusal");
+        let words = [
+            "full".to_owned(),
+            "full; at least 1 of 3 messages are stored".into(),
+            "full; at least 2 of 3 messages are stored".into(),
+        ];
+        assert_eq!(told, Error::Refused { code: Some("OVERQUOTA".into()), text: words[nth - 1].clone() });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flag_that_append_loses_is_stored() {
     // Seen to be missing where the mailbox is looked at; known to be lost where it is not.

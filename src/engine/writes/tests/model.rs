@@ -278,7 +278,11 @@ impl Account {
             ["LIST", _, "\"\""] => return ("* LIST (\\Noselect) \"/\" \"\"\r\n".into(), ok()),
             [word @ ("LIST" | "LSUB"), ..] => {
                 for name in self.folders.keys() {
-                    let role = if name == "Sent" { "\\Sent" } else { "" };
+                    let role = match name.as_str() {
+                        "Sent" => "\\Sent",
+                        "Trash" => "\\Trash",
+                        _ => "",
+                    };
                     let _ = write!(out, "* {word} ({role}) \"/\" \"{name}\"\r\n");
                 }
                 return (out, ok());

@@ -98,3 +98,25 @@ async fn a_copy_in_pieces_is_all_or_nothing() {
         assert_eq!(bench.provider.shown("Kept"), kept, "{caps}");
     }
 }
+
+/// Gmail: what is copied to the trash is nowhere else any more, and an EXPUNGE there ends it. From another label it is taken back.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_back_from_a_trash_that_holds_the_only_copy() {
+    for (to, quirks, stays) in [
+        ("Trash", &[Quirk::MoveOneAtATime, Quirk::Labels][..], true),
+        ("Trash", &[Quirk::MoveOneAtATime], false),
+        ("Work", &[Quirk::MoveOneAtATime, Quirk::Labels], false),
+    ] {
+        let provider = Provider::new("UIDPLUS", &["INBOX", "Trash", "Work"]);
+        for subject in ["a", "b"] {
+            provider.account().folders.get_mut("INBOX").unwrap().put(&[], &mail(subject));
+        }
+        let bench = Bench::with(provider, quirks).await;
+        bench.provider.refuse_nth("UID COPY", 2, "[OVERQUOTA] full");
+        let inbox = bench.state("INBOX").await;
+        let told = bench.account.copy(&inbox, &set("1:2"), to, CopyMode::Copy).await;
+        let text = if stays { "full (1 of 2 messages were copied)" } else { "full" };
+        assert_eq!(told, Err(Error::Refused { code: Some("OVERQUOTA".into()), text: text.into() }), "{to} {quirks:?}");
+        assert_eq!(bench.provider.shown(to).len(), usize::from(stays), "{to} {quirks:?}");
+    }
+}
