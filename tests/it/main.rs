@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each of the two uses its own part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; the lint knows test functions, not their helpers")]
 
+mod accounts;
 mod budget;
 mod compare;
 mod config;
