@@ -59,6 +59,8 @@
 //!   goes over the wire, so that an octet is counted once.
 //! - Snapshots and their pages are plain data of the model ([`model::Pages`]), so that views and the mirror share one
 //!   difference.
+//! - Authorization servers are asked over [`net::http`], one exchange a connection; Law 6 speaks of mail servers. [`auth`] knows no store
+//!   and no upstream: `daemon/tokens.rs` joins the three.
 //! - Sessions see the engine through the traits of `session::backend`, so that the simulated provider of `mailweir demo` is our own
 //!   server over another account, and not a second IMAP server.
 
