@@ -18,6 +18,7 @@ mod check;
 mod demo;
 mod login;
 mod run;
+mod service;
 mod status;
 
 /// Wrong usage or a faulty configuration.
@@ -65,6 +66,11 @@ enum Command {
         #[command(subcommand)]
         action: account::AccountCommand,
     },
+    /// Start with the computer: a unit of systemd.
+    Service {
+        #[command(subcommand)]
+        action: service::Service,
+    },
     /// The cache on disk: verify it, or drop it (it is fetched again).
     Cache {
         #[command(subcommand)]
@@ -109,6 +115,7 @@ pub fn main() -> ExitCode {
                 }
             },
             Command::Account { action } => account::run(action, config).await,
+            Command::Service { action } => action.run(config),
             Command::Cache { action } => cache::run(action, config).await,
         }
     });

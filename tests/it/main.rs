@@ -27,6 +27,7 @@ mod parts;
 mod pool;
 mod pop3;
 mod reload;
+mod service;
 mod sidebyside;
 mod straight;
 mod sync;
