@@ -65,6 +65,8 @@
 //!   client is, its appetite tells (`engine/appetite.rs`).
 //! - Octets are counted at the socket ([`net::Tap`]), below TLS and compression, and the count on disk runs ahead of them
 //!   ([`budget::Budget::export_ahead`]).
+//! - Authorization servers are asked over [`net::http`], one exchange a connection; Law 6 speaks of mail servers. [`auth`] knows no store
+//!   and no upstream: `daemon/tokens.rs` joins the three.
 //! - Sessions see the engine through the traits of `session::backend`, so that the simulated provider of `mailweir demo` is our own
 //!   server over another account, and not a second IMAP server.
 

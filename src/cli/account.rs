@@ -6,12 +6,29 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::{USAGE, fail, load, login};
+
+mod add;
+mod discover;
+mod edit;
+mod show;
+mod tell;
+
+use self::add::Add;
 use crate::config::Config;
 use crate::daemon::STATE_FILE;
 use crate::state::State;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountCommand {
+    /// Find the servers of an address, log in there, write the account into the configuration, and print the settings for mail programs.
+    Add(Box<Add>),
+    /// The accounts of the configuration.
+    List,
+    /// Take an account out of the configuration, and forget its tokens. Mail at the provider is not touched.
+    Remove {
+        /// The account's address.
+        address: String,
+    },
     /// Consent at the provider (OAuth): for a new account, and when a consent has ended. The daemon may run; nothing is restarted.
     Login {
         /// The account's address.
@@ -33,39 +50,81 @@ pub(super) enum AccountCommand {
 }
 
 pub(super) async fn run(action: AccountCommand, config: Option<PathBuf>) -> ExitCode {
+    if let AccountCommand::Add(add) = action {
+        let path = Config::locate(config).map_err(|error| error.to_string());
+        let path = path.and_then(|path| std::path::absolute(path).map_err(|error| error.to_string()));
+        return match path {
+            Ok(path) => finish(Box::pin(add.run(&path)).await),
+            Err(words) => fail(&words),
+        };
+    }
     let config = match load(config) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let (AccountCommand::Login { address, .. } | AccountCommand::Pop3 { address, .. }) = &action;
-    let Some(account) = config.account(address) else {
-        eprintln!("mailweir: {} has no account {address}", config.file.display());
-        return ExitCode::from(USAGE);
+    let of = |address: &str| {
+        config.account(address).ok_or_else(|| {
+            eprintln!("mailweir: {} has no account {address}", config.file.display());
+            ExitCode::from(USAGE)
+        })
     };
-    let address = account.address.clone();
-    let (unhide, device) = match action {
-        AccountCommand::Login { flow, .. } => {
-            return match login::run(&config, account, &flow).await {
-                Ok(words) => {
-                    println!("{address}: {words}");
-                    ExitCode::SUCCESS
-                }
-                Err(words) => fail(&format!("{address}: {words}")),
+    let done = match action {
+        AccountCommand::Add(_) => return ExitCode::from(USAGE),
+        AccountCommand::List => Ok(show::list(&config)),
+        AccountCommand::Login { address, flow } => match of(&address) {
+            Ok(account) => {
+                Box::pin(login::run(&config, account, &flow)).await.map(|words| format!("{address}: {words}\n"))
+            }
+            Err(code) => return code,
+        },
+        AccountCommand::Remove { address } => match of(&address) {
+            Ok(account) => remove(&config, &account.address),
+            Err(code) => return code,
+        },
+        AccountCommand::Pop3 { address, unhide, device } => {
+            let address = match of(&address) {
+                Ok(account) => account.address.clone(),
+                Err(code) => return code,
             };
+            // Devices are kept in lower case, as logins are.
+            let device = device.map(|device| device.to_lowercase());
+            let work = tokio::task::spawn_blocking(move || pop3(&config, &address, unhide, device.as_deref()));
+            work.await.unwrap_or_else(|error| Err(error.to_string()))
         }
-        AccountCommand::Pop3 { unhide, device, .. } => (unhide, device),
     };
-    // Devices are kept in lower case, as logins are.
-    let device = device.map(|device| device.to_lowercase());
-    let work = tokio::task::spawn_blocking(move || pop3(&config, &address, unhide, device.as_deref()));
-    match work.await {
-        Ok(Ok(words)) => {
+    finish(done)
+}
+
+fn finish(done: Result<String, String>) -> ExitCode {
+    match done {
+        Ok(words) => {
             print!("{words}");
             ExitCode::SUCCESS
         }
-        Ok(Err(words)) => fail(&words),
-        Err(error) => fail(&error.to_string()),
+        Err(words) => fail(&words),
     }
+}
+
+/// Takes the account out of the file, forgets its tokens, and tells the daemon. What else is kept of it (the cache, what POP3 has
+/// hidden, local keywords) would be wanted again if the account came back; it stays.
+fn remove(config: &Config, address: &str) -> Result<String, String> {
+    let less = edit::remove(&edit::read(&config.file)?, address)?;
+    let less = less.ok_or_else(|| format!("{address} is not in {}", config.file.display()))?;
+    edit::write(&config.file, &less)?;
+    let state = config.data_dir.join(STATE_FILE);
+    if state.exists() {
+        let forgotten = State::open(&state).and_then(|state| state.forget_tokens(&address.to_ascii_lowercase()));
+        forgotten.map_err(|error| format!("{}: {error}", state.display()))?;
+    }
+    let told = match tell::reload(config) {
+        words if words.starts_with("Start") => String::new(),
+        words => format!(" {words}"),
+    };
+    Ok(format!(
+        "{address} is no longer in {}.{told} Its cache stays in {} until `mailweir cache drop`.\n",
+        config.file.display(),
+        config.data_dir.display()
+    ))
 }
 
 /// Looks into the durable state, or changes it; what to print. Another process may have it open: every change is one commit.

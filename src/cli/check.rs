@@ -1,10 +1,13 @@
 //! `mailweir check`: logs in at each account's provider and says in plain words what is wrong.
 
+mod mend;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use self::mend::trouble_of;
 use super::{USAGE, load};
 use crate::config;
 use crate::daemon::tokens::Vault;
@@ -33,19 +36,38 @@ impl Check {
         }
         let mut all_well = true;
         for account in chosen {
-            match check(&config, account).await {
-                Ok(words) => println!("{}: {words}", account.address),
-                Err(words) => {
-                    all_well = false;
-                    println!("{}: {words}", account.address);
-                    if let Some(preset) = account.provider.filter(|_| account.oauth2.is_none()) {
-                        println!("  {}", preset.password_hint);
-                    }
-                }
-            }
+            let done = check(&config, account).await;
+            all_well &= done.is_ok();
+            print!("{}", row(account, &done));
         }
         if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// What was tried, how it went, and what mends it.
+fn row(account: &config::Account, done: &Result<String, String>) -> String {
+    let server = format!("{}:{}", account.imap.host, account.imap.port);
+    let mut out = format!("{}\n", account.address);
+    let mut line = |name: &str, words: &str| out.push_str(&format!("  {name:<6} {words}\n"));
+    match done {
+        Ok(words) => line("IMAP", &format!("{server}  ok: {words}")),
+        Err(words) => {
+            let trouble = trouble_of(words);
+            let what = trouble.map_or("failed", |trouble| trouble.what);
+            line("IMAP", &format!("{server}  FAILED: {what}"));
+            line("said", words);
+            if let Some(trouble) = trouble {
+                line("mend", &trouble.mend.replace("ADDRESS", &account.address));
+            }
+            if let Some(preset) = account.provider.filter(|_| account.oauth2.is_none()) {
+                line("hint", &preset.password_hint);
+            }
+        }
+    }
+    if let Some(smtp) = &account.smtp {
+        line("SMTP", &format!("{}:{}  not tried: this version does not send yet", smtp.host, smtp.port));
+    }
+    out
 }
 
 async fn check(config: &config::Config, account: &config::Account) -> Result<String, String> {
@@ -66,7 +88,7 @@ pub(super) async fn log_in(account: &config::Account, credentials: Credentials) 
     let done = done.await;
     pool.shutdown().await;
     match done {
-        Ok(mailboxes) => Ok(format!("{}:{} takes the login and shows {mailboxes} mailboxes", server.host, server.port)),
+        Ok(mailboxes) => Ok(format!("it takes the login and shows {mailboxes} mailboxes")),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -18,6 +18,7 @@ mod check;
 mod demo;
 mod login;
 mod run;
+mod service;
 mod status;
 
 /// Wrong usage or a faulty configuration.
@@ -43,7 +44,7 @@ mailweir stands between mail programs and a mail provider. Any number of program
 home or office); it talks to the provider over two or three connections, fetches each message once, keeps within the \
 provider's limits, and goes on serving what it has when the network is away.
 
-Start with `mailweir demo`: it needs no account. Then copy config/mailweir.toml, fill in an account, and `mailweir run`.";
+Start with `mailweir demo`: it needs no account. Then `mailweir account add ADDRESS` and `mailweir run`.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,10 +61,15 @@ enum Command {
         #[command(subcommand)]
         action: certs::CertsCommand,
     },
-    /// What concerns one account: consent at the provider, mail that POP3 programs have deleted.
+    /// Add, list and remove accounts, consent at a provider, and see what POP3 programs have deleted.
     Account {
         #[command(subcommand)]
         action: account::AccountCommand,
+    },
+    /// Start with the computer: a unit of systemd.
+    Service {
+        #[command(subcommand)]
+        action: service::Service,
     },
     /// The cache on disk: verify it, or drop it (it is fetched again).
     Cache {
@@ -111,6 +117,7 @@ pub fn main() -> ExitCode {
                 }
             },
             Command::Account { action } => account::run(action, config).await,
+            Command::Service { action } => action.run(config),
             Command::Cache { action } => cache::run(action, config).await,
         }
     });

@@ -1,6 +1,7 @@
 //! One daemon per data directory.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 
 use fs4::fs_std::FileExt;
@@ -18,6 +19,16 @@ impl DataDirLock {
         make_private(dir).map_err(|error| format!("cannot make the data directory {}: {error}. {MEND}", dir.display()))
     }
 
+    /// The process that runs on this directory now, if one does.
+    pub(crate) fn holder(dir: &Path) -> Option<u32> {
+        let path = dir.join("lock");
+        let file = File::options().write(true).open(&path).ok()?;
+        if file.try_lock_exclusive().ok()? {
+            return None;
+        }
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    }
+
     /// Makes the directory if need be and takes its lock; the error says what to do.
     pub(crate) fn take(dir: &Path) -> Result<Self, String> {
         Self::make_dir(dir)?;
@@ -25,7 +36,14 @@ impl DataDirLock {
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|error| format!("cannot write {}: {error}. {MEND}", path.display()))?;
         match file.try_lock_exclusive() {
-            Ok(true) => Ok(Self { _file: file }),
+            Ok(true) => {
+                // For whoever wants to tell us something; without it they cannot, and we run all the same.
+                let noted = file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
+                if let Err(error) = noted {
+                    tracing::warn!(file = %path.display(), %error, "our process number cannot be noted");
+                }
+                Ok(Self { _file: file })
+            }
             Ok(false) => {
                 Err(format!("another mailweir is running with the data directory {}; stop it first", dir.display()))
             }
@@ -56,9 +74,12 @@ mod tests {
     fn a_second_daemon_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
+        assert_eq!(DataDirLock::holder(&data), None);
         let first = DataDirLock::take(&data).unwrap();
+        assert_eq!(DataDirLock::holder(&data), Some(std::process::id()));
         assert!(DataDirLock::take(&data).err().unwrap().contains("another mailweir is running"));
         drop(first);
+        assert_eq!(DataDirLock::holder(&data), None);
         assert!(DataDirLock::take(&data).is_ok());
     }
 }

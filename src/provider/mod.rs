@@ -34,6 +34,8 @@ pub struct Preset {
     domains: Vec<String>,
     #[serde(default)]
     not: Vec<String>,
+    #[serde(default)]
+    exchangers: Vec<String>,
     pub imap: Endpoint,
     pub smtp: Endpoint,
     /// What the provider accepts at login.
@@ -159,6 +161,13 @@ pub fn by_address(address: &str) -> Option<&'static Preset> {
     presets().iter().find(|p| p.owns(&domain))
 }
 
+/// The provider whose mail exchanger this host is: it serves other people's domains, too.
+pub fn by_exchanger(host: &str) -> Option<&'static Preset> {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let of = |name: &String| host == *name || host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'));
+    presets().iter().find(|preset| preset.exchangers.iter().any(of))
+}
+
 /// The embedded file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -246,6 +255,24 @@ mod tests {
         ];
         for (address, name) in table {
             assert_eq!(by_address(address).map(|p| p.name.as_str()), name, "{address}");
+        }
+    }
+
+    #[test]
+    fn exchangers_tell_the_provider() {
+        let table = [
+            ("aspmx.l.google.com.", Some("gmail")),
+            ("smtp.google.com", Some("gmail")),
+            ("firm-org.mail.protection.outlook.com", Some("office365")),
+            ("mx.yandex.net", Some("yandex")),
+            ("emx.mail.ru", Some("mailru")),
+            ("in1-smtp.messagingengine.com", Some("fastmail")),
+            ("mx01.mail.icloud.com", Some("icloud")),
+            ("notgoogle.com", None),
+            ("mail.example.org", None),
+        ];
+        for (host, name) in table {
+            assert_eq!(by_exchanger(host).map(|preset| preset.name.as_str()), name, "{host}");
         }
     }
 

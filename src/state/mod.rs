@@ -138,6 +138,11 @@ impl State {
         self.set_value(&format!("{TOKENS}{account}"), Some(sealed))
     }
 
+    /// Forgets them.
+    pub fn forget_tokens(&self, account: &str) -> Result<(), Error> {
+        self.set_value(&format!("{TOKENS}{account}"), None)
+    }
+
     /// Forgets everything of an account (`mailweir account remove`), unfinished writes too.
     pub fn remove_account(&self, account: &str) -> Result<(), Error> {
         self.connections.write(|db| {

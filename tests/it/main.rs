@@ -7,7 +7,9 @@
 #![allow(dead_code, reason = "each of the two uses its own part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; the lint knows test functions, not their helpers")]
 
+mod accounts;
 mod budget;
+mod check;
 mod compare;
 mod config;
 mod demo;
@@ -27,6 +29,7 @@ mod pool;
 mod pop3;
 mod providers;
 mod reload;
+mod service;
 mod sidebyside;
 mod straight;
 mod submission;

@@ -12,7 +12,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::net::files::write_new;
+use crate::net::files::{make_private_dir, write_new};
 use crate::secret::{Secret, SecretRef};
 
 /// What the key is for: a secret used elsewhere, too, gives another key there.
@@ -85,7 +85,8 @@ fn make(path: &Path) -> Result<(), String> {
     let mut octets = Zeroizing::new([0; KEY_OCTETS]);
     SystemRandom::new().fill(&mut *octets).map_err(|_| "the system gives no random numbers".to_owned())?;
     let text = Zeroizing::new(STANDARD.encode(octets.as_slice()) + "\n");
-    match write_new(path, text.as_bytes()) {
+    let dir = path.parent().map_or(Ok(()), make_private_dir);
+    match dir.and_then(|()| write_new(path, text.as_bytes())) {
         Ok(()) => Ok(()),
         // Another process was quicker: the key is its.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -126,7 +127,11 @@ mod tests {
             let mode = std::fs::metadata(dir.path().join("mailweir.key")).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        let nowhere = Seal::open(&SecretRef::File(dir.path().join("no/key"))).await.unwrap_err();
+        let deeper = SecretRef::File(dir.path().join("new/key"));
+        assert!(Seal::open(&deeper).await.is_ok(), "for somebody who has no configuration yet");
+        // A file is where the directory would be.
+        let nowhere = SecretRef::File(dir.path().join("mailweir.key/key"));
+        let nowhere = Seal::open(&nowhere).await.unwrap_err();
         assert!(nowhere.contains("token_key"), "{nowhere}");
         let missing = Seal::open(&SecretRef::Env("MAILWEIR_TEST_UNSET".into())).await.unwrap_err();
         assert!(missing.contains("MAILWEIR_TEST_UNSET"), "{missing}");

@@ -37,6 +37,7 @@ impl Kind {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one a test")]
 enum Server {
     /// The daemon uses the second, the test the first.
     Dovecot(Dovecot, Dovecot),

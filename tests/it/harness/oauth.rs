@@ -120,8 +120,23 @@ pub struct Login {
 
 impl Login {
     pub fn start(config: &Path, address: &str, flags: &[&str]) -> Self {
+        Self::run(config, &[&["account", "login", address], flags].concat())
+    }
+
+    /// Another command that has a person consent.
+    pub fn run(config: &Path, arguments: &[&str]) -> Self {
+        Self::run_with(Command::new(PROGRAM), config, arguments)
+    }
+
+    /// The same as somebody whose home is `home`.
+    pub fn run_at(home: &Path, config: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(["account", "login", address, "--config"]).arg(config).args(flags);
+        command.env("HOME", home).env_remove("XDG_DATA_HOME");
+        Self::run_with(command, config, arguments)
+    }
+
+    fn run_with(mut command: Command, config: &Path, arguments: &[&str]) -> Self {
+        command.args(arguments).arg("--config").arg(config);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mailweir");
         let (out, err) = (Printed::follow(child.stdout.take().unwrap()), Printed::follow(child.stderr.take().unwrap()));
