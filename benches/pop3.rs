@@ -13,8 +13,8 @@
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
 
-use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use harness::daemon::{Account, Daemon, Setup};
@@ -29,13 +29,23 @@ const BIG: &str = "bob";
 /// One of the two servers.
 struct Target {
     pop3: SocketAddr,
+    pop3s: SocketAddr,
+    ca_file: PathBuf,
     domain: &'static str,
     password: &'static str,
 }
 
 impl Target {
     fn connect(&self, user: &str) -> Pop {
-        let mut pop = Pop::connect(self.pop3).quick_ack();
+        self.logged_in(Pop::connect(self.pop3), user)
+    }
+
+    fn connect_tls(&self, user: &str) -> Pop {
+        self.logged_in(Pop::connect_tls(self.pop3s, &self.ca_file), user)
+    }
+
+    fn logged_in(&self, pop: Pop, user: &str) -> Pop {
+        let mut pop = pop.quick_ack();
         pop.set_timeout(Duration::from_secs(300));
         pop.login(&format!("{user}{}", self.domain), self.password)
     }
@@ -63,8 +73,20 @@ fn main() {
         ..Account::at(dovecot.imap)
     });
     let daemon = Daemon::start(setup);
-    let native = Target { pop3: dovecot.pop3, domain: "", password: harness::UPSTREAM_PASSWORD };
-    let ours = Target { pop3: daemon.pop3, domain: "@example.org", password: harness::LOCAL_PASSWORD };
+    let native = Target {
+        pop3: dovecot.pop3,
+        pop3s: dovecot.pop3s,
+        ca_file: dovecot.ca_file().to_owned(),
+        domain: "",
+        password: harness::UPSTREAM_PASSWORD,
+    };
+    let ours = Target {
+        pop3: daemon.pop3,
+        pop3s: daemon.pop3s,
+        ca_file: daemon.ca_file(),
+        domain: "@example.org",
+        password: harness::LOCAL_PASSWORD,
+    };
     let both = [&native, &ours];
     for target in both {
         warm(target, big, usual);
@@ -89,6 +111,7 @@ fn main() {
     };
     row(format!("connect until +OK to PASS, {usual} messages"), "ms", false, &|t| ms(&mut || drop(t.connect(USUAL))));
     row(format!("connect until +OK to PASS, {big} messages"), "ms", false, &|t| ms(&mut || drop(t.connect(BIG))));
+    row(format!("the same over TLS, {usual} messages"), "ms", false, &|t| ms(&mut || drop(t.connect_tls(USUAL))));
     for command in ["STAT", "LIST", "UIDL"] {
         row(format!("{command}, {big} messages"), "ms", false, &|t| {
             let mut pop = t.connect(BIG);
@@ -100,8 +123,7 @@ fn main() {
             })
         });
     }
-    row(format!("RETR of {usual} warm messages, one by one"), "1/s", true, &|t| {
-        let mut pop = t.connect(USUAL);
+    let one_by_one = |mut pop: Pop| {
         let took = ms(&mut || {
             for n in 1..=usual {
                 pop.ok(&format!("RETR {n}"));
@@ -109,22 +131,23 @@ fn main() {
             }
         });
         usual as f64 / took * 1000.0
-    });
-    row(format!("RETR of {usual} warm messages, pipelined"), "1/s", true, &|t| {
-        let mut pop = t.connect(USUAL);
+    };
+    row(format!("RETR of {usual} warm messages, one by one"), "1/s", true, &|t| one_by_one(t.connect(USUAL)));
+    row(format!("the same over TLS, {usual} messages"), "1/s", true, &|t| one_by_one(t.connect_tls(USUAL)));
+    // Ten thousand octets of commands fit into any socket's buffers: written first, and then all is read.
+    let pipelined = |mut pop: Pop| {
         let commands: String = (1..=usual).map(|n| format!("RETR {n}\r\n")).collect();
-        let writer = pop.tcp().try_clone().unwrap();
         let took = ms(&mut || {
-            std::thread::scope(|scope| {
-                scope.spawn(|| (&writer).write_all(commands.as_bytes()).unwrap());
-                for _ in 1..=usual {
-                    assert!(pop.try_line().unwrap().starts_with("+OK"));
-                    pop.drain();
-                }
-            });
+            pop.send(commands.as_bytes()).unwrap();
+            for _ in 1..=usual {
+                assert!(pop.try_line().unwrap().starts_with("+OK"));
+                pop.drain();
+            }
         });
         usual as f64 / took * 1000.0
-    });
+    };
+    row(format!("RETR of {usual} warm messages, pipelined"), "1/s", true, &|t| pipelined(t.connect(USUAL)));
+    row(format!("the same over TLS, {usual} messages"), "1/s", true, &|t| pipelined(t.connect_tls(USUAL)));
 }
 
 /// Everything the rows ask for, once: what follows is warm on both sides. A first reading takes its time.

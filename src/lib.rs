@@ -1,6 +1,6 @@
 //! mailweir: any number of mail programs, one strict provider.
 //!
-//! A local daemon that terminates IMAP and POP3 for every mail program of a home or office, serves them from a mirror of the account,
+//! A local daemon that terminates IMAP, POP3 and SMTP submission for every mail program of a home or office, serves them from a mirror of the account,
 //! and keeps that mirror in step over two or three upstream sessions. This page is the architecture; the module pages say
 //! the rest.
 //!
@@ -11,9 +11,10 @@
 //!           -> snapshot (no await)        or   body, summary .await   (store; on a miss: lease -> exchange)
 //!           -> render -> out -> view.catch_up -> tagged OK
 //! WRITE   command -> mailbox.store(..).await -> the mailbox's turn -> lease -> exchange
-//!           -> delta -> commit: store, mirror, publish -> reply -> view.catch_up -> tagged OK
+//!           -> delta -> commit: handed to the store, mirror, publish -> reply -> view.catch_up -> tagged OK
 //! CHANGE  upstream IDLE or a look -> turn -> sync plan -> sync run -> delta -> the same commit
 //!           -> watch channel -> view.catch_up -> untagged
+//! SEND    session/smtp -> upstream/smtp, command by command and piece by piece: nothing is kept, the provider answers
 //! ```
 //!
 //! # Layers
@@ -32,7 +33,8 @@
 //!
 //! # Laws
 //!
-//! 1. Only the engine changes the mirror and the index; commit first, publish after.
+//! 1. Only the engine changes the mirror and the index: one commit at a time, which the store is handed before it is published. The store takes
+//!    commits in that order and is at most one behind; it is a cache that flushes twice a second, so nobody waits for it.
 //! 2. Sequence numbers exist only in `session/imap/view.rs`, `session/pop3/maildrop.rs` and in upstream's lines. One place decides
 //!    when EXPUNGE may be told.
 //! 3. Only `store/` names sled, only `state/` names SQLite; imap-codec's types appear only in `wire/`.

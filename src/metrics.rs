@@ -140,6 +140,7 @@ struct All {
     commands: Family<ByCommand, Counter>,
     command_seconds: Histogram,
     pop3_deletions: Family<ByPolicy, Counter>,
+    messages_sent: Family<ByLogin, Counter>,
 }
 
 impl Default for Metrics {
@@ -168,6 +169,7 @@ impl Metrics {
             // 100 µs, a flag from memory, to 26 s, a large message over a slow line.
             command_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
             pop3_deletions: Family::default(),
+            messages_sent: Family::default(),
         };
         for protocol in [Protocol::Imap, Protocol::Pop3, Protocol::Smtp] {
             drop(all.client_sessions.get_or_create(&ByProtocol { protocol: protocol.as_str() }));
@@ -236,6 +238,7 @@ impl Metrics {
             used: budget(&all.budget_used_bytes),
             limit: budget(&all.budget_limit_bytes),
             lag: all.sync_lag_seconds.get_or_create(&by()).clone(),
+            messages: LOGINS.map(|outcome| counter(&all.messages_sent, ByLogin { account: account.clone(), outcome })),
             needs_login: gauge(&all.needs_login, by()),
         }
     }
@@ -253,6 +256,7 @@ impl Metrics {
             self.all.pop3_deletions.remove(&ByPolicy { account: account.clone(), policy });
         }
         for outcome in LOGINS {
+            self.all.messages_sent.remove(&ByLogin { account: account.clone(), outcome });
             self.all.upstream_logins.remove(&ByLogin { account: account.clone(), outcome });
         }
         for direction in DIRECTIONS {
@@ -285,6 +289,7 @@ impl All {
         to.register("commands", "Commands answered", self.commands.clone());
         to.register("command_seconds", "Seconds from a command to its answer", self.command_seconds.clone());
         to.register("pop3_deletions", "Messages deleted over POP3, by what was done", self.pop3_deletions.clone());
+        to.register("messages_sent", "Messages handed to the provider for sending", self.messages_sent.clone());
         self
     }
 }
@@ -299,7 +304,19 @@ pub struct AccountMetrics {
     used: [Gauge; 2],
     limit: [Gauge; 2],
     lag: Seconds,
+    messages: [Counter; 3],
     needs_login: Gauge,
+}
+
+/// What became of a message that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The provider has taken it.
+    Taken,
+    /// It was refused for good.
+    Refused,
+    /// Not now (4xx); the client keeps it.
+    Later,
 }
 
 /// How a login at the provider ended.
@@ -325,6 +342,16 @@ impl AccountMetrics {
             Login::Ok => ok.inc(),
             Login::Refused => refused.inc(),
             Login::Failed => failed.inc(),
+        };
+    }
+
+    /// `mailweir_messages_sent_total{account,outcome}`
+    pub fn message_sent(&self, sent: Sent) {
+        let [ok, refused, failed] = &self.messages;
+        match sent {
+            Sent::Taken => ok.inc(),
+            Sent::Refused => refused.inc(),
+            Sent::Later => failed.inc(),
         };
     }
 

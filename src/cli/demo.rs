@@ -53,6 +53,12 @@ pub(super) struct Demo {
     /// Port for IMAP over TLS.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     imaps: u16,
+    /// Port for POP3 with STLS.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pop3: u16,
+    /// Port for POP3 over TLS.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pop3s: u16,
     /// Port for the status page.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     http: u16,
@@ -105,7 +111,8 @@ impl Demo {
     }
 
     fn ports(&self) -> Ports {
-        Ports { imap: self.imap, imaps: self.imaps, http: self.http, provider: self.provider }
+        let Self { imap, imaps, pop3, pop3s, http, provider, .. } = *self;
+        Ports { imap, imaps, pop3, pop3s, http, provider }
     }
 
     async fn compare(&self) -> ExitCode {
@@ -172,7 +179,7 @@ fn arrival(from: &str, subject: &str) -> String {
 /// Everything to type into a mail program.
 fn screen(stage: &Stage, every: u64) -> String {
     let port = |key: &str| stage.listener(key).map_or(0, |address| address.port());
-    let (imap, imaps, http) = (port("imap"), port("imaps"), port("http"));
+    let [imap, imaps, pop3, pop3s, http] = ["imap", "imaps", "pop3", "pop3s", "http"].map(port);
     let ca = stage.ca_file.display();
     let fingerprint = stage.daemon.tls().ca_fingerprint_sha256().unwrap_or_default();
     let user = USER.replace('@', "%40");
@@ -186,6 +193,8 @@ mailweir demo: a simulated provider at {provider} (15 connections, like Gmail), 
   server       localhost
   IMAP         port {imap}   STARTTLS
   IMAPS        port {imaps}   SSL/TLS
+  POP3         port {pop3}   STARTTLS (STLS)
+  POP3S        port {pop3s}   SSL/TLS
   user         {USER}
   password     {PASSWORD}
   status page  http://localhost:{http}/
@@ -197,6 +206,7 @@ mailweir demo: a simulated provider at {provider} (15 connections, like Gmail), 
 Ready to paste
   Thunderbird  server localhost, port {imaps}, SSL/TLS, normal password, user name {USER}
   curl         curl --cacert '{ca}' --user {USER}:{PASSWORD} 'imaps://localhost:{imaps}/INBOX;MAILINDEX=1'
+  curl, POP3   curl --cacert '{ca}' --user {USER}:{PASSWORD} 'pop3s://localhost:{pop3s}/1'
   openssl      openssl s_client -quiet -crlf -CAfile '{ca}' -connect localhost:{imaps}
   neomutt      neomutt -n -F /dev/null -e 'set ssl_ca_certificates_file=\"{ca}\" folder=/ imap_pass={PASSWORD}' -f imaps://{user}@localhost:{imaps}/INBOX
 
@@ -204,6 +214,8 @@ What to try
   - Connect more mail programs than 15: the provider sees {CONNECTIONS} connections at most.
   - Read a large message (\"The film\") twice, or with two programs: it is fetched once.
   - Flag, move or delete in one program and watch the other.
+  - Let a POP3 program fetch and delete everything: IMAP programs still have it. With +laptop behind the user name it is one more
+    device, which gets it all once more.
   - {arrivals}
   - mailweir demo --compare: twenty programs, directly and through mailweir.
 

@@ -86,6 +86,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let default = match arguments.command {
         Command::Run => "info",
+        // What it changes is told as the daemon tells it.
+        Command::Account { .. } => "warn,audit=info",
         _ => "warn",
     };
     let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::marker::{self, Found};
 use super::pop3::Hidden;
+use super::smtp::Outgoing;
 use super::spending::{self, Spending};
 use super::status::AccountStatus;
 use super::tokens::{self, Vault, Way};
@@ -51,6 +52,8 @@ pub(super) struct Context {
     pub(super) state: State,
     pub(super) threads: StorePool,
     pub(super) metrics: Metrics,
+    /// Some listener takes mail to be sent.
+    pub(super) sends: bool,
     pub(super) token_key: SecretRef,
 }
 
@@ -90,6 +93,8 @@ impl Accounts {
 /// One account at work.
 pub(super) struct Running {
     pub(super) account: Account,
+    /// `None`: no server for sending is known.
+    pub(super) outgoing: Option<Outgoing>,
     /// Cancelled when the account is retired: sessions logged in to it end.
     pub(super) closing: CancellationToken,
     settings: Mutex<config::Account>,
@@ -243,6 +248,10 @@ impl Running {
             upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
+        let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending));
+        if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
+            outgoing.probe();
+        }
         let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
         let kept = engine::Disk { cache, state: disk.state.clone(), threads: disk.threads.clone() };
         let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
@@ -260,7 +269,7 @@ impl Running {
             let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), metrics);
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
-        Self { account, closing, settings: Mutex::new(settings), way, pool, spending, disk }
+        Self { account, outgoing, closing, settings: Mutex::new(settings), way, pool, spending, disk }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -271,7 +280,8 @@ impl Running {
     pub(super) fn differs(&self, settings: &config::Account, way: &Way) -> bool {
         let own = self.settings();
         let reach = |account: &config::Account| {
-            (account.imap.clone(), account.provider, account.oauth2.clone(), account.english_names)
+            let smtp = (account.smtp.clone(), account.aliases.clone());
+            (account.imap.clone(), smtp, account.provider, account.oauth2.clone(), account.english_names)
         };
         reach(&own) != reach(settings) || !self.way.is_like(way) || own.address != settings.address
     }
@@ -359,11 +369,17 @@ impl Running {
 
     pub(super) fn kick(&self) {
         self.pool.kick();
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.kick();
+        }
     }
 
     /// Ends the account's work, then writes down how much was spent and how far the cache is.
     pub(super) async fn shutdown(&self, grace: Duration) {
         self.account.shutdown(grace).await;
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.shutdown().await;
+        }
         self.closing.cancel();
         if let Way::Tokens(grant) = &self.way
             && tokio::time::timeout(grace, grant.at_rest()).await.is_err()

@@ -12,7 +12,7 @@ use crate::config::{Config, OnDele, PlaintextLogin};
 use crate::metrics::{Held, Metrics, Protocol};
 use crate::net::listener::{self, Gate};
 use crate::session::front::{Accepted, Observer};
-use crate::session::{imap, pop3};
+use crate::session::{imap, pop3, smtp};
 
 use super::logins::{Logins, seated};
 use super::{Daemon, StartError, http};
@@ -44,6 +44,19 @@ pub(super) fn pop3(
     let server = Arc::new(server);
     let ports = [("pop3", config.listen.pop3.as_slice(), false), ("pop3s", &config.listen.pop3s, true)];
     listen(daemon, config, ports, move |accepted, stop| pop3::serve(Arc::clone(&server), accepted, stop))
+}
+
+/// The same for `listen.submission` and `listen.submissions`.
+pub(super) fn submission(
+    daemon: &Daemon,
+    config: &Config,
+    logins: Logins,
+) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+    let observer = observer(daemon, Protocol::Smtp);
+    let server = Arc::new(smtp::Server::new(logins, Some(daemon.tls.server_config()), observer, "mailweir"));
+    let ports =
+        [("submission", config.listen.submission.as_slice(), false), ("submissions", &config.listen.submissions, true)];
+    listen(daemon, config, ports, move |accepted, stop| smtp::serve(Arc::clone(&server), accepted, stop))
 }
 
 /// Binds a protocol's addresses, all of them or none, and serves each connection by a task.

@@ -10,11 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::accounts::Running;
 use super::pop3::Hidden;
+use super::smtp::{Outgoing, common};
 use crate::auth::{self, LocalLogins};
 use crate::engine::Account;
 use crate::secret::Secret;
 use crate::session::front::{Login, LoginError};
-use crate::session::pop3;
+use crate::session::{pop3, smtp};
+use crate::wire::smtp::Extensions;
 
 tokio::task_local! {
     /// Where a session's login leaves what tells of the end of its account.
@@ -25,11 +27,23 @@ tokio::task_local! {
 pub(super) async fn seated(stop: CancellationToken, session: impl Future<Output = ()>) {
     let (seat, mut taken) = watch::channel(None);
     let retired = async {
-        let account: Option<CancellationToken> =
-            taken.wait_for(Option::is_some).await.ok().and_then(|account| account.clone());
-        match account {
-            Some(account) => account.cancelled_owned().await,
-            None => pending().await,
+        // A login may be taken back (POP3's, where the mailbox cannot be opened) and another account be logged in to: the last counts.
+        loop {
+            let account: Option<CancellationToken> = taken.borrow_and_update().clone();
+            let retired = async {
+                match account {
+                    Some(account) => account.cancelled_owned().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = taken.changed() => if changed.is_err() {
+                    // The session is over, and whoever waits for it sees that.
+                    pending::<()>().await;
+                },
+                () = retired => break,
+            }
         }
         stop.cancel();
         // The session says BYE and ends by itself.
@@ -77,6 +91,22 @@ impl pop3::Login for Logins {
     }
 }
 
+impl smtp::Login for Logins {
+    type Outgoing = Outgoing;
+
+    async fn verify(&self, peer: IpAddr, user: &str, password: &Secret) -> Result<Outgoing, LoginError> {
+        let (_, running) = self.admit(peer, user, password).await?;
+        let no_server = "This account has no server for sending: set [account.smtp]";
+        running.outgoing.clone().ok_or(LoginError::Refused { code: None, text: no_server })
+    }
+
+    fn offers(&self) -> Extensions {
+        use smtp::Outgoing as _;
+        let accounts = self.shared.accounts.all();
+        common(accounts.iter().filter_map(|running| running.outgoing.as_ref()).map(|outgoing| outgoing.offers()))
+    }
+}
+
 impl Logins {
     /// Who it is, and the account at work; from then on the session ends with the account.
     async fn admit(
@@ -93,5 +123,46 @@ impl Logins {
         // Outside a seat nobody ends the session but the end of the daemon.
         let _ = SEAT.try_with(|seat| seat.send_replace(Some(running.closing.clone())));
         Ok((login, running))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(account: &CancellationToken) {
+        SEAT.with(|seat| seat.send_replace(Some(account.clone())));
+    }
+
+    /// Ends when it is stopped, as sessions do.
+    async fn session(stop: CancellationToken, accounts: Vec<CancellationToken>) {
+        for account in &accounts {
+            take(account);
+            tokio::task::yield_now().await;
+        }
+        stop.cancelled().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_with_the_account_it_logged_in_to_last() {
+        let accounts = [CancellationToken::new(), CancellationToken::new()];
+        let stop = CancellationToken::new();
+        let seated = tokio::spawn(seated(stop.clone(), session(stop.clone(), accounts.to_vec())));
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        accounts[0].cancel();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert!(!stop.is_cancelled() && !seated.is_finished(), "it has left the first");
+        accounts[1].cancel();
+        seated.await.unwrap();
+        assert!(stop.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_retired_before_the_session_hears_of_it_ends_it() {
+        let gone = CancellationToken::new();
+        gone.cancel();
+        let stop = CancellationToken::new();
+        seated(stop.clone(), session(stop.clone(), vec![CancellationToken::new(), gone])).await;
+        assert!(stop.is_cancelled());
     }
 }

@@ -12,6 +12,7 @@ mod marker;
 mod pop3;
 mod reload;
 pub mod simulated;
+mod smtp;
 mod spending;
 pub mod status;
 pub(crate) mod tokens;
@@ -93,6 +94,7 @@ impl Daemon {
             state: open_state(&config.data_dir).await.map_err(one)?,
             threads: StorePool::new(STORE_THREADS),
             metrics: Metrics::default(),
+            sends: !config.listen.submission.is_empty() || !config.listen.submissions.is_empty(),
             token_key: config.token_key.clone(),
         };
         let logins = LocalLogins::new(&config.accounts).await;
@@ -124,14 +126,10 @@ impl Daemon {
     }
 
     fn listen(&mut self, config: &Config) -> Result<(), StartError> {
-        for (key, _) in config.listen.all().into_iter().filter(|(_, addresses)| !addresses.is_empty()) {
-            if !matches!(key, "imap" | "imaps" | "pop3" | "pop3s" | "http") {
-                warn!("listen.{key} is set, but this version does not serve that protocol yet; nothing listens there");
-            }
-        }
         let logins = logins::Logins { local: Arc::clone(&self.logins), shared: Arc::clone(&self.shared) };
         self.listeners.extend(listen::imap(self, config, logins.clone())?);
-        self.listeners.extend(listen::pop3(self, config, logins)?);
+        self.listeners.extend(listen::pop3(self, config, logins.clone())?);
+        self.listeners.extend(listen::submission(self, config, logins)?);
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
         let routes = http::routes(names, Arc::clone(&self.shared) as Arc<dyn http::Source>);
         self.listeners.extend(listen::http(self, config, &routes)?);

@@ -22,6 +22,7 @@ use super::cache::Cache;
 use super::error::Error;
 use super::folders::FolderList;
 use super::mailbox::{Mailbox, State};
+use super::names::shown_quota_root;
 use super::snapshot::StatusData;
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
@@ -175,6 +176,16 @@ impl Account {
         Ok(self.inner.shown_folders(self.inner.current_folders().await?))
     }
 
+    /// Whether messages can be put into a mailbox of this name. A list that does not have it is asked for anew, once; one that has it is
+    /// believed, and if it is wrong upstream says so itself.
+    pub async fn takes_messages(&self, name: &str) -> Result<bool, Error> {
+        match self.inner.resolve(&self.inner.upstream_name(name).await?).await {
+            Ok(_) => Ok(true),
+            Err(Error::NoSuchMailbox(_) | Error::Cannot(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a mailbox for SELECT or EXAMINE: in step with upstream if that can be had quickly, else as the mirror has it.
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
@@ -234,7 +245,7 @@ impl Account {
         let name = self.inner.resolve(&self.inner.upstream_name(mailbox).await?).await?;
         let mut lease = self.inner.pool.lease(Class::Interactive, None).await?;
         let lines = lease.quota_root(&name).await?;
-        Ok(lines.into_iter().map(|line| self.inner.shown_quota_root(line, mailbox, &name)).collect())
+        Ok(lines.into_iter().map(|line| shown_quota_root(line, mailbox, &name)).collect())
     }
 
     /// Whether upstream has QUOTA, as far as is known.

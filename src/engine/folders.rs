@@ -226,6 +226,7 @@ impl Inner {
             }
             if let Some(state) = self.known_state(&folder.name) {
                 self.forget(&state);
+                state.stored().await;
             }
             let name = folder.name.to_string();
             let _ = self.disk(move |store| store.mailbox_id(&name).and_then(|id| store.remove_mailbox(id))).await;

@@ -42,6 +42,8 @@ pub(crate) struct State {
     /// Whoever holds the turn is the one who talks to upstream about this mailbox's state and commits what it said (Law 1).
     /// Body fetches need no turn.
     pub(crate) turn: tokio::sync::Mutex<Turn>,
+    /// Held by whoever writes the index of this mailbox: one at a time, in the order of the commits.
+    pub(crate) storing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) looks: Arc<Looks<()>>,
     pub(crate) log: Mutex<VanishedLog>,
     /// Sessions that have it selected.
@@ -89,6 +91,8 @@ pub(crate) enum Watched {
 struct Freshness {
     /// When the mirror was last seen to agree with upstream.
     checked: Option<Instant>,
+    /// When it was last seen to hold every message there was; what became of older ones may not be known.
+    counted: Option<Instant>,
     watched: Watched,
 }
 
@@ -100,6 +104,7 @@ impl State {
             name: Arc::clone(&snapshot.name),
             newest: watch::Sender::new(Arc::new(snapshot)),
             turn: tokio::sync::Mutex::new(turn),
+            storing: Arc::default(),
             looks: Arc::default(),
             log: Mutex::new(log),
             interest: AtomicUsize::new(0),
@@ -149,6 +154,11 @@ impl State {
         self.store_lost.swap(false, Ordering::Relaxed)
     }
 
+    /// Waits until the store has, or has failed to take, what was committed so far.
+    pub(crate) async fn stored(&self) {
+        drop(self.storing.lock().await);
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.newest.borrow())
     }
@@ -176,11 +186,22 @@ impl State {
 
     pub(crate) fn set_checked(&self, at: Instant) {
         self.freshness().checked = Some(at);
+        self.set_counted(at);
+    }
+
+    pub(crate) fn counted(&self) -> Option<Instant> {
+        self.freshness().counted
+    }
+
+    pub(crate) fn set_counted(&self, at: Instant) {
+        let mut freshness = self.freshness();
+        freshness.counted = freshness.counted.max(Some(at));
     }
 
     /// Forgets that the mirror agreed with upstream: something is known to have changed there.
     pub(crate) fn set_stale(&self) {
-        self.freshness().checked = None;
+        let mut freshness = self.freshness();
+        (freshness.checked, freshness.counted) = (None, None);
     }
 
     /// Ends every session that has this selected: the mailbox is not what it was.

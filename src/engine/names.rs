@@ -137,27 +137,29 @@ impl Inner {
         self.upstream_name(name).await
     }
 
-    /// A QUOTAROOT line (RFC 9208 §4.4.3) with the mailbox named as the client did.
-    pub(crate) fn shown_quota_root(&self, line: Bytes, asked: &str, upstream: &str) -> Bytes {
-        if asked == upstream {
-            return line;
-        }
-        let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
-        for name in [quoted(upstream), upstream.to_owned()] {
-            let rest = line.strip_prefix(format!("QUOTAROOT {name}").as_bytes());
-            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with(b" ")) {
-                return [format!("QUOTAROOT {}", quoted(asked)).as_bytes(), rest].concat().into();
-            }
-        }
-        line
-    }
-
     async fn known_folders(self: &Arc<Self>) -> Result<Arc<Folders>, Error> {
         match self.folders.newest() {
             Some(folders) => Ok(folders),
             None => self.current_folders().await,
         }
     }
+}
+
+/// A QUOTAROOT line (RFC 9208 §4.4.3) with the mailbox named as the client did, however upstream spells it there.
+pub(crate) fn shown_quota_root(line: Bytes, asked: &str, upstream: &str) -> Bytes {
+    const WORD: &str = "QUOTAROOT ";
+    let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+    let Some((word, told)) = line.split_at_checked(WORD.len()) else { return line };
+    if asked == upstream || !word.eq_ignore_ascii_case(WORD.as_bytes()) {
+        return line;
+    }
+    for name in [quoted(upstream), format!("{{{}}}\r\n{upstream}", upstream.len()), upstream.to_owned()] {
+        let rest = told.strip_prefix(name.as_bytes());
+        if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with(b" ")) {
+            return [WORD.as_bytes(), quoted(asked).as_bytes(), rest].concat().into();
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -224,6 +226,26 @@ mod tests {
             assert_eq!(names.swap(upstream), client);
         }
         assert!(names.is_taken("[Gmail]/Papierkorb/x") && !names.is_taken("Trash"));
+    }
+
+    #[test]
+    fn a_quota_root_is_told_of_the_mailbox_asked_for() {
+        for (line, asked, upstream, want) in [
+            ("QUOTAROOT Gesendet \"\"", "Sent", "Gesendet", "QUOTAROOT \"Sent\" \"\""),
+            ("QUOTAROOT \"Gesendet\" \"\" \"b\"", "Sent", "Gesendet", "QUOTAROOT \"Sent\" \"\" \"b\""),
+            ("quotaroot {8}\r\nGesendet a", "Sent", "Gesendet", "QUOTAROOT \"Sent\" a"),
+            ("QUOTAROOT Gesendet", "Sent", "Gesendet", "QUOTAROOT \"Sent\""),
+            (r#"QUOTAROOT "a\"b\\c" x"#, r#"Sent/"\"#, r#"a"b\c"#, r#"QUOTAROOT "Sent/\"\\" x"#),
+            // Another one, one that only begins so, and other lines.
+            ("QUOTAROOT Gesendetes x", "Sent", "Gesendet", "QUOTAROOT Gesendetes x"),
+            ("QUOTAROOT INBOX x", "Sent", "Gesendet", "QUOTAROOT INBOX x"),
+            ("QUOTAROOT Sent x", "Sent", "Sent", "QUOTAROOT Sent x"),
+            ("QUOTA Gesendet (STORAGE 1 2)", "Sent", "Gesendet", "QUOTA Gesendet (STORAGE 1 2)"),
+            ("QUOTAROOT", "Sent", "Gesendet", "QUOTAROOT"),
+        ] {
+            let line = Bytes::copy_from_slice(line.as_bytes());
+            assert_eq!(shown_quota_root(line, asked, upstream), want, "{asked} {upstream}");
+        }
     }
 
     #[test]

@@ -12,6 +12,6 @@ pub struct MessageMeta {
     pub internal_date: InternalDate,
     /// RFC822.SIZE in octets as clients are told it. Fixed for a UID once told.
     pub size: u32,
-    /// The provider's account-wide message id (X-GM-MSGID), 0 where there is none. One id is one body.
+    /// The provider's account-wide message id (X-GM-MSGID, or 64 bits made of EMAILID), 0 where there is none. One id is one body.
     pub gm_msgid: u64,
 }

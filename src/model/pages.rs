@@ -20,6 +20,8 @@ struct Slot {
     page: Arc<Page>,
     /// Messages in the pages before this one.
     before: u32,
+    /// The page's last UID, so that no page but the right one is touched in search of a message.
+    last: Uid,
 }
 
 /// One version of a mailbox's messages, ascending by UID. Cloning is one reference count.
@@ -71,21 +73,27 @@ impl Pages {
 
     /// The index of the first message whose UID is at least `uid` (`len` if none).
     pub fn lower_bound(&self, uid: Uid) -> u32 {
-        let slot = self.slots.partition_point(|slot| slot.page.last().is_some_and(|last| last.uid < uid));
-        match self.slots.get(slot) {
+        match self.slot_of(uid) {
             Some(slot) => slot.before + slot.page.partition_point(|message| message.uid < uid) as u32,
             None => self.len,
         }
     }
 
+    /// The first page that ends at this UID or behind it.
+    fn slot_of(&self, uid: Uid) -> Option<&Slot> {
+        self.slots.get(self.slots.partition_point(|slot| slot.last < uid))
+    }
+
     /// The index of a UID, from 0.
     pub fn index_of(&self, uid: Uid) -> Option<u32> {
-        let index = self.lower_bound(uid);
-        self.at(index).filter(|message| message.uid == uid).map(|_| index)
+        let slot = self.slot_of(uid)?;
+        let place = slot.page.binary_search_by_key(&uid, |message| message.uid).ok()?;
+        Some(slot.before + place as u32)
     }
 
     pub fn get(&self, uid: Uid) -> Option<&MessageMeta> {
-        self.at(self.lower_bound(uid)).filter(|message| message.uid == uid)
+        let page = &self.slot_of(uid)?.page;
+        page.get(page.binary_search_by_key(&uid, |message| message.uid).ok()?)
     }
 
     pub fn last(&self) -> Option<&MessageMeta> {
@@ -217,7 +225,8 @@ impl Pages {
     fn from_pages(pages: Vec<Arc<Page>>) -> Self {
         let mut before = 0;
         let slots = pages.into_iter().map(|page| {
-            let slot = Slot { before, page };
+            let last = page.last().map_or(Uid(0), |last| last.uid);
+            let slot = Slot { page, before, last };
             before += slot.page.len() as u32;
             slot
         });

@@ -11,7 +11,7 @@ use super::{Uid, UidValidity};
 pub enum UniqueId {
     /// By number in the mailbox.
     Number(UidValidity, Uid),
-    /// By the provider's account-wide id (X-GM-MSGID, never 0), which stays when UIDVALIDITY changes.
+    /// By the provider's account-wide id (X-GM-MSGID or EMAILID, never 0), which stays when UIDVALIDITY changes.
     Provider(u64),
 }
 

@@ -29,6 +29,11 @@ pub trait Account: Clone + Send + Sync + 'static {
     }
     /// The mailboxes; immediate but for the very first time.
     fn folders(&self) -> impl Future<Output = Result<Arc<Folders>, Error>> + Send;
+    /// Whether messages can be put into a mailbox of this name. Before it says no the mailboxes are listed anew: it may have been made
+    /// a moment ago, elsewhere.
+    fn takes_messages(&self, name: &str) -> impl Future<Output = Result<bool, Error>> + Send {
+        async move { Ok(self.folders().await?.find(name).is_some_and(|folder| !folder.noselect)) }
+    }
     /// Opens a mailbox for SELECT or EXAMINE.
     fn open(&self, name: &str) -> impl Future<Output = Result<Self::Mailbox, Error>> + Send;
     /// The same without a look at upstream where the mirror has the mailbox already: for POP3, whose clients connect every minute.

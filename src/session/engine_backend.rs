@@ -27,6 +27,10 @@ impl backend::Account for Account {
         Self::folders(self).await
     }
 
+    async fn takes_messages(&self, name: &str) -> Result<bool, Error> {
+        Self::takes_messages(self, name).await
+    }
+
     async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         Self::open(self, name).await
     }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_rustls::rustls::ServerConfig;
+
 use super::backend;
 use crate::net::Stream;
 use crate::secret::Secret;
@@ -16,6 +18,24 @@ pub struct Accepted {
     pub implicit_tls: bool,
     /// The policy lets this peer log in without TLS.
     pub plaintext_login: bool,
+}
+
+impl Accepted {
+    /// The connection, after the handshake if its port begins with one; `None` if that fails: there is nobody to talk to.
+    pub(crate) async fn begin(self, tls: Option<&Arc<ServerConfig>>) -> Option<Stream> {
+        let Self { stream, implicit_tls, .. } = self;
+        if !implicit_tls || stream.is_tls() {
+            return Some(stream);
+        }
+        let peer = stream.peer_ip();
+        match Box::pin(stream.start_tls_server(Arc::clone(tls?))).await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+                None
+            }
+        }
+    }
 }
 
 /// Checks a name and password. Never asks upstream (a client can log in while the provider is away).

@@ -3,35 +3,20 @@
 //!
 //! Answers collect in [`LineIo::out`] and leave before the connection waits for anything: for the client's next bytes, or for
 //! something below that takes longer than [`FEED_AFTER`]. So a pipelined batch of commands is answered in one write. A client that
-//! does not read blocks itself only, until [`WRITE_TIMEOUT`] ends it. While a session idles it holds no buffer at all.
+//! does not read blocks itself only, until its time-out ends it. While a session idles it holds no buffer at all.
 
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
+use super::socket::{self, FEED_AFTER, Gone, OUT_FULL};
 use crate::net::Stream;
 use crate::wire::lines::Lines;
-
-/// A client that takes no byte for so long is gone or stuck; shorter than any provider's own patience with us.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Silence before login: enough for a person to answer a certificate warning, too short to collect idle strangers.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// All the time there is to log in, however busy a stranger keeps us.
-const LOGIN_TOTAL: Duration = Duration::from_secs(180);
-/// A wait below that takes longer lets the answers so far go out.
-const FEED_AFTER: Duration = Duration::from_millis(20);
-/// Answers leave at this size at the latest: four TLS records.
-const OUT_FULL: usize = 64 * 1024;
-/// What one read takes. It lies on the stack, so an idle session has none.
-const READ: usize = 4 * 1024;
 
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +33,12 @@ pub(crate) enum Stop {
     NoLogin,
     /// A line above the limit.
     LongLine,
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
 }
 
 /// How much a protocol bears of its clients.
@@ -107,17 +98,33 @@ impl LineIo {
         }
     }
 
+    /// Whether the next line is here already.
+    pub(crate) fn has_line(&self) -> bool {
+        self.lines.has_line()
+    }
+
+    /// What has come, for what is not lines: at least one octet. What is not used of it goes back by [`Self::put_back`].
+    pub(crate) async fn octets(&mut self) -> Result<BytesMut, Stop> {
+        if self.shutdown.is_cancelled() {
+            return Err(Stop::Shutdown);
+        }
+        if !self.lines.has_buffered() {
+            self.fill().await?;
+        }
+        Ok(self.lines.take_buffered())
+    }
+
+    pub(crate) fn put_back(&mut self, rest: &[u8]) {
+        self.lines.put_back(rest);
+    }
+
     async fn fill(&mut self) -> Result<(), Stop> {
         self.flush().await?;
         let (limit, stop) = if self.logged_in {
             (self.patience.silence, Stop::Silence)
         } else {
-            (LOGIN_TIMEOUT.min(LOGIN_TOTAL.saturating_sub(self.opened.elapsed())), Stop::NoLogin)
+            (socket::login_patience(self.opened).ok_or(Stop::NoLogin)?, Stop::NoLogin)
         };
-        // A time-out of nothing would still read what has come: who never stops talking would never be late.
-        if !self.logged_in && self.opened.elapsed() >= LOGIN_TOTAL {
-            return Err(Stop::NoLogin);
-        }
         let shutdown = self.shutdown.clone();
         tokio::select! {
             biased;
@@ -132,24 +139,7 @@ impl LineIo {
             // Lets go of the block the last command stood in.
             self.lines = self.fresh_lines();
         }
-        let (stream, lines) = (&mut self.stream, &mut self.lines);
-        let count = poll_fn(|cx| {
-            let mut space = [0; READ];
-            let mut space = ReadBuf::new(&mut space);
-            match Pin::new(&mut *stream).poll_read(cx, &mut space) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => {
-                    lines.buffer().extend_from_slice(space.filled());
-                    Poll::Ready(Ok(space.filled().len()))
-                }
-            }
-        })
-        .await;
-        match count {
-            Ok(0) | Err(_) => Err(Stop::Gone),
-            Ok(_) => Ok(()),
-        }
+        Ok(socket::read_some(&mut self.stream, self.lines.buffer()).await?)
     }
 
     /// Sends what has collected.
@@ -158,17 +148,7 @@ impl LineIo {
             return Ok(());
         }
         let out = std::mem::take(&mut self.out);
-        let mut rest = &out[..];
-        while !rest.is_empty() {
-            match timeout(WRITE_TIMEOUT, self.stream.write(rest)).await {
-                Ok(Ok(count)) if count > 0 => rest = rest.get(count..).unwrap_or_default(),
-                _ => return Err(Stop::Gone),
-            }
-        }
-        match timeout(WRITE_TIMEOUT, self.stream.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Stop::Gone),
-        }
+        Ok(socket::write_all(&mut self.stream, &out, &[]).await?)
     }
 
     /// Sends if much has collected.
@@ -213,8 +193,7 @@ impl LineIo {
     /// Sends what has collected, last words included, and closes.
     pub(crate) async fn close(mut self, stop: Stop) {
         if stop != Stop::Gone && self.flush().await.is_ok() {
-            // A failure here changes nothing: the connection is over.
-            let _ = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+            socket::shut(self.stream).await;
         }
     }
 }

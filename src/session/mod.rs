@@ -9,9 +9,11 @@
 //! A change that comes from elsewhere (another client, upstream) wakes an IDLE through the mailbox's watch channel and is told by
 //! the same catch-up; any other session learns of it with its next command.
 //!
-//! POP3 (`pop3/`) is the same with a maildrop in the place of the view: a snapshot taken at login, which nothing changes.
+//! POP3 (`pop3/`) is the same with a maildrop in the place of the view: a snapshot taken at login, which nothing changes. Submission
+//! (`smtp/`) needs no mirror: what a client sends streams to the provider, whose answers are the client's.
 //!
-//! `front` is what a listener hands to any of them, `line` the bytes of those whose commands are lines.
+//! `front` is what a listener hands to any of them, `line` the bytes of those whose commands are lines, `socket`
+//! what these and `imap/io` are made of.
 //!
 //! Layer 4: uses `engine`, `wire`, `message`, `net`, `model`; never `store` or `upstream`. `imap/`, `pop3/` and `smtp/` never use
 //! each other. Laws kept here: 2 (`imap/view`, `pop3/maildrop`), 5 and 7 (`imap/conn`, `pop3/conn`), 8 (`imap/io`, `line`), 10 and 11 (nothing is expunged but by
@@ -23,5 +25,7 @@ pub mod front;
 pub mod imap;
 mod line;
 pub mod pop3;
+pub mod smtp;
+mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

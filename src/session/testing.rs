@@ -43,6 +43,8 @@ struct Inner {
     subscribed: BTreeSet<String>,
     roles: BTreeMap<String, Role>,
     next_validity: u32,
+    /// Whether everything that may have to ask the provider waits.
+    held: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
@@ -67,6 +69,8 @@ struct Stored {
     text_searches: Vec<UidSet>,
     /// The next body breaks off after so many octets.
     break_off: Option<usize>,
+    /// Bodies stop in their middle until the notice.
+    stall: Option<Arc<tokio::sync::Notify>>,
     hold: Option<Arc<tokio::sync::Notify>>,
 }
 
@@ -77,6 +81,7 @@ impl FakeAccount {
             subscribed: BTreeSet::from(["INBOX".to_owned()]),
             roles: BTreeMap::new(),
             next_validity: 100,
+            held: watch::Sender::new(false),
         })));
         account.make("INBOX");
         account.make("Sent");
@@ -100,6 +105,17 @@ impl FakeAccount {
         }));
         inner.mailboxes.insert(name.to_owned(), mailbox.clone());
         mailbox
+    }
+
+    /// From now on the provider gives no answer (`true`), or it does again.
+    pub(crate) fn hold(&self, on: bool) {
+        self.inner().held.send_replace(on);
+    }
+
+    async fn provider(&self) {
+        let mut held = self.inner().held.subscribe();
+        // The other end is in the account and outlives this.
+        let _ = held.wait_for(|held| !held).await;
     }
 
     pub(crate) fn mailbox(&self, name: &str) -> FakeMailbox {
@@ -138,10 +154,12 @@ impl backend::Account for FakeAccount {
     }
 
     async fn open(&self, name: &str) -> Result<FakeMailbox, Error> {
+        self.provider().await;
         self.find(name)
     }
 
     async fn status(&self, name: &str) -> Result<StatusData, Error> {
+        self.provider().await;
         let snapshot = self.find(name)?.now();
         let count =
             |flag, has| snapshot.messages.iter().filter(|message| message.flags.has(flag) == has).count() as u32;
@@ -157,6 +175,7 @@ impl backend::Account for FakeAccount {
     }
 
     async fn create(&self, name: &str, role: Option<Role>) -> Result<(), Error> {
+        self.provider().await;
         if self.find(name).is_ok() {
             return Err(Error::Exists(name.to_owned()));
         }
@@ -168,12 +187,14 @@ impl backend::Account for FakeAccount {
     }
 
     async fn delete(&self, name: &str) -> Result<(), Error> {
+        self.provider().await;
         self.find(name)?.change(|snapshot, _| snapshot.dead = true);
         self.inner().mailboxes.remove(name);
         Ok(())
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.provider().await;
         let old = self.find(from)?;
         let new = self.make(to);
         let stored = std::mem::take(&mut *old.stored());
@@ -186,6 +207,7 @@ impl backend::Account for FakeAccount {
     }
 
     async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
+        self.provider().await;
         let mut inner = self.inner();
         if on {
             inner.subscribed.insert(name.to_owned())
@@ -196,9 +218,19 @@ impl backend::Account for FakeAccount {
     }
 
     async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
+        self.provider().await;
         let mailbox = self.find(mailbox)?;
-        let uids = messages.into_iter().map(|m| mailbox.deliver_with(&m.body, m.flags, m.date)).collect();
-        Ok(Some(Appended { uid_validity: mailbox.now().uid_validity, uids }))
+        // As the engine's: it goes on when the client has gone.
+        let stored = tokio::spawn(async move {
+            let hold = mailbox.stored().hold.clone();
+            if let Some(hold) = hold {
+                hold.notified().await;
+            }
+            let store = |m: &Append| mailbox.deliver_with(&m.body, m.flags.clone(), m.date);
+            let uids = messages.iter().map(store).collect();
+            Appended { uid_validity: mailbox.now().uid_validity, uids }
+        });
+        Ok(Some(stored.await.unwrap()))
     }
 
     fn append_limit(&self) -> u64 {
@@ -206,10 +238,12 @@ impl backend::Account for FakeAccount {
     }
 
     async fn quota(&self, root: &str) -> Result<Vec<Bytes>, Error> {
+        self.provider().await;
         Ok(vec![format!("QUOTA \"{root}\" (STORAGE 10 512)").into()])
     }
 
     async fn quota_root(&self, _mailbox: &str) -> Result<Vec<Bytes>, Error> {
+        self.provider().await;
         Ok(vec!["QUOTAROOT INBOX \"\"".into(), "QUOTA \"\" (STORAGE 10 512)".into()])
     }
 
@@ -293,8 +327,15 @@ impl FakeMailbox {
         self.stored().break_off = Some(after);
     }
 
-    /// From now on summaries wait for the notice.
-    pub(crate) fn hold_summaries(&self) -> Arc<tokio::sync::Notify> {
+    /// From now on each body stops behind its first piece, until the notice.
+    pub(crate) fn stall_bodies(&self) -> Arc<tokio::sync::Notify> {
+        let notify = Arc::new(tokio::sync::Notify::new());
+        self.stored().stall = Some(Arc::clone(&notify));
+        notify
+    }
+
+    /// From now on summaries and uploads wait for the notice.
+    pub(crate) fn hold(&self) -> Arc<tokio::sync::Notify> {
         let notify = Arc::new(tokio::sync::Notify::new());
         self.stored().hold = Some(Arc::clone(&notify));
         notify
@@ -366,6 +407,7 @@ impl backend::Mailbox for FakeMailbox {
     }
 
     async fn summaries(&self, uids: &[Uid], want: Want) -> Vec<Result<Arc<Summary>, Error>> {
+        self.0.account.provider().await;
         let hold = self.stored().hold.clone();
         if let Some(hold) = hold {
             hold.notified().await;
@@ -398,11 +440,13 @@ impl backend::Mailbox for FakeMailbox {
     ) -> Result<UidSet, Error> {
         // Others get a turn while a write is under way.
         tokio::task::yield_now().await;
+        self.0.account.provider().await;
         Ok(self.store_now(uids, op, flags, unchanged_since))
     }
 
     async fn expunge(&self, uids: Option<&UidSet>) -> Result<(), Error> {
         tokio::task::yield_now().await;
+        self.0.account.provider().await;
         let deleted: UidSet = self
             .now()
             .messages
@@ -416,6 +460,7 @@ impl backend::Mailbox for FakeMailbox {
 
     async fn copy(&self, uids: &UidSet, to: &str, mode: CopyMode) -> Result<Option<Copied>, Error> {
         tokio::task::yield_now().await;
+        self.0.account.provider().await;
         let destination = self.0.account.find(to)?;
         let mut pairs = Vec::new();
         for (_, message) in self.now().messages.select(uids) {
@@ -430,6 +475,7 @@ impl backend::Mailbox for FakeMailbox {
     }
 
     async fn search_text(&self, within: &UidSet, needle: &[u8], body_only: bool) -> Result<UidSet, Error> {
+        self.0.account.provider().await;
         self.stored().text_searches.push(within.clone());
         let needle = String::from_utf8_lossy(needle);
         let found = |uid: &u32| self.body(Uid(*uid)).is_ok_and(|raw| message::text_contains(&raw, &needle, body_only));
@@ -437,6 +483,7 @@ impl backend::Mailbox for FakeMailbox {
     }
 
     async fn refresh(&self) -> Result<(), Error> {
+        self.0.account.provider().await;
         Ok(())
     }
 }
@@ -451,8 +498,10 @@ impl backend::BodyReads for FakeReads {
 
     async fn next(&mut self) -> Option<(Uid, Result<FakeBody, Error>)> {
         let uid = self.uids.next()?;
+        self.mailbox.0.account.provider().await;
         let break_off = self.mailbox.stored().break_off;
-        Some((uid, self.mailbox.body(uid).map(|raw| FakeBody { raw, at: 0, break_off })))
+        let stall = self.mailbox.stored().stall.clone();
+        Some((uid, self.mailbox.body(uid).map(|raw| FakeBody { raw, at: 0, break_off, stall })))
     }
 }
 
@@ -460,6 +509,7 @@ pub(crate) struct FakeBody {
     raw: Bytes,
     at: usize,
     break_off: Option<usize>,
+    stall: Option<Arc<tokio::sync::Notify>>,
 }
 
 impl backend::Body for FakeBody {
@@ -474,6 +524,11 @@ impl backend::Body for FakeBody {
     /// Pieces of odd sizes, so that every border is met.
     async fn chunk(&mut self) -> Option<Result<Bytes, Error>> {
         tokio::task::yield_now().await;
+        if self.at > 0
+            && let Some(notice) = self.stall.take()
+        {
+            notice.notified().await;
+        }
         if self.break_off.is_some_and(|after| self.at >= after) {
             return Some(Err(Error::Unavailable("The connection broke".to_owned())));
         }

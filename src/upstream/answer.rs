@@ -236,9 +236,17 @@ fn fetch(message: &Bytes, seq: u32, data: FetchData<'_>) -> Fetch {
             modseq: data.modseq.filter(|modseq| *modseq != 0),
             internal_date: data.internal_date,
             size: data.size,
-            gm_msgid: data.gm_msgid,
+            gm_msgid: data.gm_msgid.or_else(|| data.email_id.map(email_id)),
         },
     }
+}
+
+/// EMAILID (RFC 8474 §5.1: up to 255 letters and digits) as the 64 bits that the index keeps, never 0. Of a million messages two share
+/// them with a chance of 1 in 30 million; and then POP3 lists the second by its number.
+fn email_id(id: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    blake3::Hasher::new().update(id).finalize_xof().fill(&mut first);
+    u64::from_be_bytes(first).max(1)
 }
 
 /// What stands between the brackets of `BODY[…]`; nothing for another item, or for a part of a body (`<0>`), which we never ask for.

@@ -43,6 +43,15 @@ impl Caps {
         self.has("LITERAL+") || (len <= 4096 && (self.has("LITERAL-") || self.has("IMAP4REV2")))
     }
 
+    /// The FETCH item that names a message of the account for good, if one is offered: Gmail's, or EMAILID (RFC 8474 §5.1).
+    pub fn message_id_item(&self) -> Option<&'static str> {
+        match () {
+            () if self.has("X-GM-EXT-1") => Some("X-GM-MSGID"),
+            () if self.has("OBJECTID") => Some("EMAILID"),
+            () => None,
+        }
+    }
+
     /// `AUTH=` mechanism offered.
     pub fn auth(&self, mechanism: &str) -> bool {
         self.names.iter().any(|name| name.strip_prefix("AUTH=") == Some(mechanism))
@@ -62,6 +71,16 @@ mod tests {
         assert_eq!(caps.value("APPENDLIMIT"), Some("35651584"));
         assert_eq!(caps.value("APPEND"), None);
         assert!(caps.may_send_without_asking(4096) && !caps.may_send_without_asking(4097));
+    }
+
+    #[test]
+    fn message_ids() {
+        for (words, want) in
+            [("IMAP4rev1", None), ("IMAP4rev1 objectid", Some("EMAILID")), ("X-GM-EXT-1 OBJECTID", Some("X-GM-MSGID"))]
+        {
+            assert_eq!(Caps::new(words.split(' '), &[]).message_id_item(), want, "{words}");
+        }
+        assert_eq!(Caps::new(["OBJECTID"], &["ObjectId".into()]).message_id_item(), None, "a preset says it is broken");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod login;
 mod pool;
 mod queue;
 mod session;
+pub mod smtp;
 mod types;
 mod words;
 
@@ -34,7 +35,7 @@ pub use config::{
     TokenFault, Tokens,
 };
 pub use error::{Error, Retry};
-pub use exchange::POLL_INTERVAL;
+pub use exchange::{Items, POLL_INTERVAL};
 pub use gate::backoff;
 pub use lease::Lease;
 pub use pool::Pool;

@@ -54,7 +54,7 @@ pub struct FetchMeta {
     pub internal_date: Option<InternalDate>,
     /// Octets as announced; some providers only estimate.
     pub size: Option<u32>,
-    /// X-GM-MSGID.
+    /// X-GM-MSGID, or 64 bits of EMAILID (`answer`); never 0 where one was told.
     pub gm_msgid: Option<u64>,
 }
 

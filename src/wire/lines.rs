@@ -35,6 +35,23 @@ impl Lines {
         !self.buffer.is_empty()
     }
 
+    /// Whether a whole line waits: what comes next needs no reading.
+    pub fn has_line(&self) -> bool {
+        memchr::memchr(b'\n', self.buffer.get(self.scanned..).unwrap_or_default()).is_some()
+    }
+
+    /// Everything read and not handed out, for what is not lines; what is not used of it goes back by [`Self::put_back`].
+    pub fn take_buffered(&mut self) -> BytesMut {
+        self.scanned = 0;
+        self.buffer.split()
+    }
+
+    /// Gives back what was taken and not used, before anything else is read.
+    pub fn put_back(&mut self, rest: &[u8]) {
+        self.scanned = 0;
+        self.buffer.extend_from_slice(rest);
+    }
+
     /// The next line, `None` if it is not whole yet.
     ///
     /// # Errors

@@ -8,3 +8,4 @@ pub mod imap;
 pub mod lines;
 pub mod pop3;
 pub mod sasl;
+pub mod smtp;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::harness::client::Client;
 use crate::harness::daemon::PROGRAM;
+use crate::harness::pop::Pop;
 use crate::harness::process::Server;
 use crate::harness::{PATIENCE, scratch, straight_run};
 
@@ -46,6 +47,25 @@ fn what_is_printed_is_enough() {
         assert!(bodies.values().all(|items| items.contains_key("BODY[]")));
         clients.push(c);
     }
+    // A POP3 program that deletes all it sees takes nothing from the others.
+    let mut pop = Pop::connect(port("POP3")).login(&user, &password);
+    let count = pop.stat().0;
+    assert!(count > 3 && pop.multi("RETR 1").len() > 100);
+    (1..=count).for_each(|number| drop(pop.ok(&format!("DELE {number}"))));
+    pop.ok("QUIT");
+    // Mail keeps arriving: what the POP3 login saw may be news to this one.
+    clients[1].cmd_ok("NOOP");
+    assert!(clients[1].cmd_ok("FETCH 1:* (UID)").by_uid().len() >= count as usize);
+    let url = format!("pop3s://localhost:{}/", port("POP3S").port());
+    let listed = |user: &str| {
+        let login = format!("{user}:{password}");
+        let mut curl = Command::new("curl");
+        let out = curl.args(["-sS", "--cacert"]).arg(&ca_file).args(["--user", &login, &url]).output().expect("curl");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).lines().count()
+    };
+    assert!(listed(&format!("{user}+laptop")) >= count as usize, "another device");
+    assert!(listed(&user) < count as usize, "what it has deleted");
     let c = &mut clients[0];
     let tag = c.idle();
     c.until("* <*> EXISTS");

@@ -30,6 +30,7 @@ mod reload;
 mod service;
 mod sidebyside;
 mod straight;
+mod submission;
 mod sync;
 mod thunderbird;
 mod tls;

@@ -26,6 +26,8 @@ pub(super) const CONNECTIONS: u32 = 3;
 pub(super) struct Ports {
     pub(super) imap: u16,
     pub(super) imaps: u16,
+    pub(super) pop3: u16,
+    pub(super) pop3s: u16,
     pub(super) http: u16,
     pub(super) provider: u16,
 }
@@ -169,6 +171,8 @@ fn config(dir: &Path, ports: Ports, upstream: SocketAddr, prefetch: Prefetch) ->
         listen: Listen {
             imap: vec![local(ports.imap)],
             imaps: vec![local(ports.imaps)],
+            pop3: vec![local(ports.pop3)],
+            pop3s: vec![local(ports.pop3s)],
             http: vec![local(ports.http)],
             plaintext_login: PlaintextLogin::Loopback,
             ..Listen::default()

@@ -76,7 +76,7 @@ async fn the_screen_says_all_that_is_needed() {
     for needed in [USER, PASSWORD, "SHA-256", "ca.pem", "every 60 seconds"] {
         assert!(text.contains(needed), "{needed} in {text}");
     }
-    for key in ["imap", "imaps", "http"] {
+    for key in ["imap", "imaps", "pop3", "pop3s", "http"] {
         assert!(text.contains(&stage.listener(key).unwrap().port().to_string()), "{key}");
     }
     assert!(!text.contains(PROVIDER_PASSWORD) && stage.ca_file.is_file());

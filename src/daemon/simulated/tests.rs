@@ -213,7 +213,7 @@ async fn mailboxes_come_and_go() {
     assert!(matches!(account.create("[Gmail]/Mine", None).await, Err(Error::Cannot(_))));
     assert!(matches!(account.delete(TRASH).await, Err(Error::Cannot(_))));
     let raw = Bytes::from_static(b"Message-ID: <a@x>\r\n\r\nhello\r\n");
-    let append = || vec![Append { flags: Flags::parse(["\\Flagged"]), date: None, body: raw.clone() }];
+    let append = || vec![Append { flags: Flags::parse(["\\Flagged"]), date: None, body: raw.clone(), memory: None }];
     let first = account.append("Work/2026", append()).await.unwrap().unwrap();
     // The same again is no second message.
     assert_eq!(account.append("Work/2026", append()).await.unwrap().unwrap(), first);

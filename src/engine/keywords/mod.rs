@@ -292,6 +292,15 @@ impl Inner {
         uids
     }
 
+    /// All keywords that are kept of a mailbox, as it is now.
+    pub(crate) async fn kept(&self, state: &State) -> Result<BTreeMap<Uid, Flags>, Error> {
+        let uid_validity = state.snapshot().uid_validity;
+        let mut local = state.local.lock().await;
+        self.make_sure(state, &mut local).await?;
+        local.overlay.enter(uid_validity);
+        Ok(local.overlay.all().clone())
+    }
+
     /// What upstream keeps in a mailbox, asked for if it has never been read; `None`: everything.
     async fn permits(self: &Arc<Self>, state: &Arc<State>) -> Result<Option<Flags>, Error> {
         if state.is_known() {

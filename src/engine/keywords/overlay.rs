@@ -67,9 +67,19 @@ impl Overlay {
         self.own.is_empty()
     }
 
+    /// Whether anything is kept, under whatever UIDVALIDITY.
+    pub(crate) fn keeps_any(&self) -> bool {
+        !self.own.is_empty() || !self.others.is_empty()
+    }
+
     /// Forgets what is kept under other UIDVALIDITYs; whether there was any.
     pub(crate) fn forget_others(&mut self) -> bool {
         !std::mem::take(&mut self.others).is_empty()
+    }
+
+    /// All that is kept under this UIDVALIDITY.
+    pub(crate) fn all(&self) -> &BTreeMap<Uid, Flags> {
+        &self.own
     }
 
     /// What is kept of a message.

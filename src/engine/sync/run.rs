@@ -18,7 +18,7 @@ use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
 use crate::model::{Keyword, MessageMeta, ModSeq, Uid, UidSet};
 use crate::store::MailboxRecord;
-use crate::upstream::{self, Class, FetchMeta, Lease, Selected};
+use crate::upstream::{self, Class, FetchMeta, Items, Lease, Selected};
 
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
 /// are some 4 MB of answer.
@@ -192,7 +192,7 @@ impl Inner {
     ) -> Result<(), Error> {
         let mut seen: Vec<FetchMeta> = Vec::new();
         if selected.exists > 0 {
-            lease.fetch_meta("1:*", true, None, &mut |meta| seen.push(meta)).await?;
+            lease.fetch_meta("1:*", Items::All, None, &mut |meta| seen.push(meta)).await?;
         }
         let old = state.snapshot();
         {
@@ -225,6 +225,7 @@ impl Inner {
         turn.swept = Some(Instant::now());
         state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
+        let storing = state.storing.lock().await;
         let id = state.id();
         let stored = self
             .disk_within(LONG_CALL, move |store| {
@@ -232,6 +233,7 @@ impl Inner {
                 store.commit(id, &messages, &UidSet::new(), &record)
             })
             .await;
+        drop(storing);
         turn.store_behind = stored.is_err();
         *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
             crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
@@ -260,13 +262,14 @@ impl Inner {
         match flags {
             FlagsPlan::Known => {}
             FlagsPlan::Since(modseq) => {
-                let told = lease.fetch_meta("1:*", false, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
+                let told =
+                    lease.fetch_meta("1:*", Items::Flags, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
                 delta.vanished = delta.vanished.union(&told);
             }
             FlagsPlan::From(uid) => {
                 if !old.messages.is_empty() {
                     let set = format!("{uid}:*");
-                    lease.fetch_meta(&set, false, None, &mut |meta| delta.seen.push(meta)).await?;
+                    lease.fetch_meta(&set, Items::Flags, None, &mut |meta| delta.seen.push(meta)).await?;
                 }
                 if uid <= Uid(1) || old.messages.len() <= RECENT {
                     turn.swept = Some(Instant::now());
@@ -277,7 +280,7 @@ impl Inner {
             && exists(lease) > 0
         {
             let set = format!("{from}:*");
-            lease.fetch_meta(&set, true, None, &mut |meta| delta.seen.push(meta)).await?;
+            lease.fetch_meta(&set, Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
         }
         let mut wanting = wanting(&old, &delta.seen);
         if count_after(&old, &delta) != exists(lease) {
@@ -290,15 +293,17 @@ impl Inner {
             }
         }
         if !wanting.is_empty() {
-            lease.fetch_meta(&wanting.to_string(), true, None, &mut |meta| delta.seen.push(meta)).await?;
+            lease.fetch_meta(&wanting.to_string(), Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
         }
         turn.upstream_modseq = selected.highest_modseq;
         self.commit(state, turn, delta, Some(selected)).await;
         Ok(())
     }
 
-    /// The one way a mailbox changes: store, then mirror, then publish (Law 1). A store that fails costs time after the next start,
-    /// never correctness: the mirror goes on and the store is written anew at the next commit.
+    /// The one way a mailbox changes: handed to the store, then mirror, then publish (Law 1). Nobody waits for the store but the next
+    /// commit of the mailbox: so the store takes commits in their order and is one behind at most, and a crash costs it no more than
+    /// what it had not flushed. A store that fails costs time after the next start, never correctness: the mirror goes on and the
+    /// store is written anew at the next commit.
     pub(crate) async fn commit(
         self: &Arc<Self>,
         state: &Arc<State>,
@@ -306,36 +311,43 @@ impl Inner {
         mut delta: Delta,
         facts: Option<&Selected>,
     ) {
+        let storing = Arc::clone(&state.storing).lock_owned().await;
         let old = state.snapshot();
         let mut local = state.local.lock().await;
         local.overlay.enter(old.uid_validity);
         local.overlay.lay(&mut delta.seen);
         let merged = mirror::merge(&old, delta, now_ms());
-        let arrived = merged.upserts.iter().any(|message| old.messages.get(message.uid).is_none());
+        let left = old.messages.len() - merged.vanished.len() as u32;
+        let arrived = merged.snapshot.as_ref().is_some_and(|next| next.messages.len() > left);
         let changed = merged.snapshot.is_some();
         let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
         let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
         let record = record(&next, turn);
         let id = state.id();
-        let behind = state.take_store_lost() || turn.store_behind;
+        let behind = state.take_store_lost() || std::mem::take(&mut turn.store_behind);
         let (mut upserts, vanished) = (merged.upserts, merged.vanished.clone());
         let mut everything: Vec<MessageMeta> =
             if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
         local.overlay.strip(&mut upserts);
         local.overlay.strip(&mut everything);
         drop(local);
-        let stored = self
-            .disk_within(LONG_CALL, move |store| {
-                // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
-                if behind {
-                    store.replace(id, &everything, &record)?;
-                } else {
-                    store.commit(id, &upserts, &vanished, &record)?;
-                }
-                Ok(())
-            })
-            .await;
-        turn.store_behind = stored.is_err();
+        let (account, of) = (Arc::clone(self), Arc::clone(state));
+        self.tasks.spawn(async move {
+            let stored = account
+                .disk_within(LONG_CALL, move |store| {
+                    // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
+                    if behind {
+                        store.replace(id, &everything, &record)
+                    } else {
+                        store.commit(id, &upserts, &vanished, &record)
+                    }
+                })
+                .await;
+            if stored.is_err() {
+                of.set_store_lost();
+            }
+            drop(storing);
+        });
         self.forget_keywords(state, &merged.vanished).await;
         if !changed && !facts_changed {
             return;
@@ -352,6 +364,7 @@ impl Inner {
     /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
     pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
         self.forget(state);
+        let _storing = state.storing.lock().await;
         let id = state.id();
         // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
         let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;

@@ -42,5 +42,6 @@ async fn a_session_outlives_a_reader_that_went_away() {
     world.provider.hold("");
     world.account.freshen(&state, Instant::now(), Class::Interactive).await.unwrap();
     assert_eq!(world.provider.count("AUTHENTICATE"), 1);
-    assert_eq!(world.account.tasks.len(), 0);
+    state.stored().await;
+    assert_eq!(world.account.tasks.len(), 0, "but for the store's");
 }

@@ -11,7 +11,12 @@ use crate::upstream::Class;
 
 #[tokio::test(start_paused = true)]
 async fn a_message_with_another_id_is_neither_expunged_nor_moved() {
-    for (caps, moves) in [("X-GM-EXT-1 UIDPLUS MOVE", "UID MOVE"), ("X-GM-EXT-1 UIDPLUS", "UID COPY")] {
+    for (caps, moves) in [
+        ("X-GM-EXT-1 UIDPLUS MOVE", "UID MOVE"),
+        ("X-GM-EXT-1 UIDPLUS", "UID COPY"),
+        ("OBJECTID UIDPLUS MOVE", "UID MOVE"),
+        ("OBJECTID UIDPLUS", "UID COPY"),
+    ] {
         for is_same in [true, false] {
             let world = World::new(Provider::offering(caps, true), 2);
             world.provider.deliver("INBOX");

@@ -26,7 +26,7 @@ pub(super) struct Shared {
     /// Commands that begin so are not answered until this is empty again.
     held: watch::Sender<&'static str>,
     tells_uid_next: bool,
-    /// With X-GM-EXT-1: a message's id is its UID and this.
+    /// With X-GM-EXT-1 or OBJECTID: a message's id is made of its UID and this.
     ids_from: AtomicU64,
     /// Told whenever mail changes.
     changed: watch::Sender<()>,
@@ -71,7 +71,7 @@ impl Provider {
         self.shared.changed.send_replace(());
     }
 
-    /// From now on every message has another X-GM-MSGID.
+    /// From now on every message has another X-GM-MSGID and EMAILID.
     pub(super) fn change_ids(&self) {
         self.shared.ids_from.fetch_add(1, Ordering::Relaxed);
     }
@@ -215,10 +215,12 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
         ["UID", "FETCH", set, ..] => {
             out = news(shared, selected);
             for (at, (uid, flags)) in chosen(selected, set) {
-                let id = if shared.caps.contains("X-GM-EXT-1") {
-                    format!(" X-GM-MSGID {}", shared.ids_from.load(Ordering::Relaxed) + u64::from(uid))
-                } else {
-                    String::new()
+                let id = shared.ids_from.load(Ordering::Relaxed) + u64::from(uid);
+                // Only where it is asked for, as servers do.
+                let id = match () {
+                    () if command.contains(" X-GM-MSGID") => format!(" X-GM-MSGID {id}"),
+                    () if command.contains(" EMAILID") => format!(" EMAILID (M{id})"),
+                    () => String::new(),
                 };
                 out.push_str(&format!(
                     "* {at} FETCH (UID {uid}{id} FLAGS ({flags}) INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" RFC822.SIZE 30)\r\n"

@@ -1,6 +1,7 @@
 //! APPEND and MULTIAPPEND (RFC 9051 §6.3.12, RFC 3502).
 //!
-//! Upstream gets one APPEND a message. A connection lost in one is settled by looking among what is new in the mailbox (`arrived`). A
+//! Upstream gets one APPEND a message, and where the mirror shows the mailbox what is new there is read in the same breath, if the session
+//! has it selected. A connection lost in an APPEND is settled by looking among what is new in the mailbox (`arrived`). A
 //! MULTIAPPEND that fails takes back what it has stored, as far as upstream told the UIDs; these stand in the journal, so that a crash takes
 //! them back too. The one message that is under way at the moment of a crash may stay: nobody was told its UID.
 //!
@@ -10,6 +11,8 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::settle::{Fault, Window};
@@ -17,9 +20,10 @@ use super::unfinished::{Entry, Messages, Write};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
+use crate::engine::mirror::Delta;
 use crate::model::{Flags, InternalDate, Uid, UidSet, UidValidity};
 use crate::provider::Quirk;
-use crate::upstream::{self, Class};
+use crate::upstream::{self, Class, FetchMeta};
 
 /// One message of an APPEND.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub struct Append {
     pub flags: Flags,
     pub date: Option<InternalDate>,
     pub body: Bytes,
+    /// What the body takes of a bound on memory: given back when the last use of it has ended, whoever has gone meanwhile.
+    pub memory: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// Where appended messages are (APPENDUID, RFC 4315 §3).
@@ -46,6 +52,32 @@ pub(super) enum Place {
     Seen(UidValidity, Uid),
     /// It is there; which one it is is not known.
     Somewhere,
+}
+
+/// What became of an upload, with what was read right behind it of what is new in the mailbox.
+pub(super) struct Uploaded {
+    pub(super) places: Vec<Place>,
+    /// What is new since before it.
+    pub(super) window: Window,
+    seen: Seen,
+}
+
+/// What is in a mailbox from some UID on.
+struct Seen {
+    asked: Instant,
+    lines: Vec<FetchMeta>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { asked: Instant::now(), lines: Vec::new() }
+    }
+}
+
+impl Uploaded {
+    fn new(places: Vec<Place>, window: Window) -> Self {
+        Self { places, window, seen: Seen::default() }
+    }
 }
 
 impl Place {
@@ -79,15 +111,22 @@ impl Inner {
             }
             let target = account.state(&to).await?;
             let keywords = account.share_appends(&target, &mut messages).await?;
-            let (places, window) = account.append_all(&target, &messages).await?;
+            let mut uploaded = account.append_all(&target, &messages).await?;
             account.seen_upstream();
-            if let Err(error) = account.keep_appended_keywords(&target, &messages, keywords, (&places, &window)).await {
+            let seen = std::mem::take(&mut uploaded.seen);
+            let Uploaded { places, window, .. } = &uploaded;
+            if keywords.is_empty() {
+                if !account.show_seen(&target, places, seen).await {
+                    account.show_arrivals(&target).await;
+                }
+            } else if let Err(error) = account.keep_appended_keywords(&target, &messages, keywords, &uploaded).await {
                 // What fails of taking it back is told by itself.
-                let _ = account.take_back(&target, &ours(&places, &window)).await;
+                let _ = account.take_back(&target, &ours(places, window)).await;
                 return Err(error);
             }
-            account.keep_appended(&target, &messages, &places).await;
+            let places = uploaded.places;
             account.mend_flags(&target, &messages, &places).await;
+            account.keep_appended(&target, messages, &places);
             let at: Option<Vec<(UidValidity, Uid)>> = places.iter().map(|place| place.at()).collect();
             let Some(((uid_validity, _), at)) = at.and_then(|at| Some((*at.first()?, at))) else { return Ok(None) };
             let is_one = at.iter().all(|(validity, _)| *validity == uid_validity);
@@ -96,26 +135,23 @@ impl Inner {
         .await
     }
 
-    async fn append_all(
-        self: &Arc<Self>,
-        target: &Arc<State>,
-        messages: &[Append],
-    ) -> Result<(Vec<Place>, Window), Error> {
+    async fn append_all(self: &Arc<Self>, target: &Arc<State>, messages: &[Append]) -> Result<Uploaded, Error> {
         if let [message] = messages
             && let Some((validity, uid)) = self.filed_already(target, message).await
         {
             info!(account = %self.label(), mailbox = %target.name, "the provider has filed this message itself: it is not uploaded again");
-            return Ok((vec![Place::Seen(validity, uid)], Window::before(target)));
+            return Ok(Uploaded::new(vec![Place::Seen(validity, uid)], Window::before(target)));
         }
         let mut window = self.window(target).await?;
         if let [message] = messages {
-            let place = self.append_one(target, message, &window).await?;
-            return Ok((vec![place], window));
+            let mut seen = Seen::default();
+            let place = self.append_one(target, message, &window, Some(&mut seen)).await?;
+            return Ok(Uploaded { places: vec![place], window, seen });
         }
         let mut undo: Option<Entry> = None;
         let mut places = Vec::new();
         for message in messages {
-            let stored = match self.append_one(target, message, &window).await {
+            let stored = match self.append_one(target, message, &window, None).await {
                 Ok(place) => {
                     places.push(place);
                     window.take(place.at().map(|(_, uid)| uid));
@@ -141,13 +177,13 @@ impl Inner {
             let _ = self.take_back(target, &ours(&places, &window)).await;
             return Err(Error::Internal("What is to be kept cannot be kept; see the log".into()));
         }
-        Ok((places, window))
+        Ok(Uploaded::new(places, window))
     }
 
     /// What is new from here on. The mirror knows where it has just agreed with upstream; else upstream is asked.
     async fn window(self: &Arc<Self>, target: &Arc<State>) -> Result<Window, Error> {
-        if target.is_known() && (target.is_live() || target.checked().is_some_and(|at| at.elapsed() < Window::FRESH)) {
-            return Ok(Window::before(target));
+        if let Some(window) = Window::fresh(target) {
+            return Ok(window);
         }
         let mut tries = 2;
         loop {
@@ -160,18 +196,32 @@ impl Inner {
         }
     }
 
-    /// Uploads one message.
+    /// Uploads one message. What is new in a mailbox the mirror shows is asked for behind it, if it is to be `seen` and costs no SELECT.
     async fn append_one(
         self: &Arc<Self>,
         target: &Arc<State>,
         message: &Append,
         window: &Window,
+        mut seen: Option<&mut Seen>,
     ) -> Result<Place, Error> {
         let mut tries = 2;
         loop {
             tries -= 1;
-            let mut lease = self.pool.lease(Class::Interactive, None).await?;
-            let error = match lease.append(&target.name, &message.flags, message.date, &message.body).await {
+            let wanted = seen.as_ref().filter(|_| target.is_known()).map(|_| &*target.name);
+            let mut lease = self.pool.lease(Class::Interactive, wanted).await?;
+            let snapshot = target.snapshot();
+            let is_there = lease
+                .selected()
+                .is_some_and(|(name, selected)| wanted == Some(name) && selected.uid_validity == snapshot.uid_validity);
+            let Append { flags, date, body, .. } = message;
+            let appended = match seen.as_deref_mut().filter(|_| is_there) {
+                Some(seen) => {
+                    *seen = Seen::default();
+                    lease.append_and_see((&target.name, flags, *date, body), snapshot.uid_next, &mut seen.lines).await
+                }
+                None => lease.append(&target.name, flags, *date, body).await,
+            };
+            let error = match appended {
                 Ok(Some((validity, uid))) => return Ok(Place::Told(validity, uid)),
                 Ok(None) => return Ok(Place::Somewhere),
                 // Not an octet of it left us: another session is as good.
@@ -188,6 +238,29 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Shows what was read right behind an APPEND; whether that is all of it, so that nobody has to look.
+    ///
+    /// It was read without the mailbox's turn, which nobody is to wait for while a message goes up a slow line. So somebody may have
+    /// looked meanwhile: of what is below UIDNEXT by now the mirror knows more.
+    async fn show_seen(self: &Arc<Self>, target: &Arc<State>, places: &[Place], seen: Seen) -> bool {
+        let Seen { asked, mut lines } = seen;
+        let [Place::Told(validity, uid)] = places else { return false };
+        let is_whole = |line: &FetchMeta| line.flags.is_some() && line.internal_date.is_some() && line.size.is_some();
+        if !lines.iter().any(|line| line.uid == Some(*uid)) {
+            return false;
+        }
+        let mut turn = target.turn.lock().await;
+        let snapshot = target.snapshot();
+        lines.retain(|line| line.uid.is_some_and(|uid| uid >= snapshot.uid_next));
+        let is_same = !snapshot.dead && snapshot.uid_validity == *validity && turn.complete;
+        if !is_same || !lines.iter().all(is_whole) {
+            return false;
+        }
+        self.commit(target, &mut turn, Delta { seen: lines, ..Delta::default() }, None).await;
+        target.set_counted(asked);
+        true
     }
 
     /// Writes down what is to be taken back if a MULTIAPPEND does not come to its end.
@@ -262,7 +335,7 @@ mod tests {
     #[test]
     fn messages_end_with_a_line_end() {
         for (body, want) in [("a\r\n", "a\r\n"), ("a", "a\r\n"), ("a\n", "a\r\n"), ("", "\r\n")] {
-            let message = Append { flags: Flags::default(), date: None, body: Bytes::from(body) };
+            let message = Append { flags: Flags::default(), date: None, body: Bytes::from(body), memory: None };
             assert_eq!(ended(vec![message])[0].body, want);
         }
     }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::append::{Append, Place};
+use super::append::{Append, Place, Uploaded};
 use super::copies::select_for_write;
-use super::settle::Window;
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
@@ -22,12 +21,8 @@ impl Inner {
         target: &Arc<State>,
         messages: &[Append],
         keywords: Vec<Flags>,
-        (places, window): (&[Place], &Window),
+        Uploaded { places, window, .. }: &Uploaded,
     ) -> Result<(), Error> {
-        if keywords.is_empty() {
-            self.show_arrivals(target).await;
-            return Ok(());
-        }
         let mut found = Vec::new();
         for (message, place) in messages.iter().zip(places) {
             let at = match place.at() {
@@ -55,17 +50,29 @@ impl Inner {
         Ok(())
     }
 
-    /// The body that was uploaded need not be downloaded, if upstream kept it as it was.
-    pub(super) async fn keep_appended(self: &Arc<Self>, target: &Arc<State>, messages: &[Append], places: &[Place]) {
+    /// The body that was uploaded need not be downloaded, if upstream kept it as it was. It is in memory at once and goes to the disk by
+    /// itself: nobody waits for that.
+    pub(super) fn keep_appended(self: &Arc<Self>, target: &Arc<State>, messages: Vec<Append>, places: &[Place]) {
         let snapshot = target.snapshot();
-        for (message, place) in messages.iter().zip(places) {
-            let Place::Told(validity, uid) = place else { continue };
-            let same = snapshot.messages.get(*uid).is_some_and(|new| u64::from(new.size) == message.body.len() as u64);
-            if same && *validity == snapshot.uid_validity {
-                let (key, body) = (target.body_key(&snapshot, *uid), message.body.clone());
-                // What cannot be cached is fetched when asked for.
-                let _ = self.disk(move |store| store.put_body(key, &body)).await;
+        let is_same = |message: &Append, place: &Place| match place {
+            Place::Told(validity, uid) if *validity == snapshot.uid_validity => {
+                let shown = snapshot.messages.get(*uid);
+                let same = shown.is_some_and(|shown| u64::from(shown.size) == message.body.len() as u64);
+                same.then(|| target.body_key(&snapshot, *uid))
             }
+            _ => None,
+        };
+        for (message, place) in messages.into_iter().zip(places) {
+            let Some(key) = is_same(&message, place) else { continue };
+            self.bodies.remember(key, &message.body);
+            let account = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let body = message.body.clone();
+                // What cannot be cached is fetched when asked for.
+                let _ = account.disk(move |store| store.put_body(key, &body)).await;
+                // Bounded by what all uploads may take of memory: it counts until here.
+                drop(message.memory);
+            });
         }
     }
 

@@ -16,7 +16,7 @@ use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::model::{FlagOp, Flags, SystemFlags, Uid, UidSet, UidValidity};
-use crate::upstream::{BodyEvent, BodyPart, FetchMeta, Lease};
+use crate::upstream::{BodyEvent, BodyPart, FetchMeta, Items, Lease};
 
 /// Pieces of headers between the upstream session and us.
 const PIECES: usize = 16;
@@ -48,7 +48,7 @@ impl Inner {
                     arrived.insert(uid, size);
                 }
             };
-            lease.fetch_meta(&format!("{first}:*"), true, None, &mut note).await?;
+            lease.fetch_meta(&format!("{first}:*"), Items::All, None, &mut note).await?;
         }
         let told: BTreeMap<u32, u32> = moving.told.iter().copied().collect();
         copies.extend(told.iter().filter(|(from, to)| sources.contains(**from) && arrived.contains_key(to)));

@@ -52,7 +52,7 @@ impl Inner {
             let window = Window::before(&target);
             let carry = account.begin_carry(&state, &target, &there).await?;
             let copied = match mode {
-                CopyMode::Copy => account.copy_only(&state, &there, &target, &window).await,
+                CopyMode::Copy => account.copy_only(&state, &there, &target).await,
                 CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
             };
             let mut keywords = account.end_carry(&state, carry).await;
@@ -63,17 +63,13 @@ impl Inner {
                     let left = state.snapshot();
                     keywords.retain(|uid, _| mode == CopyMode::Move && left.messages.get(*uid).is_none());
                     if !keywords.is_empty() {
-                        account.carry_keywords(&snapshot, &target, None, &window, &keywords).await;
+                        account.show_copies(&snapshot, &target, None, &window, &keywords).await;
                     }
                     return Err(error);
                 }
             };
             account.seen_upstream();
-            if keywords.is_empty() {
-                account.show_arrivals(&target).await;
-            } else {
-                account.carry_keywords(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
-            }
+            account.show_copies(&snapshot, &target, copied.as_ref(), &window, &keywords).await;
             if let Some(copied) = &copied {
                 account.carry_bodies(&state, &snapshot, &target, copied).await;
             }
@@ -87,24 +83,19 @@ impl Inner {
         state: &Arc<State>,
         uids: &UidSet,
         target: &Arc<State>,
-        window: &Window,
     ) -> Result<Option<CopyUid>, Error> {
         let mut lease = self.ready(state, Class::Interactive).await?;
-        // What others have brought since the mirror last looked is not to be taken for ours.
-        let is_fresh = target.is_live() || target.checked().is_some_and(|at| at.elapsed() < Window::FRESH);
-        let asked = if !is_fresh || !window.is_known() || lease.copies_in_pieces(uids, &target.name) {
-            Some(Window::ask(&mut lease, target).await?)
-        } else {
-            None
+        let window = match Window::fresh(target) {
+            Some(window) if !lease.copies_in_pieces(uids, &target.name) => window,
+            _ => Window::ask(&mut lease, target).await?,
         };
-        let window = asked.as_ref().unwrap_or(window);
         let copied = lease.copy(uids, &target.name).await;
         match copied.failed.map(Fault::from) {
             None => Ok(copied.told),
             Some(Fault::Lost(reason)) => {
                 warn!(account = %self.label(), mailbox = %state.name, reason, "connection lost during COPY: looking");
                 drop(lease);
-                self.settle_copy(state, uids, target, window).await
+                self.settle_copy(state, uids, target, &window).await
             }
             Some(Fault::Refused(error)) if copied.done.is_empty() => Err(error),
             Some(Fault::Refused(error)) => {
@@ -144,15 +135,8 @@ impl Inner {
             return Err(Error::Unavailable(format!("{lost}; whether the messages were copied cannot be seen")));
         }
         let (to_validity, to_next) = window.begin();
-        let sought = Move {
-            source: Messages::new(&state.name, state.snapshot().uid_validity, uids.clone()),
-            marked: UidSet::new(),
-            to: target.name.to_string(),
-            to_validity: to_validity.0,
-            to_next: to_next.map(|uid| uid.0),
-            told: Vec::new(),
-            copied: false,
-        };
+        let source = Messages::new(&state.name, state.snapshot().uid_validity, uids.clone());
+        let sought = Move::new(source, UidSet::new(), &target.name, Some(to_validity), to_next);
         let mut looks = LOOKS;
         loop {
             let mut lease = self.ready(state, Class::Interactive).await?;
@@ -175,7 +159,7 @@ impl Inner {
 
     /// Shows the copies, with the keywords they had where they come from and upstream does not keep. Those go to their place before the
     /// copies are shown, unless the place is yet to be found.
-    async fn carry_keywords(
+    async fn show_copies(
         self: &Arc<Self>,
         before: &Snapshot,
         target: &Arc<State>,
@@ -183,14 +167,18 @@ impl Inner {
         window: &Window,
         keywords: &BTreeMap<Uid, Flags>,
     ) {
-        let uids = match copied {
+        match copied {
+            Some(_) if keywords.is_empty() => self.show_if_open(target).await,
             Some(copied) => {
-                let uids = self.keep_copies(target, copied, keywords).await;
+                let kept = self.keep_copies(target, copied, keywords).await;
                 self.show_arrivals(target).await;
-                uids
+                self.show_kept(target, &kept).await;
             }
             None => {
                 self.show_arrivals(target).await;
+                if keywords.is_empty() {
+                    return;
+                }
                 let (arrived, wanted) = (target.snapshot(), keywords.keys().map(|uid| uid.0).collect());
                 let sources = before.messages.select(&wanted).map(|(_, message)| message);
                 let (_, pairs) = matched(sources, &window.arrivals(&arrived));
@@ -198,10 +186,11 @@ impl Inner {
                     warn!(account = %self.label(), mailbox = %target.name, "which copy is which is not told: their keywords are lost");
                     return;
                 };
-                self.keep_copies(target, &Copied { uid_validity: arrived.uid_validity, pairs }, keywords).await
+                let copied = Copied { uid_validity: arrived.uid_validity, pairs };
+                let kept = self.keep_copies(target, &copied, keywords).await;
+                self.show_kept(target, &kept).await;
             }
-        };
-        self.show_kept(target, &uids).await;
+        }
     }
 
     /// Gives copies the bodies of what they were copied from.
@@ -212,18 +201,17 @@ impl Inner {
         target: &Arc<State>,
         copied: &Copied,
     ) {
-        let after = target.snapshot();
-        if after.uid_validity != copied.uid_validity {
+        if target.snapshot().uid_validity != copied.uid_validity {
             return;
         }
-        let keys = copied.pairs.iter().filter(|(_, to)| after.messages.get(*to).is_some());
-        let keys: Vec<(BodyKey, BodyKey)> = keys
-            .map(|(from, to)| {
-                // Named outright: after a MOVE the source's snapshot does not hold them any more.
-                (source.body_key(before, *from), target.body_key(&after, *to))
-            })
-            .filter(|(from, to)| from != to)
-            .collect();
+        let (mailbox, uid_validity) = (target.id(), copied.uid_validity);
+        // Named outright: after a MOVE the source's snapshot does not hold them any more, and the target's need not hold them yet.
+        let keys = copied.pairs.iter().filter_map(|(from, to)| match source.body_key(before, *from) {
+            // One body, whichever mailbox shows it.
+            BodyKey::Provider(_) => None,
+            key => Some((key, BodyKey::Message { mailbox, uid_validity, uid: *to })),
+        });
+        let keys: Vec<(BodyKey, BodyKey)> = keys.collect();
         // What cannot be carried is fetched when asked for.
         let _ = self.disk(move |store| store.alias(&keys)).await;
     }

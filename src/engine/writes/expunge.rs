@@ -37,7 +37,9 @@ impl Inner {
             }
             account.check_identity(&mut lease, &state, &target).await?;
             lease = account.expunge_these(lease, &state, &mut turn, &target).await?;
-            account.look_again(lease, &state, &mut turn).await;
+            if !account.show_gone(&mut lease, &state, &mut turn, &target).await {
+                account.look_again(lease, &state, &mut turn).await;
+            }
             account.seen_upstream();
             Ok(())
         })

@@ -65,7 +65,12 @@ impl Inner {
                     modified
                 }
                 Err(error) => match Fault::from(error) {
-                    Fault::Refused(error) => return Err(error),
+                    Fault::Refused(error) => {
+                        // Some of it may have been stored all the same: in another piece of a long set, or of this one before it was
+                        // refused. Nobody else will tell us of that.
+                        account.look_again(lease, &state, &mut turn).await;
+                        return Err(error);
+                    }
                     Fault::Lost(reason) => {
                         warn!(account = %account.label(), mailbox = %state.name, reason, "connection lost during STORE: looking");
                         drop(lease);

@@ -1,6 +1,6 @@
 //! Whether messages are the ones that are meant, before anything makes them go.
 //!
-//! UIDVALIDITY unchanged is the rule of every server, and [`Inner::ready`] checks it. Where the provider gives message ids (X-GM-EXT-1) they
+//! UIDVALIDITY unchanged is the rule of every server, and [`Inner::ready`] checks it. Where the provider gives message ids (X-GM-MSGID, EMAILID) they
 //! are asked for as well: a server that gave a UID to another message, or a mirror that is wrong, must not cost a message.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::model::UidSet;
-use crate::upstream::{FetchMeta, Lease};
+use crate::upstream::{FetchMeta, Items, Lease};
 
 impl Inner {
     /// Compares the provider's ids of these messages of the selected mailbox with the mirror's. Where one differs nothing may be done by UID:
@@ -30,7 +30,7 @@ impl Inner {
             .filter(|(_, message)| message.gm_msgid != 0)
             .map(|(_, message)| (message.uid.0, message.gm_msgid))
             .collect();
-        if known.is_empty() || !lease.caps().has("X-GM-EXT-1") {
+        if known.is_empty() || lease.caps().message_id_item().is_none() {
             return Ok(());
         }
         let asked: UidSet = known.keys().copied().collect();
@@ -42,7 +42,7 @@ impl Inner {
                 strangers.insert(uid.0);
             }
         };
-        lease.fetch_meta(&asked.to_string(), false, None, &mut compare).await?;
+        lease.fetch_meta(&asked.to_string(), Items::Id, None, &mut compare).await?;
         if strangers.is_empty() {
             return Ok(());
         }

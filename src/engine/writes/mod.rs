@@ -23,14 +23,17 @@ mod settle;
 mod unfinished;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 use tracing::info;
 
 use super::account::Inner;
 use super::error::Error;
-use super::mailbox::{State, Turn};
-use crate::upstream::{self, Class, Lease};
+use super::mailbox::{State, Turn, Watched};
+use super::mirror::Delta;
+use crate::model::UidSet;
+use crate::upstream::{self, Class, Event, Lease};
 
 pub use append::{Append, Appended};
 pub use copy::{Copied, CopyMode};
@@ -82,13 +85,43 @@ impl Inner {
         }
     }
 
-    /// Brings a mailbox that has just got messages in step, if anybody looks at it; else marks it as to be looked at.
+    /// Shows that these messages have gone, if upstream has named them in this session as it took them (VANISHED); else they are to be
+    /// looked for. Whether it has.
+    async fn show_gone(
+        self: &Arc<Self>,
+        lease: &mut Lease,
+        state: &Arc<State>,
+        turn: &mut Turn,
+        uids: &UidSet,
+    ) -> bool {
+        let vanished = lease.take_events().into_iter().filter_map(|event| match event {
+            Event::Vanished(uids) => Some(uids),
+            _ => None,
+        });
+        let named = vanished.fold(UidSet::new(), |all, uids| all.union(&uids));
+        if !lease.has_qresync() || !uids.minus(&named).is_empty() {
+            return false;
+        }
+        self.commit(state, turn, Delta { vanished: uids.clone(), ..Delta::default() }, None).await;
+        true
+    }
+
+    /// Brings a mailbox that has just got messages in step, if it was ever read.
     pub(crate) async fn show_arrivals(self: &Arc<Self>, target: &Arc<State>) {
         target.set_stale();
         if target.is_known()
             && let Err(error) = self.freshen(target, Instant::now(), Class::Interactive).await
         {
             info!(account = %self.label(), mailbox = %target.name, %error, "new messages are shown later");
+        }
+    }
+
+    /// The same if anybody looks at it. Nobody waits for what nobody sees: whoever opens it, or asks for its STATUS, has it looked at.
+    async fn show_if_open(self: &Arc<Self>, target: &Arc<State>) {
+        if target.interest.load(Ordering::Relaxed) > 0 || target.watched() != Watched::No {
+            self.show_arrivals(target).await;
+        } else {
+            target.set_stale();
         }
     }
 }

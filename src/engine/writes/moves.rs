@@ -50,10 +50,14 @@ impl Inner {
         }
         self.check_identity(&mut lease, state, uids).await?;
         let before = state.snapshot();
+        // Only what is named from here on says anything of this MOVE.
+        lease.take_events();
         let moved = lease.move_to(uids, &target.name).await;
         match moved.failed.map(Fault::from) {
             None => {
-                self.look_again(lease, state, &mut turn).await;
+                if !self.show_gone(&mut lease, state, &mut turn, uids).await {
+                    self.look_again(lease, state, &mut turn).await;
+                }
                 Ok(moved.told)
             }
             Some(Fault::Lost(reason)) => {
@@ -330,7 +334,13 @@ pub(super) fn there(snapshot: &Snapshot, uids: &UidSet) -> UidSet {
 }
 
 impl Move {
-    fn new(source: Messages, marked: UidSet, to: &str, validity: Option<UidValidity>, next: Option<Uid>) -> Self {
+    pub(super) fn new(
+        source: Messages,
+        marked: UidSet,
+        to: &str,
+        validity: Option<UidValidity>,
+        next: Option<Uid>,
+    ) -> Self {
         Self {
             source,
             marked,

@@ -1,9 +1,10 @@
 //! Settling what earlier writes have left (`unfinished`), by looking at what upstream holds now.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::{Duration, sleep};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::copy::Copied;
 use super::unfinished::{Left, Messages, Move, Write};
@@ -69,15 +70,23 @@ impl Inner {
         };
         match settled {
             Ok(()) => {}
-            Err(error) if error.is_outage() || error.is_passing() || matches!(error, Error::Internal(_)) => {
-                return Err(error);
-            }
+            // Not tried, as it were: it is tried when the connection, our budget or our disk allows.
+            Err(error @ (Error::Unavailable(_) | Error::Limit(_) | Error::Internal(_))) => return Err(error),
             Err(error) => {
-                let gone = matches!(error, Error::Gone | Error::NoSuchMailbox(_));
-                if !gone && !self.unfinished.refused(left.id) {
+                let is_gone = matches!(error, Error::Gone | Error::NoSuchMailbox(_));
+                if !is_gone && !self.unfinished.refused(left.id) {
                     return Err(error);
                 }
-                warn!(account = %self.label(), write = ?left.write, %error, "an unfinished write cannot be settled and is forgotten");
+                if !error.is_passing() {
+                    warn!(account = %self.label(), write = ?left.write, %error, "an unfinished write cannot be settled and is forgotten");
+                } else if left.is_old(SystemTime::now()) {
+                    // It would keep everybody from writing to these mailboxes for ever. Nothing is done but to forget it: what it has
+                    // left is as upstream shows it.
+                    error!(account = %self.label(), write = ?left.write, %error,
+                        "the provider has refused for a day to have an unfinished write settled: it is forgotten, and what it left stays as it is");
+                } else {
+                    return Err(error);
+                }
             }
         }
         self.durable(move |state, _| state.journal_done(left.id)).await?;

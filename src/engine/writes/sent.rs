@@ -23,7 +23,7 @@ use crate::engine::mailbox::State;
 use crate::message;
 use crate::model::{Role, SystemFlags, Uid, UidSet, UidValidity};
 use crate::provider::Quirk;
-use crate::upstream::{Class, FetchMeta, Lease};
+use crate::upstream::{Class, FetchMeta, Items, Lease};
 
 /// How long ago the provider's copy may have come, seconds; its clock and ours may differ by as much as minutes.
 const RECENT: i64 = 3600;
@@ -110,7 +110,7 @@ async fn recent(lease: &mut Lease, next: Uid, octets: u64, now: i64) -> Result<U
             found.push(uid);
         }
     };
-    lease.fetch_meta(&format!("{first}:*"), true, None, &mut note).await?;
+    lease.fetch_meta(&format!("{first}:*"), Items::All, None, &mut note).await?;
     found.sort_unstable();
     Ok(found.into_iter().rev().take(NEWEST).collect())
 }

@@ -59,7 +59,7 @@ pub(super) struct Window {
 
 impl Window {
     /// The mirror is believed to know what is there for so long after a look.
-    pub(super) const FRESH: Duration = Duration::from_secs(2);
+    const FRESH: Duration = Duration::from_secs(2);
 
     /// As the mirror has it: it may know less than upstream holds, never more.
     pub(super) fn before(target: &State) -> Self {
@@ -69,6 +69,12 @@ impl Window {
             uid_validity: snapshot.uid_validity,
             taken: UidSet::new(),
         }
+    }
+
+    /// The same where the mirror has just held all there is, so that nothing others have brought is taken for ours.
+    pub(super) fn fresh(target: &State) -> Option<Self> {
+        let is_fresh = target.is_live() || target.counted().is_some_and(|at| at.elapsed() < Self::FRESH);
+        (is_fresh && target.is_known()).then(|| Self::before(target))
     }
 
     /// As upstream has it now.

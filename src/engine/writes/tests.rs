@@ -3,11 +3,13 @@
 
 mod append;
 mod flags;
+mod keywords;
 mod model;
 mod moves;
 mod refusals;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -90,7 +92,11 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         username: "ann".into(),
         credentials: Credentials::Password(Secret::new(*b"pw")),
         connections: 1,
-        quirks: Quirks { single_moves: quirks.contains(&Quirk::MoveOneAtATime), ..Quirks::default() },
+        quirks: Quirks {
+            single_moves: quirks.contains(&Quirk::MoveOneAtATime),
+            line_limit: provider.account().line_limit,
+            ..Quirks::default()
+        },
         meter: Arc::new(()),
         permits: Arc::new(Pacing::default()),
     };
@@ -180,4 +186,41 @@ async fn a_mark_that_comes_late_is_seen() {
     let inbox = bench.state("INBOX").await;
     bench.account.expunge(&inbox, Some(&set("1"))).await.unwrap();
     assert_eq!(bench.provider.shown("INBOX"), ["b \\Deleted", "c \\Deleted", "d \\Deleted"]);
+}
+
+/// What the provider refuses "for the moment" is waited for a day and no longer; then it is forgotten, and nothing is done.
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_write_does_not_block_a_mailbox_for_ever() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let payload = r#"{"version":1,"upstream":"ann@test:143","write":"move","mailbox":"INBOX","uid_validity":100,"uids":"1","marked":"","to":"Kept","to_validity":101,"to_next":1,"told":[[1,1]],"copied":true}"#;
+    for (age, is_forgotten) in [(DAY / 2, false), (DAY + Duration::from_secs(1), true)] {
+        let provider = Provider::new("UIDPLUS", &["INBOX", "Kept"]);
+        provider.account().folders.get_mut("INBOX").unwrap().put(&["\\Deleted"], &mail("a"));
+        provider.account().folders.get_mut("Kept").unwrap().put(&[], &mail("a"));
+        let bench = Bench::new(provider).await;
+        let created = SystemTime::now() - age;
+        let add = move |state: &state::State, key: &str| state.journal_add(key, "move", payload.as_bytes(), created);
+        bench.account.durable(add).await.unwrap();
+        bench.provider.account().always_refuses = Some(("SELECT", "[INUSE] some other program has it"));
+        let mut refused = 0;
+        while refused < 20 && bench.account.settle_left(&["INBOX"]).await.is_err() {
+            refused += 1;
+        }
+        if is_forgotten {
+            // Not at the first word: the day may have gone by while nobody asked.
+            assert!((2..20).contains(&refused), "{refused}");
+            assert_eq!(bench.pending().await, [""; 0]);
+        } else {
+            assert_eq!((refused, bench.pending().await), (20, vec!["move".to_owned()]));
+        }
+        let said = bench.provider.account().said.clone();
+        assert!(said.iter().all(|name| name == "SELECT" || name == "NOOP"), "{said:?}");
+        assert_eq!(bench.provider.shown("INBOX"), ["a \\Deleted"]);
+        assert_eq!(bench.provider.shown("Kept"), ["a"]);
+        if !is_forgotten {
+            bench.provider.account().always_refuses = None;
+            bench.account.settle_left(&["INBOX"]).await.unwrap();
+            assert_eq!(bench.provider.shown("INBOX"), [""; 0], "and finished when it may be");
+        }
+    }
 }

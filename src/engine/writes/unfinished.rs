@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
@@ -24,6 +24,8 @@ use crate::model::{UidSet, UidValidity};
 const VERSION: u32 = 1;
 /// Whether the provider refuses for the moment or for good cannot be told from all its words: so often it is asked.
 const TRIES: u8 = 5;
+/// What it refuses for the moment may be waited for so long: a mailbox in use, a server being put in order.
+const WAITED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What stands in the journal.
 #[derive(Debug, Serialize, Deserialize)]
@@ -125,7 +127,16 @@ pub(super) struct Left {
     pub(super) id: i64,
     /// `None`: settled, and only to be removed.
     pub(super) write: Option<Write>,
+    /// When the write was begun.
+    created: SystemTime,
     tries: u8,
+}
+
+impl Left {
+    /// Whether it has been waited for long enough.
+    pub(super) fn is_old(&self, now: SystemTime) -> bool {
+        now.duration_since(self.created).is_ok_and(|age| age >= WAITED_FOR)
+    }
 }
 
 impl Unfinished {
@@ -142,8 +153,9 @@ impl Unfinished {
         self.first(|write| mailboxes.iter().any(|mailbox| write.concerns(mailbox)))
     }
 
-    fn leave(&self, id: i64, write: Option<Write>) {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(Left { id, write, tries: 0 });
+    fn leave(&self, id: i64, write: Option<Write>, created: SystemTime) {
+        let left = Left { id, write, created, tries: 0 };
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(left);
         self.given_up.notify_one();
     }
 
@@ -155,7 +167,7 @@ impl Unfinished {
     pub(super) fn refused(&self, id: i64) -> bool {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left) = left.iter_mut().find(|left| left.id == id) else { return false };
-        left.tries += 1;
+        left.tries = left.tries.saturating_add(1);
         left.tries >= TRIES
     }
 }
@@ -165,6 +177,7 @@ pub(super) struct Entry {
     account: Arc<Inner>,
     id: i64,
     write: Option<Write>,
+    created: SystemTime,
 }
 
 impl Entry {
@@ -195,7 +208,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if self.id != 0 {
-            self.account.unfinished.leave(self.id, self.write.take());
+            self.account.unfinished.leave(self.id, self.write.take(), self.created);
         }
     }
 }
@@ -204,9 +217,10 @@ impl Inner {
     /// Writes down what is about to be done; on the disk when this returns.
     pub(super) async fn write_down(self: &Arc<Self>, write: Write) -> Result<Entry, Error> {
         let (kind, bytes) = (write.kind(), self.payload(&write)?);
+        let created = SystemTime::now();
         let (tell, mut told) = oneshot::channel();
         let added = self.durable(move |state, key| {
-            let id = state.journal_add(key, kind, &bytes, SystemTime::now())?;
+            let id = state.journal_add(key, kind, &bytes, created)?;
             if tell.send(id).is_err() {
                 // Nobody waits any more, and the write is not made: an entry would undo what somebody does later.
                 state.journal_done(id)?;
@@ -214,9 +228,9 @@ impl Inner {
             Ok(())
         });
         match (added.await, told.try_recv()) {
-            (Ok(()), Ok(id)) => Ok(Entry { account: Arc::clone(self), id, write: Some(write) }),
+            (Ok(()), Ok(id)) => Ok(Entry { account: Arc::clone(self), id, write: Some(write), created }),
             (Err(error), Ok(id)) => {
-                self.unfinished.leave(id, None);
+                self.unfinished.leave(id, None, created);
                 Err(error)
             }
             (Err(error), Err(_)) => Err(error),
@@ -232,22 +246,22 @@ impl Inner {
     /// Reads what an earlier run has left.
     pub(super) async fn read_unfinished(&self) -> Result<(), Error> {
         for entry in self.durable(|state, key| state.journal_pending(key)).await? {
-            let (id, kind) = (entry.id, entry.kind);
+            let (id, kind, created) = (entry.id, entry.kind, entry.created);
             match serde_json::from_slice::<Payload>(&entry.payload) {
                 Ok(Payload { version, .. }) if version > VERSION => {
                     warn!(account = %self.label(), kind, version, "an unfinished write of a newer version of this program is left alone");
                 }
                 Ok(Payload { upstream, write: Some(write), .. }) if upstream == self.options.upstream => {
                     warn!(account = %self.label(), kind, "a write was not finished: it is settled as soon as the provider is reached");
-                    self.unfinished.leave(id, Some(write));
+                    self.unfinished.leave(id, Some(write), created);
                 }
                 Ok(Payload { write: Some(_), .. }) => {
                     warn!(account = %self.label(), kind, "an unfinished write to another provider is forgotten");
-                    self.unfinished.leave(id, None);
+                    self.unfinished.leave(id, None, created);
                 }
                 Ok(Payload { write: None, .. }) | Err(_) => {
                     error!(account = %self.label(), kind, "an unfinished write cannot be read and is forgotten");
-                    self.unfinished.leave(id, None);
+                    self.unfinished.leave(id, None, created);
                 }
             }
         }

@@ -3,42 +3,28 @@
 //! Answers collect in [`Io::out`] and leave before the connection waits for anything: for the client's next bytes, or for
 //! something below that takes longer than [`FEED_AFTER`]. So a pipelined batch of commands is answered in one write, and a
 //! slow body does not hold back what stands before it. A client that does not read blocks itself only, until
-//! [`WRITE_TIMEOUT`] ends it. While a session idles it holds no buffer at all: thousands of them are the normal case.
+//! its time-out ends it. While a session idles it holds no buffer at all: thousands of them are the normal case.
 
-use std::future::poll_fn;
-use std::io::IoSlice;
 use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Stream;
+use crate::session::socket::{self, FEED_AFTER, Gone, OUT_FULL};
 use crate::wire::imap::framer::{Frame, Framer, FramingError, Limits, Side};
 
-/// A client that takes no byte for so long is gone or stuck; shorter than any provider's own patience with us.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Silence before login: enough for a person to answer a certificate warning, too short to collect idle strangers.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// All the time there is to log in, however busy a stranger keeps us.
-const LOGIN_TOTAL: Duration = Duration::from_secs(180);
 /// Autologout (RFC 9051 §5.4: at least 30 minutes).
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Silence in the middle of a literal, which no person is typing.
 const LITERAL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// A wait below that takes longer lets the answers so far go out.
-const FEED_AFTER: Duration = Duration::from_millis(20);
 /// Outlook gives up after a minute without a byte (reference: clients, 2.4); others after more.
 const STILL_WORKING: Duration = Duration::from_secs(20);
-/// Answers leave at this size at the latest: four TLS records.
-const OUT_FULL: usize = 64 * 1024;
 /// Chunks from here on go to the socket as they are; below, copying them is cheaper than a system call.
 const DIRECT: usize = 16 * 1024;
-/// What one read takes while commands come. It lies on the stack, so an idle session has none.
-const READ: usize = 4 * 1024;
 
 /// Why a session ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +35,12 @@ pub(crate) enum Stop {
     Close,
     /// Say BYE first.
     Bye { code: Option<&'static str>, text: &'static str },
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
 }
 
 /// Why there is no next frame.
@@ -66,6 +58,8 @@ pub(crate) struct Io {
     in_literal: bool,
     logged_in: bool,
     opened: Instant,
+    /// When one of the two last said something. The silence of a command is counted over all its waits, not for each by itself.
+    quiet_since: Instant,
     shutdown: CancellationToken,
     /// Answers not yet sent.
     pub(crate) out: BytesMut,
@@ -73,13 +67,15 @@ pub(crate) struct Io {
 
 impl Io {
     pub(crate) fn new(stream: Stream, shutdown: CancellationToken) -> Self {
+        let opened = Instant::now();
         Self {
             stream,
             framer: Framer::new(Side::Server, Limits::BEFORE_LOGIN),
             limits: Limits::BEFORE_LOGIN,
             in_literal: false,
             logged_in: false,
-            opened: Instant::now(),
+            opened,
+            quiet_since: opened,
             shutdown,
             out: BytesMut::new(),
         }
@@ -110,6 +106,7 @@ impl Io {
                         Frame::LiteralEnd => self.in_literal = false,
                         _ => {}
                     }
+                    self.quiet_since = Instant::now();
                     return Ok(frame);
                 }
                 None => self.fill().await.map_err(ReadError::Stop)?,
@@ -130,17 +127,16 @@ impl Io {
 
     async fn fill(&mut self) -> Result<(), Stop> {
         self.flush().await?;
-        let (limit, text) = if self.in_literal {
-            (LITERAL_TIMEOUT, "Disconnected while waiting for a literal")
-        } else if self.logged_in {
-            (COMMAND_TIMEOUT, "Autologout, idle for too long")
-        } else {
-            (LOGIN_TIMEOUT.min(LOGIN_TOTAL.saturating_sub(self.opened.elapsed())), "Login takes too long")
+        const LATE: &str = "Login takes too long";
+        let login = match self.logged_in {
+            true => None,
+            false => Some(socket::login_patience(self.opened).ok_or(Stop::Bye { code: None, text: LATE })?),
         };
-        // A time-out of nothing would still read what has come: who never stops talking would never be late.
-        if !self.logged_in && self.opened.elapsed() >= LOGIN_TOTAL {
-            return Err(Stop::Bye { code: None, text: "Login takes too long" });
-        }
+        let (limit, text) = match login {
+            _ if self.in_literal => (LITERAL_TIMEOUT, "Disconnected while waiting for a literal"),
+            None => (COMMAND_TIMEOUT, "Autologout, idle for too long"),
+            Some(limit) => (limit, LATE),
+        };
         let shutdown = self.shutdown.clone();
         tokio::select! {
             biased;
@@ -154,33 +150,18 @@ impl Io {
 
     /// Reads what has come. Cancelling it loses nothing.
     pub(crate) async fn read(&mut self) -> Result<(), Stop> {
-        let count = if self.in_literal {
-            self.stream.read_buf(self.framer.buffer()).await
-        } else {
-            if self.framer.is_between_messages() {
-                // Lets go of the block the last command stood in. Not in the middle of a message that is dropped: what is still to come of it
-                // would be taken for commands.
-                self.framer = Framer::new(Side::Server, self.limits);
-            }
-            let (stream, framer) = (&mut self.stream, &mut self.framer);
-            poll_fn(|cx| {
-                let mut space = [0; READ];
-                let mut space = ReadBuf::new(&mut space);
-                match Pin::new(&mut *stream).poll_read(cx, &mut space) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(())) => {
-                        framer.buffer().extend_from_slice(space.filled());
-                        Poll::Ready(Ok(space.filled().len()))
-                    }
-                }
-            })
-            .await
-        };
-        match count {
-            Ok(0) | Err(_) => Err(Stop::Gone),
-            Ok(_) => Ok(()),
+        if self.in_literal {
+            return match self.stream.read_buf(self.framer.buffer()).await {
+                Ok(0) | Err(_) => Err(Stop::Gone),
+                Ok(_) => Ok(()),
+            };
         }
+        if self.framer.is_between_messages() {
+            // Lets go of the block the last command stood in. Not in the middle of a message that is dropped: what is still to come of it
+            // would be taken for commands.
+            self.framer = Framer::new(Side::Server, self.limits);
+        }
+        Ok(socket::read_some(&mut self.stream, self.framer.buffer()).await?)
     }
 
     /// A frame that is here already, without reading. For IDLE.
@@ -216,21 +197,9 @@ impl Io {
 
     async fn send(&mut self, body: &[u8]) -> Result<(), Stop> {
         let head = std::mem::take(&mut self.out);
-        let mut sent = 0;
-        while sent < head.len() + body.len() {
-            let first = head.get(sent..).unwrap_or_default();
-            let second = body.get(sent.saturating_sub(head.len())..).unwrap_or_default();
-            let both = [IoSlice::new(first), IoSlice::new(second)];
-            let slices = if first.is_empty() { both.get(1..) } else { both.get(..) }.unwrap_or_default();
-            match timeout(WRITE_TIMEOUT, self.stream.write_vectored(slices)).await {
-                Ok(Ok(count)) if count > 0 => sent += count,
-                _ => return Err(Stop::Gone),
-            }
-        }
-        match timeout(WRITE_TIMEOUT, self.stream.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Stop::Gone),
-        }
+        socket::write_all(&mut self.stream, &head, body).await?;
+        self.quiet_since = Instant::now();
+        Ok(())
     }
 
     /// Waits for something below. What has collected goes out meanwhile, and a long wait is kept alive with words that every
@@ -253,7 +222,15 @@ impl Io {
         mut work: Pin<Box<W>>,
         words: Option<&'static str>,
     ) -> Result<T, Stop> {
-        if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
+        let still_working = |out: &mut BytesMut| {
+            if let Some(words) = words {
+                super::reply::untagged(out, "OK", None, words);
+            }
+        };
+        if words.is_some() && self.quiet_since.elapsed() >= STILL_WORKING {
+            // Many short waits are a long one.
+            still_working(&mut self.out);
+        } else if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
             return Ok(done);
         }
         loop {
@@ -269,12 +246,13 @@ impl Io {
                     flushed = flush.as_mut() => flushed?,
                 }
             }
-            if let Ok(done) = timeout(STILL_WORKING, work.as_mut()).await {
+            if words.is_none() {
+                return Ok(work.await);
+            }
+            if let Ok(done) = timeout_at(self.quiet_since + STILL_WORKING, work.as_mut()).await {
                 return Ok(done);
             }
-            if let Some(words) = words {
-                super::reply::untagged(&mut self.out, "OK", None, words);
-            }
+            still_working(&mut self.out);
         }
     }
 
@@ -284,10 +262,11 @@ impl Io {
         self,
         config: std::sync::Arc<tokio_rustls::rustls::ServerConfig>,
     ) -> Result<Self, Stop> {
-        let Self { stream, limits, logged_in, opened, shutdown, .. } = self;
+        let Self { stream, limits, logged_in, opened, quiet_since, shutdown, .. } = self;
         let stream = stream.start_tls_server(config).await.map_err(|_| Stop::Gone)?;
         let framer = Framer::new(Side::Server, limits);
-        Ok(Self { stream, framer, limits, in_literal: false, logged_in, opened, shutdown, out: BytesMut::new() })
+        let (in_literal, out) = (false, BytesMut::new());
+        Ok(Self { stream, framer, limits, in_literal, logged_in, opened, quiet_since, shutdown, out })
     }
 
     /// Says the last words, if any, and closes.
@@ -296,8 +275,7 @@ impl Io {
             super::reply::untagged(&mut self.out, "BYE", *code, text);
         }
         if !matches!(stop, Stop::Gone) && self.flush().await.is_ok() {
-            // A failure here changes nothing: the connection is over.
-            let _ = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+            socket::shut(self.stream).await;
         }
     }
 }
@@ -327,6 +305,23 @@ mod tests {
         timeout(Duration::from_secs(6), is_done).await.unwrap().unwrap();
         assert_eq!(session.await.unwrap(), Err(Stop::Gone));
         drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_short_waits_are_a_long_one() {
+        let (mut client, server) = Stream::pair();
+        let mut io = Io::new(server, CancellationToken::new());
+        for pause in [Duration::from_secs(7), Duration::from_millis(15)] {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(65) {
+                io.wait(tokio::time::sleep(pause)).await.unwrap();
+                io.wait_in_literal(tokio::time::sleep(Duration::from_millis(1))).await.unwrap();
+            }
+            // Once in 20 seconds, whatever the waits.
+            let mut alive = [0; 3 * "* OK Still working\r\n".len()];
+            client.read_exact(&mut alive).await.unwrap();
+            assert_eq!(alive, *"* OK Still working\r\n".repeat(3).as_bytes());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,9 @@ const APPEND_MEMORY: u64 = 256 * 1024 * 1024;
 /// The unit in which [`APPEND_MEMORY`] is handed out.
 const APPEND_UNIT: u64 = 4096;
 
+/// Large results of SORT and THREAD put in order at once: a core each, for a second at the most, and some 100 MB.
+const ORDERINGS: usize = 2;
+
 /// Which optional capabilities a server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -56,13 +59,15 @@ pub struct Server<L: Login> {
     /// The product's name in the greeting and in ID.
     name: &'static str,
     append_memory: Arc<Semaphore>,
+    orderings: Arc<Semaphore>,
     profile: Profile,
 }
 
 impl<L: Login> Server<L> {
     pub fn new(login: L, tls: Option<Arc<ServerConfig>>, observer: Arc<dyn Observer>, name: &'static str) -> Self {
         let units = usize::try_from(APPEND_MEMORY / APPEND_UNIT).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { login, tls, observer, name, append_memory: Arc::new(Semaphore::new(units)), profile: Profile::default() }
+        let (append_memory, orderings) = (Arc::new(Semaphore::new(units)), Arc::new(Semaphore::new(ORDERINGS)));
+        Self { login, tls, observer, name, append_memory, orderings, profile: Profile::default() }
     }
 
     /// The same server with another choice of capabilities.

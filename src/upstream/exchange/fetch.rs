@@ -7,18 +7,28 @@ use crate::upstream::line::Line;
 use crate::upstream::session::Session;
 use crate::upstream::types::FetchMeta;
 
+/// What [`Session::fetch_meta`] asks of each message, beside UID and FLAGS, and MODSEQ where it is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Items {
+    /// Nothing more: what may have changed of a message that is known.
+    Flags,
+    /// The provider's message id, where it gives one.
+    Id,
+    /// That, INTERNALDATE and RFC822.SIZE: all that the index keeps.
+    All,
+}
+
 impl Session {
-    /// UID FETCH of UID and FLAGS, MODSEQ and X-GM-MSGID where offered, and with `full` INTERNALDATE and RFC822.SIZE. `set` is as on the wire
-    /// (`1:*` may be meant). With `changed_since` only what changed (CONDSTORE), and with QRESYNC what vanished since. Each
+    /// UID FETCH of these items. `set` is as on the wire (`1:*` may be meant). With `changed_since` only what changed (CONDSTORE), and with QRESYNC what vanished since. Each
     /// line goes to `sink` as it comes, also lines heard unasked (they are as true). Gives what VANISHED (EARLIER) said.
     pub async fn fetch_meta(
         &mut self,
         set: &str,
-        full: bool,
+        items: Items,
         changed_since: Option<u64>,
         sink: &mut (dyn FnMut(FetchMeta) + Send),
     ) -> Result<UidSet, Error> {
-        let items = self.meta_items(full);
+        let items = self.meta_items(items);
         let modifier = match changed_since {
             Some(modseq) if self.qresync => format!(" (CHANGEDSINCE {modseq} VANISHED)"),
             Some(modseq) if self.caps().condstore() => format!(" (CHANGEDSINCE {modseq})"),
@@ -47,17 +57,20 @@ impl Session {
         Ok(vanished)
     }
 
-    fn meta_items(&self, full: bool) -> String {
+    pub(super) fn meta_items(&self, asked: Items) -> String {
         let mut items = String::from("UID FLAGS");
-        if full {
+        if asked == Items::All {
             items.push_str(" INTERNALDATE RFC822.SIZE");
         }
         let nomodseq = self.selected().is_some_and(|(_, selected)| selected.highest_modseq == 0);
         if self.caps().condstore() && !nomodseq {
             items.push_str(" MODSEQ");
         }
-        if self.caps().has("X-GM-EXT-1") {
-            items.push_str(" X-GM-MSGID");
+        if asked != Items::Flags
+            && let Some(item) = self.caps().message_id_item()
+        {
+            items.push(' ');
+            items.push_str(item);
         }
         items
     }

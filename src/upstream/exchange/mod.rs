@@ -17,6 +17,7 @@ mod select;
 mod status;
 mod store;
 
+pub use fetch::Items;
 pub use idle::POLL_INTERVAL;
 
 use super::error::Error;

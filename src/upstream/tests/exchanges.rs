@@ -56,7 +56,7 @@ async fn select_says_all_and_costs_nothing_again() {
     let old = lease.select("old").await.unwrap();
     assert_eq!((old.exists, old.read_only, old.permanent_flags, old.highest_modseq), (1, true, None, 0));
     // Without mod-sequences none is asked for.
-    lease.fetch_meta("1:*", false, None, &mut |_| {}).await.unwrap();
+    lease.fetch_meta("1:*", Items::Flags, None, &mut |_| {}).await.unwrap();
     provider.done().await;
 }
 
@@ -83,7 +83,7 @@ async fn qresync_tells_what_changed() {
     assert_eq!(selected.vanished, set("2,4:5"));
     assert_eq!((selected.changed[0].uid, selected.changed[0].modseq), (Some(Uid(1)), Some(95)));
     let mut seen = Vec::new();
-    let vanished = lease.fetch_meta("1:*", true, Some(95), &mut |meta| seen.push(meta)).await.unwrap();
+    let vanished = lease.fetch_meta("1:*", Items::All, Some(95), &mut |meta| seen.push(meta)).await.unwrap();
     assert_eq!(vanished, set("6"));
     assert_eq!((seen.len(), seen[0].size, seen[0].modseq), (1, Some(u32::MAX), Some(98)));
     assert_eq!(seen[0].internal_date, InternalDate::parse("1-Feb-2020 10:00:00 +0100"));
@@ -107,8 +107,32 @@ async fn sets_are_cut_to_the_line_limit_and_pipelined() {
     let mut lease = pool.lease(Class::Sync, None).await.unwrap();
     let mut seen = Vec::new();
     let uids = "100000001,100000003,100000005,100000007";
-    lease.fetch_meta(uids, false, None, &mut |meta| seen.push(meta)).await.unwrap();
+    lease.fetch_meta(uids, Items::Id, None, &mut |meta| seen.push(meta)).await.unwrap();
     assert_eq!((seen[0].gm_msgid, seen[0].flags.clone()), (Some(u64::MAX), Some(Flags::default())));
+    provider.done().await;
+}
+
+/// RFC 8474 §5.1. Servers that do not offer it are not asked (the test before).
+#[tokio::test(start_paused = true)]
+async fn an_emailid_is_a_message_id_and_is_not_asked_where_it_cannot_have_changed() {
+    let (provider, mut lease) = lease(
+        "OBJECTID",
+        r#"C: w2 UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE EMAILID)
+           S: * 1 FETCH (UID 1 EMAILID (M6d99ac3275bb4e) FLAGS ())
+           S: * 2 FETCH (UID 2 EMAILID (M6d99ac3275bb4e) FLAGS ())
+           S: * 3 FETCH (UID 3 EMAILID (m6d99ac3275bb4e) FLAGS ())
+           S: * 4 FETCH (UID 4 EMAILID NIL FLAGS ())
+           S: w2 OK
+           C: w3 UID FETCH 1:* (UID FLAGS)
+           S: w3 OK"#,
+    )
+    .await;
+    let mut ids = Vec::new();
+    lease.fetch_meta("1:*", Items::All, None, &mut |meta| ids.push(meta.gm_msgid)).await.unwrap();
+    // Kept on disk and told to POP3 programs: the same for ever.
+    let [one, other] = [992_617_703_518_316_377, 8_950_771_164_750_033_378];
+    assert_eq!(ids, [Some(one), Some(one), Some(other), None]);
+    lease.fetch_meta("1:*", Items::Flags, None, &mut |_| {}).await.unwrap();
     provider.done().await;
 }
 

@@ -48,7 +48,7 @@ pub struct Limits {
     pub inline_literal: u64,
     /// The largest literal at all.
     pub max_literal: u64,
-    /// Literals in one message.
+    /// Literals in one message; messages of APPEND are not counted: each is shown to the owner, who may refuse it.
     pub messages_literals: usize,
 }
 
@@ -79,7 +79,9 @@ pub enum Frame {
     /// Server side: a client announced an inline literal and waits. Send `+` and go on, or [`Framer::refuse_literal`].
     NeedContinue { head: Bytes, len: u64 },
     /// A streamed literal begins. A client waits for `+` when it is `sync` (see [`Framer::refuse_literal`]).
-    /// `head` is the message so far as [`Frame::Message`] will have it, up to the literal's opening brace.
+    /// `head` is the message so far as [`Frame::Message`] will have it, up to the literal's opening brace. Of a client's message with
+    /// several (MULTIAPPEND) what stood between the first and the latest one is left out of both: a thousand of them are no longer to
+    /// hold than two.
     LiteralStart { head: Bytes, len: u64, sync: bool, literal8: bool },
     /// The next bytes of a streamed literal, never empty.
     LiteralChunk(Bytes),
@@ -131,6 +133,8 @@ pub struct Framer {
     buffer: BytesMut,
     /// The message under way up to the end of its last streamed literal, which stands in it as `{0}` CRLF.
     before: BytesMut,
+    /// How much of `before` there was after its first streamed literal; 0 before that.
+    opening: usize,
     /// Where the line under way starts in `buffer`: behind the last inline literal.
     line: usize,
     /// `buffer` holds no LF in `line..scanned`.
@@ -180,6 +184,7 @@ impl Framer {
             streamed,
             buffer: BytesMut::new(),
             before: BytesMut::new(),
+            opening: 0,
             line: 0,
             scanned: 0,
             state: State::Line,
@@ -360,14 +365,14 @@ impl Framer {
             self.skip_line(lf, Some(marker));
             return Ok(Step::Again);
         }
-        self.literals += 1;
+        let asked = self.streamed.is_some_and(|streamed| streamed(&self.head(head)));
+        self.literals += usize::from(!(asked && self.side == Side::Server));
         if self.literals > self.limits.messages_literals {
             let error = FramingError::TooManyLiterals { tag: self.tag() };
             return Err(self.drop_line(lf, Some(marker), error));
         }
         let fits = u64::try_from(self.limits.line - (self.before.len() + lf + 1).min(self.limits.line))
             .is_ok_and(|room| marker.len <= room);
-        let asked = self.streamed.is_some_and(|streamed| streamed(&self.head(head)));
         // A message of a server with many literals stays within its limit by streaming those that no longer fit.
         let stream = asked || marker.len > self.limits.inline_literal || (!fits && self.side == Side::Client);
         if marker.len > self.limits.max_literal || (!stream && !fits) {
@@ -375,9 +380,15 @@ impl Framer {
             return Err(self.drop_line(lf, Some(marker), error));
         }
         if stream {
+            if self.side == Side::Server && self.opening > 0 {
+                self.before.truncate(self.opening);
+            }
             self.before.extend_from_slice(self.buffer.get(..head).unwrap_or_default());
             let head = Bytes::copy_from_slice(&self.before);
             self.before.extend_from_slice(if marker.literal8 { b"~{0}\r\n" } else { b"{0}\r\n" });
+            if self.opening == 0 {
+                self.opening = self.before.len();
+            }
             self.buffer.advance((lf + 1).min(self.buffer.len()));
             (self.line, self.scanned) = (0, 0);
             self.state = State::Stream { left: marker.len, sync: marker.sync };
@@ -449,6 +460,7 @@ impl Framer {
 
     fn start_message(&mut self) {
         self.before.clear();
+        self.opening = 0;
         (self.line, self.scanned) = (0, 0);
         self.literals = 0;
         self.dropping = false;

@@ -497,7 +497,7 @@ fn dial(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-fn handshake(
+pub(super) fn handshake(
     mut tcp: TcpStream,
     config: Arc<ClientConfig>,
     name: &str,

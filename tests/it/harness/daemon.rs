@@ -36,6 +36,8 @@ pub struct Account {
     pub limits_more: String,
     /// The lines of `[account.pop3]`.
     pub pop3: String,
+    /// The lines of `[account.smtp]`; none, no server for sending.
+    pub smtp: String,
 }
 
 impl Account {
@@ -53,6 +55,7 @@ impl Account {
             more: String::new(),
             limits_more: String::new(),
             pop3: String::new(),
+            smtp: String::new(),
         }
     }
 
@@ -169,6 +172,9 @@ impl Daemon {
             }
             writeln!(text, "[account.limits]\nconnections = {}\n{}", a.connections, a.limits_more).unwrap();
             writeln!(text, "[account.pop3]\n{}", a.pop3).unwrap();
+            if !a.smtp.is_empty() {
+                writeln!(text, "[account.smtp]\n{}", a.smtp).unwrap();
+            }
         }
         std::fs::write(self.config_file(), text).unwrap();
     }

@@ -34,8 +34,11 @@ pub struct Options {
     /// The owner lacks the ACL right `w` (RFC 4314 §2.1), but in `Free` and below: PERMANENTFLAGS is `(\Deleted \Seen)`, and other flags
     /// are not kept.
     pub few_flags: bool,
-    /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`.
+    /// Special mailboxes have the names a provider gives them elsewhere: `Отправленные`, `[Gmail]/Papierkorb`, `Entwürfe`. And there is a
+    /// quota, which names mailboxes too.
     pub localised: bool,
+    /// Serves submission ([`Dovecot::submission`]) and hands what it takes to this server.
+    pub relay: Option<SocketAddr>,
     /// Takes access tokens, and asks there about each (RFC 7662).
     pub introspection: Option<String>,
     /// Takes no tokens by XOAUTH2, only by OAUTHBEARER.
@@ -52,6 +55,8 @@ pub struct Dovecot {
     pub imap: SocketAddr,
     pub imaps: SocketAddr,
     pub pop3: SocketAddr,
+    pub pop3s: SocketAddr,
+    pub submission: SocketAddr,
 }
 
 impl Dovecot {
@@ -81,7 +86,7 @@ impl Dovecot {
         let home = server_scratch("dovecot");
         // A port can be taken between the look and the start: try again, not for ever.
         for _ in 0..5 {
-            let ports = [free_port(), free_port(), free_port()];
+            let ports = [free_port(), free_port(), free_port(), free_port(), free_port()];
             write_config(home.path(), mail.path(), &ca.1, ports, &options);
             let config = home.path().join("dovecot.conf");
             let args = ["-F", "-c", config.to_str().unwrap()];
@@ -92,14 +97,14 @@ impl Dovecot {
                 home.path(),
                 &[home.path(), mail.path(), ca.0.path()],
             );
-            let [imap, imaps, pop3] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
+            let [imap, imaps, pop3, pop3s, submission] = ports.map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
             let mut up = false;
             wait_for("Dovecot", || {
                 up = accepts(imap);
                 up || server.ended().is_some()
             });
             if up {
-                return Self { server, home, mail, ca, imap, imaps, pop3 };
+                return Self { server, home, mail, ca, imap, imaps, pop3, pop3s, submission };
             }
         }
         let log = std::fs::read_to_string(home.path().join("log")).unwrap_or_default();
@@ -182,8 +187,18 @@ pub fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options: &Options) -> PathBuf {
-    let [imap, imaps, pop3] = ports;
+fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 5], options: &Options) -> PathBuf {
+    let [imap, imaps, pop3, pop3s, submission] = ports;
+    let (more, relay) = match options.relay {
+        None => ("", String::new()),
+        Some(at) => {
+            let (ip, port) = (at.ip(), at.port());
+            let relay = format!(
+                "hostname = provider.test\nsubmission_relay_host = {ip}\nsubmission_relay_port = {port}\nservice submission-login {{\n  inet_listener submission {{\n    port = {submission}\n  }}\n  chroot =\n}}"
+            );
+            (" submission", relay)
+        }
+    };
     let (home_s, mail_s) = (home.display(), mail.display());
     let (cert, key) = (ca.cert_file.display(), ca.key_file.display());
     let capability = options.capability.map(|c| format!("imap_capability = {c}")).unwrap_or_default();
@@ -200,6 +215,12 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 3], options:
     let acl = match options.few_flags {
         true => format!("mail_plugins = acl\nplugin {{\n  acl = vfile:{}\n}}", acl.display()),
         false => String::new(),
+    };
+    let quota = match options.localised {
+        true => {
+            "mail_plugins = quota\nprotocol imap {\n  mail_plugins = $mail_plugins imap_quota\n}\nplugin {\n  quota = count:All\n  quota_vsizes = yes\n  quota_rule = *:storage=1G\n}"
+        }
+        false => "",
     };
     let (mechanisms, tokens) = match &options.introspection {
         Some(url) => (if options.bearer_only { "oauthbearer" } else { "xoauth2 oauthbearer" }, token_passdb(home, url)),
@@ -222,7 +243,7 @@ base_dir = {home_s}/base
 state_dir = {home_s}/state
 log_path = {home_s}/log
 info_log_path = {home_s}/log
-protocols = imap pop3
+protocols = imap pop3{more}
 listen = 127.0.0.1
 default_internal_user = nobody
 default_internal_group = nogroup
@@ -246,6 +267,8 @@ mail_max_userip_connections = {cap}
 imap_id_log =
 {capability}
 {acl}
+{relay}
+{quota}
 {tokens}
 passdb {{
   driver = passwd-file
@@ -293,7 +316,8 @@ service pop3-login {{
     port = {pop3}
   }}
   inet_listener pop3s {{
-    port = 0
+    port = {pop3s}
+    ssl = yes
   }}
   service_count = 0
   client_limit = 5000

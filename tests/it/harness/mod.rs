@@ -12,6 +12,7 @@ pub mod client;
 pub mod cyrus;
 pub mod daemon;
 pub mod dovecot;
+pub mod exim;
 pub mod fleet;
 pub mod inside;
 pub mod mail;
@@ -19,6 +20,7 @@ pub mod oauth;
 pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod smtp;
 pub mod trap;
 pub mod world;
 

@@ -2,24 +2,47 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
-use super::PATIENCE;
+use tokio_rustls::rustls::{ClientConnection, StreamOwned};
+
+use super::{PATIENCE, ca, client};
 
 /// One session.
 pub struct Pop {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     quick_ack: bool,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(space),
+            Self::Tls(tls) => tls.read(space),
+        }
+    }
 }
 
 impl Pop {
     /// Connected; the greeting is read.
     pub fn connect(addr: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(addr).expect("connect");
-        tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
-        let mut pop = Self { stream: BufReader::with_capacity(64 << 10, tcp), quick_ack: false };
+        Self::over(Stream::Plain(dial(addr)))
+    }
+
+    /// The same where the port speaks TLS.
+    pub fn connect_tls(addr: SocketAddr, ca_file: &Path) -> Self {
+        let tls = client::handshake(dial(addr), ca::trusting(ca_file), "localhost").expect("handshake");
+        Self::over(Stream::Tls(Box::new(tls)))
+    }
+
+    fn over(stream: Stream) -> Self {
+        let mut pop = Self { stream: BufReader::with_capacity(64 << 10, stream), quick_ack: false };
         let greeting = pop.line();
         assert!(greeting.starts_with("+OK"), "{greeting}");
         pop
@@ -38,7 +61,10 @@ impl Pop {
     }
 
     pub fn tcp(&self) -> &TcpStream {
-        self.stream.get_ref()
+        match self.stream.get_ref() {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref(),
+        }
     }
 
     pub fn set_timeout(&mut self, timeout: Duration) {
@@ -46,7 +72,10 @@ impl Pop {
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.tcp().write_all(bytes)
+        match self.stream.get_mut() {
+            Stream::Plain(tcp) => tcp.write_all(bytes),
+            Stream::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+        }
     }
 
     /// The next line without its end.
@@ -114,19 +143,33 @@ impl Pop {
 
     /// Reads to the dot and keeps nothing; octets of the answer.
     pub fn drain(&mut self) -> u64 {
-        let (mut octets, mut line_begins) = (0, true);
+        const END: &[u8] = b".\r\n";
+        // How much of the last line was seen, while this line may be it; it may come in pieces.
+        let (mut octets, mut end) = (0, Some(0));
         loop {
             self.acknowledge();
             let buffer = self.stream.fill_buf().expect("an answer");
             assert!(!buffer.is_empty(), "the connection ended in the middle of an answer");
-            if line_begins && buffer.starts_with(b".\r\n") {
-                self.stream.consume(3);
-                return octets;
+            let mut at = 0;
+            while let Some(byte) = buffer.get(at) {
+                match end {
+                    Some(seen) if END[seen] == *byte => {
+                        at += 1;
+                        if seen + 1 == END.len() {
+                            self.stream.consume(at);
+                            return octets + (at as u64) - END.len() as u64;
+                        }
+                        end = Some(seen + 1);
+                    }
+                    _ => {
+                        let line = buffer[at..].iter().position(|b| *b == b'\n');
+                        at = line.map_or(buffer.len(), |line| at + line + 1);
+                        end = line.map(|_| 0);
+                    }
+                }
             }
-            let end = buffer.iter().position(|b| *b == b'\n').map_or(buffer.len(), |at| at + 1);
-            line_begins = buffer[end - 1] == b'\n';
-            octets += end as u64;
-            self.stream.consume(end);
+            octets += at as u64;
+            self.stream.consume(at);
         }
     }
 
@@ -153,4 +196,31 @@ impl Pop {
             Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
         }
     }
+}
+
+fn dial(addr: SocketAddr) -> TcpStream {
+    let tcp = TcpStream::connect(addr).expect("connect");
+    tcp.set_nodelay(true).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+    tcp
+}
+
+#[test]
+fn an_answer_is_drained_to_its_end_however_it_comes() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let answer = b".. stuffed\r\n.\n\r\n.\r.\r\nend\r\n.\r\n+OK next\r\n";
+    let server = std::thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp.write_all(b"+OK\r\n").unwrap();
+        answer.iter().for_each(|byte| tcp.write_all(&[*byte]).unwrap());
+    });
+    let mut pop = Pop::connect(addr);
+    // Read a byte at a time, whatever the kernel puts together.
+    pop.stream = BufReader::with_capacity(1, Stream::Plain(pop.tcp().try_clone().unwrap()));
+    assert_eq!(pop.drain(), answer.len() as u64 - 3 - 10);
+    assert_eq!(pop.try_line().unwrap(), "+OK next");
+    server.join().unwrap();
 }

@@ -19,12 +19,14 @@ pub struct Link {
     pub delay: Duration,
     /// Bytes in a second, each way; 0 is as fast as it goes.
     pub rate: u64,
+    /// Every RFC822.SIZE the server tells is another one, too large or too small: a provider that only estimates.
+    pub wrong_sizes: bool,
 }
 
 impl Link {
     /// A round trip of 50 ms at 50 Mbit/s.
     pub fn wan() -> Self {
-        Self { delay: Duration::from_millis(25), rate: 50_000_000 / 8 }
+        Self { delay: Duration::from_millis(25), rate: 50_000_000 / 8, ..Self::default() }
     }
 }
 
@@ -316,6 +318,35 @@ struct Queue {
     ended: bool,
 }
 
+/// Puts another first digit into every RFC822.SIZE; nothing gets longer or shorter by it, however the bytes come.
+#[derive(Default)]
+struct Estimate {
+    /// Octets of the item's name that were just seen.
+    seen: usize,
+}
+
+impl Estimate {
+    const ITEM: &[u8] = b"RFC822.SIZE ";
+
+    fn rewrite(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            match Self::ITEM.get(self.seen) {
+                Some(want) if want == byte => self.seen += 1,
+                Some(_) => self.seen = usize::from(*byte == b'R'),
+                None => {
+                    // 1 and 2 change places, 3 and 4, and so on.
+                    *byte = match *byte {
+                        b'9' => b'1',
+                        digit @ b'1'..=b'8' => ((digit - b'1') ^ 1) + b'1',
+                        other => other,
+                    };
+                    self.seen = 0;
+                }
+            }
+        }
+    }
+}
+
 /// One direction: a thread that reads and stamps, and one that passes on when the time has come.
 fn pump(pair: &Arc<Pair>, way: Way, link: Link, shared: &Arc<Shared>, ends: &Arc<AtomicUsize>) {
     let queue = Arc::new((Mutex::new(Queue::default()), Condvar::new()));
@@ -332,12 +363,16 @@ fn read(pair: &Pair, way: Way, link: Link, shared: &Shared, queue: &(Mutex<Queue
     let (queue, more) = queue;
     let mut chunk = [0; 16 * 1024];
     let mut busy_until = Instant::now();
+    let mut estimate = (link.wrong_sizes && way == Way::Down).then(Estimate::default);
     let in_order = loop {
         let n = match from.read(&mut chunk) {
             Ok(0) => break true,
             Ok(n) => n,
             Err(_) => break false,
         };
+        if let Some(estimate) = &mut estimate {
+            estimate.rewrite(&mut chunk[..n]);
+        }
         let now = Instant::now();
         if link.rate > 0 {
             let takes = Duration::from_secs_f64(n as f64 / link.rate as f64);
@@ -521,7 +556,7 @@ mod tests {
 
     #[test]
     fn counts_and_delays() {
-        let relay = Relay::to(echo(), Link { delay: Duration::from_millis(20), rate: 0 });
+        let relay = Relay::to(echo(), Link { delay: Duration::from_millis(20), ..Link::default() });
         let mut tcp = TcpStream::connect(relay.addr).unwrap();
         let start = Instant::now();
         tcp.write_all(b"hello").unwrap();
@@ -534,8 +569,24 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_told_wrong() {
+        let relay = Relay::to(echo(), Link { wrong_sizes: true, ..Link::default() });
+        let mut tcp = TcpStream::connect(relay.addr).unwrap();
+        let lines = |one: &str, two: &str, three: &str| {
+            format!("* 1 FETCH (UID 1 RFC822.SIZE {one})\r\n* 2 FETCH (RRFC822.SIZE {two} RFC822.SIZE {three})\r\n")
+        };
+        let sent = lines("12", "907", "0");
+        for byte in sent.bytes() {
+            tcp.write_all(&[byte]).unwrap();
+        }
+        let mut back = vec![0; sent.len()];
+        tcp.read_exact(&mut back).unwrap();
+        assert_eq!(String::from_utf8(back).unwrap(), lines("22", "107", "0"));
+    }
+
+    #[test]
     fn rate_is_kept() {
-        let relay = Relay::to(echo(), Link { delay: Duration::ZERO, rate: 1_000_000 });
+        let relay = Relay::to(echo(), Link { rate: 1_000_000, ..Link::default() });
         let mut tcp = TcpStream::connect(relay.addr).unwrap();
         let start = Instant::now();
         tcp.write_all(&vec![7; 200_000]).unwrap();

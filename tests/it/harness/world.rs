@@ -27,7 +27,7 @@ pub enum Kind {
 pub enum Upstream {
     Dovecot(Dovecot),
     /// The daemon uses the second, the test the first.
-    Bare(Dovecot, Dovecot),
+    Bare(Box<Dovecot>, Dovecot),
     Cyrus(Cyrus),
 }
 
@@ -55,7 +55,7 @@ impl World {
             Kind::Bare => {
                 let full = Dovecot::start();
                 let bare = full.bare();
-                Upstream::Bare(full, bare)
+                Upstream::Bare(Box::new(full), bare)
             }
         };
         fill(&mut upstream.client());
@@ -148,14 +148,16 @@ impl Upstream {
     /// A session at the server itself.
     pub fn client(&self) -> Client {
         match self {
-            Self::Dovecot(d) | Self::Bare(d, _) => d.client(),
+            Self::Dovecot(d) => d.client(),
+            Self::Bare(d, _) => d.client(),
             Self::Cyrus(c) => c.client(),
         }
     }
 
     pub fn dovecot(&self) -> &Dovecot {
         match self {
-            Self::Dovecot(d) | Self::Bare(d, _) => d,
+            Self::Dovecot(d) => d,
+            Self::Bare(d, _) => d,
             Self::Cyrus(_) => panic!("this world's upstream is Cyrus"),
         }
     }

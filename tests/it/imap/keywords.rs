@@ -221,6 +221,29 @@ fn they_go_where_the_message_goes() {
     assert_eq!(rows(&daemon, "Later"), 0);
 }
 
+/// INBOX is renamed: its messages are elsewhere, with their keywords, and a new INBOX has none.
+#[test]
+fn they_leave_with_the_messages_of_inbox() {
+    let Some((dovecot, mut daemon)) = world() else { return };
+    let mut c = daemon.client();
+    c.cmd_ok("SELECT INBOX");
+    c.cmd_ok("STORE 2:3 +FLAGS (work)");
+    c.cmd_ok("STORE 3 +FLAGS (\\Seen later)");
+    c.cmd_ok("UNSELECT");
+    c.cmd_ok("RENAME INBOX Old");
+    let want: BTreeMap<u64, String> =
+        [(1, ""), (2, "work"), (3, "\\Seen later work"), (4, ""), (5, "")].map(owned).into();
+    assert_eq!(select(&mut c, "Old"), want);
+    assert_eq!((rows(&daemon, "INBOX"), rows(&daemon, "Old")), (0, 3));
+    dovecot.client().append("INBOX", "", b"Subject: anew\r\n\r\nx\r\n");
+    c.cmd_ok("SELECT INBOX");
+    assert_eq!(flags_after_noop(&mut c, 1), [(1, "")].map(owned).into());
+    daemon.stop();
+    daemon.drop_cache();
+    daemon.restart();
+    assert_eq!(select(&mut daemon.client(), "Old"), want);
+}
+
 /// What is there once there are so many messages.
 fn flags_after_noop(c: &mut Client, count: usize) -> BTreeMap<u64, String> {
     crate::harness::wait_for("the messages", || {

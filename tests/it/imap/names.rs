@@ -62,6 +62,14 @@ fn special_mailboxes_have_english_names() {
     assert_eq!((messages(&mut up, trash), messages(&mut up, drafts)), (Some(2), Some(1)));
     assert_eq!(messages(&mut c, "Trash"), Some(2));
 
+    let quota = c.cmd_ok("GETQUOTAROOT Sent").lines();
+    assert_eq!(quota[0], "* QUOTAROOT \"Sent\" All");
+    assert!(quota[1].starts_with("* QUOTA All (STORAGE "), "{quota:?}");
+    assert!(
+        up.cmd_ok(&format!("GETQUOTAROOT {}", quoted(sent))).lines()[0].contains(sent),
+        "upstream says it its own way"
+    );
+
     // Below them.
     c.cmd_ok("CREATE Sent/2024");
     assert!(up.cmd_ok("LIST \"\" *").names("LIST").contains(&format!("{sent}/2024")));

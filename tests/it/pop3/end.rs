@@ -37,7 +37,7 @@ fn two_devices_get_every_message_once_and_unhide_brings_them_back() {
         pop.ok("QUIT");
         got
     };
-    assert_eq!(account_pop3(daemon, &[]), format!("{ADDRESS}: nothing is hidden\n"));
+    assert_eq!(account_pop3(daemon, &[]).0, format!("{ADDRESS}: nothing is hidden\n"));
     let laptop = fetch_all("+laptop");
     assert_eq!(laptop.len(), 30);
     assert_eq!(fetch_all("+Laptop").len(), 0, "a device's name is the same in any case");
@@ -52,15 +52,21 @@ fn two_devices_get_every_message_once_and_unhide_brings_them_back() {
     imap.cmd_ok("SELECT INBOX");
     assert_eq!(imap.cmd_ok("FETCH 1:* (FLAGS)").untagged.len(), 31, "other clients see everything");
 
-    let told = account_pop3(daemon, &[]);
+    let (told, log) = account_pop3(daemon, &[]);
+    assert_eq!(log, "", "who only looks changes nothing");
     assert!(told.contains("31 messages of INBOX are hidden from laptop"), "{told}");
     assert!(told.contains("30 messages of INBOX are hidden from phone"), "{told}");
-    assert_eq!(
-        account_pop3(daemon, &["--unhide", "--device", "Laptop"]),
-        format!("{ADDRESS}: 31 messages are shown again\n")
-    );
+    let (told, log) = account_pop3(daemon, &["--unhide", "--device", "Laptop"]);
+    assert_eq!(told, format!("{ADDRESS}: 31 messages are shown again\n"));
+    let audit = |log: &str, who: &str, count: &str| {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("audit") && line.contains(who)).collect();
+        assert!(lines.len() == 1 && lines[0].contains(ADDRESS) && lines[0].contains(count), "{log}");
+    };
+    audit(&log, "laptop", "31");
     assert_eq!((login(daemon, "+laptop").stat().0, login(daemon, "+phone").stat().0), (31, 1));
-    assert_eq!(account_pop3(daemon, &["--unhide"]), format!("{ADDRESS}: 30 messages are shown again\n"));
+    let (told, log) = account_pop3(daemon, &["--unhide"]);
+    assert_eq!(told, format!("{ADDRESS}: 30 messages are shown again\n"));
+    audit(&log, "every device", "30");
     assert_eq!(login(daemon, "+phone").stat().0, 31);
     assert_eq!(daemon.metric("mailweir_pop3_deletions_total", &["policy=\"hide\""]), 61.0);
     let log = daemon.server().printed();
@@ -97,6 +103,39 @@ fn archive_trash_and_seen() {
         }
         assert_eq!(login(world.daemon(), "").stat().0, 8, "{policy}");
         assert_eq!(login(world.daemon(), "+laptop").stat().0, if mailbox.is_some() { 8 } else { 10 }, "{policy}");
+    }
+}
+
+/// Both are told that it is done, and it is done once.
+#[test]
+fn two_sessions_of_one_login_delete_the_same_at_once() {
+    for policy in ["hide", "seen", "trash"] {
+        let Some(world) = world(&format!("on_dele = \"{policy}\""), |c| {
+            for n in 0..10 {
+                c.append("INBOX", "", format!("Subject: {n}\r\n\r\n").as_bytes());
+            }
+        }) else {
+            return;
+        };
+        let mut sessions = [login(world.daemon(), ""), login(world.daemon(), "")];
+        for (pop, numbers) in sessions.iter_mut().zip([[2, 5], [5, 7]]) {
+            numbers.iter().for_each(|number| drop(pop.ok(&format!("DELE {number}"))));
+        }
+        let answers = std::thread::scope(|scope| {
+            sessions.each_mut().map(|pop| scope.spawn(|| pop.ask("QUIT"))).map(|quit| quit.join().unwrap())
+        });
+        assert!(answers.iter().all(|answer| answer == "+OK Bye, 2 messages deleted"), "{policy}: {answers:?}");
+        let want = match policy {
+            "hide" => (10, 10),
+            "seen" => (10, 7),
+            _ => (7, 7),
+        };
+        assert_eq!(upstream(&world), want, "{policy}");
+        let status = world.straight().cmd_ok("STATUS Trash (MESSAGES)").lines().join("");
+        assert!(status.contains(if policy == "trash" { "MESSAGES 3" } else { "MESSAGES 0" }), "{policy}: {status}");
+        assert_eq!(login(world.daemon(), "").stat().0, 7, "{policy}");
+        let left = hidden(world.daemon());
+        assert_eq!(left, if policy == "trash" { BTreeSet::new() } else { [2, 5, 7].into() }, "{policy}");
     }
 }
 

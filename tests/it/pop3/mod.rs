@@ -2,7 +2,9 @@
 
 mod bodies;
 mod end;
+mod estimates;
 mod hostile;
+mod ids;
 mod polls;
 mod programs;
 
@@ -15,6 +17,11 @@ use crate::harness::{ADDRESS, LOCAL_PASSWORD};
 
 /// Dovecot with mail in it and the daemon in front, with these lines of `[account.pop3]`; none in a straight run.
 fn world(pop3: &str, fill: impl FnOnce(&mut Client)) -> Option<World> {
+    world_of(Kind::Dovecot, Link::default(), pop3, fill)
+}
+
+/// The same with another upstream, or over a link of another kind.
+fn world_of(kind: Kind, link: Link, pop3: &str, fill: impl FnOnce(&mut Client)) -> Option<World> {
     if crate::harness::straight_run() {
         return None;
     }
@@ -23,7 +30,7 @@ fn world(pop3: &str, fill: impl FnOnce(&mut Client)) -> Option<World> {
         setup.accounts[0].pop3 = lines;
         setup
     };
-    Some(World::with(Kind::Dovecot, Link::default(), change, fill))
+    Some(World::with(kind, link, change, fill))
 }
 
 /// A session of the account's, perhaps of a device (`+laptop`).
@@ -31,8 +38,8 @@ fn login(daemon: &Daemon, device: &str) -> Pop {
     Pop::connect(daemon.pop3).login(&format!("{ADDRESS}{device}"), LOCAL_PASSWORD)
 }
 
-/// `mailweir account pop3 …`; what it prints.
-fn account_pop3(daemon: &Daemon, arguments: &[&str]) -> String {
+/// `mailweir account pop3 …`; what it prints, and its log.
+fn account_pop3(daemon: &Daemon, arguments: &[&str]) -> (String, String) {
     let out = std::process::Command::new(PROGRAM)
         .args(["account", "pop3", ADDRESS])
         .args(arguments)
@@ -40,8 +47,9 @@ fn account_pop3(daemon: &Daemon, arguments: &[&str]) -> String {
         .arg(daemon.config_file())
         .output()
         .expect("mailweir account pop3");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8_lossy(&out.stdout).into_owned()
+    let [printed, log] = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(out.status.success(), "{log}");
+    (printed, log)
 }
 
 /// How many messages upstream holds in INBOX, and how many of them are unseen.

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::model::Flags;
+use crate::model::{Flags, Uid};
 
 fn message(subject: &str, flags: &[&str]) -> Append {
-    Append { flags: Flags::parse(flags.iter().copied()), date: None, body: Bytes::from(mail(subject)) }
+    Append { flags: Flags::parse(flags.iter().copied()), date: None, body: Bytes::from(mail(subject)), memory: None }
 }
 
 fn provider(caps: &'static str) -> Arc<Provider> {
@@ -17,27 +17,61 @@ fn provider(caps: &'static str) -> Arc<Provider> {
     provider
 }
 
+/// With and without a session that has the mailbox selected: with one, what is new is read behind the APPEND.
 #[tokio::test(start_paused = true)]
 async fn one_message_is_stored_once_or_not_at_all_and_the_client_knows() {
-    for caps in ["UIDPLUS", ""] {
-        for at in 0..3 {
+    for (to, caps, last) in [("INBOX", "UIDPLUS", 4), ("INBOX", "", 4), ("Sent", "UIDPLUS", 2), ("Sent", "", 5)] {
+        for at in 0..=last {
             for fault in [Fault::CutBefore, Fault::CutAfter, Fault::Refused("[OVERQUOTA] full")] {
                 let bench = Bench::new(provider(caps)).await;
                 bench.provider.arm(Some((at, fault)));
-                let told = bench.account.append("INBOX", vec![message("new", &["\\Seen"])]).await;
-                let shown = bench.provider.shown("INBOX");
-                let what = format!("{caps} {fault:?} at {at}: {shown:?}, told {told:?}");
+                let told = bench.account.append(to, vec![message("new", &["\\Seen"])]).await;
+                let shown = bench.provider.shown(to);
+                let said = bench.provider.account().said.clone();
+                let what = format!("{to} {caps} {fault:?} at {at} of {said:?}: {shown:?}, told {told:?}");
                 match &told {
                     Ok(told) => {
                         assert_eq!(shown, ["new \\Seen", "old"], "{what}");
                         let uid = told.as_ref().map(|appended| appended.uids[0].0);
                         assert!(uid == Some(2) || (caps.is_empty() && uid.is_none()), "{what}");
+                        let mirrored = bench.state(to).await.snapshot();
+                        let flags = mirrored.messages.get(Uid(2)).map(|message| message.flags.clone());
+                        assert!(flags.is_none_or(|flags| flags == Flags::parse(["\\Seen"])), "{what}");
+                        assert!(at < last || mirrored.messages.len() == 2, "{what}");
                     }
                     Err(_) => assert_eq!(shown, ["old"], "{what}"),
                 }
             }
         }
     }
+}
+
+/// What somebody else has found out while a message was on its way is not undone by what was read with it.
+#[tokio::test(start_paused = true)]
+async fn what_is_read_behind_an_append_is_no_newer_than_a_look() {
+    let bench = Bench::new(provider("UIDPLUS")).await;
+    let sent = bench.state("Sent").await;
+    // Others' messages come along.
+    bench.provider.account().folders.get_mut("Sent").unwrap().put(&["\\Flagged"], &mail("theirs"));
+    bench.account.append("Sent", vec![message("new", &[])]).await.unwrap();
+    assert_eq!(bench.provider.account().said, ["APPEND", "UID FETCH"]);
+    assert_eq!(sent.snapshot().messages.uids(), set("1:3"));
+    // Seen and expunged by somebody else before it could be committed.
+    let turn = sent.turn.lock().await;
+    let (account, held) = (Arc::clone(&bench.account), message("gone", &[]));
+    let append = tokio::spawn(async move { account.append("Sent", vec![held]).await });
+    let provider = Arc::clone(&bench.provider);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while provider.account().said.len() < 4 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    provider.account().folders.get_mut("Sent").unwrap().messages.retain(|message| message.uid != 4);
+    let mut turn = turn;
+    bench.account.sync(&sent, &mut turn).await.unwrap();
+    drop(turn);
+    append.await.unwrap().unwrap();
+    assert_eq!(sent.snapshot().messages.uids(), set("1:3"));
 }
 
 /// Somebody else stores another version of the same draft at the same moment: it is not taken for ours.
@@ -128,7 +162,7 @@ async fn what_the_provider_has_filed_is_not_uploaded() {
     };
     let sent = |subject: &str| {
         let body = Bytes::from(dated(subject));
-        vec![Append { flags: Flags::parse(["\\Seen"]), date: None, body }]
+        vec![Append { flags: Flags::parse(["\\Seen"]), date: None, body, memory: None }]
     };
     let bench = Bench::with(provider("UIDPLUS"), &[Quirk::SavesSentCopy]).await;
     bench.provider.account().folders.get_mut("Sent").unwrap().put(&[], &format!("Received: x\r\n{}", dated("one")));

@@ -50,6 +50,8 @@ pub(super) struct Account {
     fault: Option<(usize, Fault)>,
     /// The command of this name is refused with these words, after so many of the same name.
     refuses: Option<(&'static str, usize, &'static str)>,
+    /// Every command of this name is refused with these words.
+    pub(super) always_refuses: Option<(&'static str, &'static str)>,
     /// From the fault on nobody can connect.
     pub(super) goes_down: bool,
     pub(super) is_down: bool,
@@ -57,6 +59,14 @@ pub(super) struct Account {
     pub(super) loses: Option<&'static str>,
     /// INTERNALDATE of everything.
     date: String,
+    /// PERMANENTFLAGS, if not everything.
+    pub(super) permanent: Option<&'static str>,
+    /// Octets of a command line; none are beyond it.
+    pub(super) line_limit: Option<usize>,
+    /// RENAME of INBOX gives its messages other UIDs, and leaves INBOX its UIDVALIDITY.
+    pub(super) renames_anew: bool,
+    /// The mailbox selected last is.
+    read_only: bool,
     /// Done once before the command with this name is carried out: another client's hand.
     pub(super) meanwhile: Option<Hand>,
 }
@@ -160,6 +170,9 @@ async fn serve(stream: Stream, caps: &'static str, account: Arc<Mutex<Account>>)
             return;
         }
         let mut command = line.trim_end().to_owned();
+        if let Some(limit) = account.lock().unwrap().line_limit {
+            assert!(line.len() <= limit, "a line of {} octets: {line}", line.len());
+        }
         let mut literal = Vec::new();
         if let Some(len) = command.strip_suffix("+}").and_then(|head| head.rsplit_once('{')).map(|(_, len)| len) {
             literal = vec![0; len.parse().unwrap()];
@@ -213,6 +226,11 @@ impl Account {
                 return Some(Fault::Refused(words));
             }
         }
+        if let Some((command, words)) = self.always_refuses
+            && command == name
+        {
+            return Some(Fault::Refused(words));
+        }
         let fault = self.fault.take_if(|(at, _)| *at + 1 == self.said.len()).map(|(_, fault)| fault);
         if fault.is_some() && self.goes_down {
             self.is_down = true;
@@ -229,16 +247,23 @@ impl Account {
         match words[..] {
             ["AUTHENTICATE", ..] => return (out, format!("OK [CAPABILITY IMAP4rev1 LITERAL+ {caps}] in")),
             ["NOOP" | "LOGOUT", ..] => return (out, ok()),
-            ["SELECT", ..] => {
+            ["SELECT" | "EXAMINE", ..] => {
                 *selected = None;
                 let Some(folder) = self.folders.get(&name(1)) else { return (out, gone()) };
                 *selected = Some(name(1));
+                self.read_only = words[0] == "EXAMINE";
                 let (exists, validity, next) = (folder.messages.len(), folder.validity, folder.next);
+                let permanent = self.permanent.unwrap_or("\\Deleted \\Seen \\Flagged \\*");
                 let _ = write!(
                     out,
-                    "* {exists} EXISTS\r\n* OK [UIDVALIDITY {validity}] .\r\n* OK [UIDNEXT {next}] .\r\n* OK [PERMANENTFLAGS (\\Deleted \\Seen \\Flagged \\*)] .\r\n"
+                    "* {exists} EXISTS\r\n* OK [UIDVALIDITY {validity}] .\r\n* OK [UIDNEXT {next}] .\r\n* OK [PERMANENTFLAGS ({permanent})] .\r\n"
                 );
                 return (out, "OK [READ-WRITE] selected".into());
+            }
+            ["CLOSE"] => {
+                assert!(self.read_only, "CLOSE would expunge what others have marked");
+                *selected = None;
+                return (out, ok());
             }
             ["STATUS", ..] => {
                 let Some(folder) = self.folders.get(&name(1)) else { return (out, gone()) };
@@ -256,6 +281,23 @@ impl Account {
                     let role = if name == "Sent" { "\\Sent" } else { "" };
                     let _ = write!(out, "* {word} ({role}) \"/\" \"{name}\"\r\n");
                 }
+                return (out, ok());
+            }
+            ["RENAME", ..] => {
+                let Some(mut moved) = self.folders.remove(&name(1)) else { return (out, gone()) };
+                if name(1) == "INBOX" {
+                    let (validity, next) = if self.renames_anew { (moved.validity, moved.next) } else { (999, 1) };
+                    self.folders.insert("INBOX".into(), Folder { validity, next, messages: Vec::new() });
+                }
+                if self.renames_anew {
+                    let messages = std::mem::take(&mut moved.messages);
+                    moved = Folder { validity: 77, next: 41, messages: Vec::new() };
+                    for message in messages {
+                        moved.messages.push(Message { uid: moved.next, ..message });
+                        moved.next += 1;
+                    }
+                }
+                self.folders.insert(name(2), moved);
                 return (out, ok());
             }
             ["APPEND", ..] => return (out, self.append(&name(1), command, &literal, caps)),
@@ -307,9 +349,12 @@ impl Account {
                 let set = UidSet::parse(set).unwrap();
                 let flags = command.rsplit_once('(').unwrap().1.trim_end_matches(')');
                 for (seq, message) in folder.messages.iter_mut().enumerate().filter(|(_, m)| set.contains(m.uid)) {
-                    for flag in flags.split(' ') {
+                    if how == "FLAGS" {
+                        message.flags.clear();
+                    }
+                    for flag in flags.split(' ').filter(|flag| !flag.is_empty()) {
                         match how {
-                            "+FLAGS" => message.flags.insert(flag.into()),
+                            "+FLAGS" | "FLAGS" => message.flags.insert(flag.into()),
                             "-FLAGS" => message.flags.remove(flag),
                             _ => panic!("{command}"),
                         };

@@ -34,7 +34,7 @@ async fn write(bench: &Bench, which: &str) -> Result<(), Error> {
         "copy" => account.copy(&inbox, &set("1:3"), "Kept", CopyMode::Copy).await.map(|_| ()),
         "move" => account.copy(&inbox, &set("1:3"), "Kept", CopyMode::Move).await.map(|_| ()),
         _ => {
-            let message = Append { flags: Flags::default(), date: None, body: Bytes::from(mail("new")) };
+            let message = Append { flags: Flags::default(), date: None, body: Bytes::from(mail("new")), memory: None };
             account.append("INBOX", vec![message]).await.map(|_| ())
         }
     }

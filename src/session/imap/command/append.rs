@@ -3,6 +3,8 @@
 //! Everything that can be refused is refused before a waiting client sends its message: a mailbox that does not exist, a
 //! message too large. A client that does not wait (LITERAL+) has its message read and dropped, so that it hears the same words.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -31,7 +33,7 @@ pub(crate) struct Literal {
 /// How reading the messages ended.
 enum Received {
     /// Put these there.
-    Messages { mailbox: String, messages: Vec<Append>, _memory: Vec<OwnedSemaphorePermit> },
+    Messages { mailbox: String, messages: Vec<Append> },
     /// Refused; everything of the command has been read.
     Refused(Reply),
     /// The framer has dropped the command, and this is why.
@@ -51,7 +53,7 @@ impl<L: Login> Session<L> {
             Err(Failure::Below(error, names)) => Received::Refused(no(&error, names)),
         };
         let done = match received {
-            Received::Messages { mailbox, messages, _memory } => self.append(&mailbox, messages).await,
+            Received::Messages { mailbox, messages } => self.append(&mailbox, messages).await,
             Received::Refused(reply) => Ok(reply),
             Received::Framing(error) => return self.framing_error(&error),
         };
@@ -69,7 +71,7 @@ impl<L: Login> Session<L> {
             }
         };
         let mut literal = Some(first);
-        let (mut messages, mut memory) = (Vec::new(), Vec::new());
+        let mut messages = Vec::new();
         loop {
             if let Some(next) = literal.take() {
                 let head = match self.accept(&next, messages.len()) {
@@ -79,18 +81,19 @@ impl<L: Login> Session<L> {
                         return Ok(Received::Refused(reply));
                     }
                 };
-                match self.room_for(next.len, messages.is_empty()).await {
-                    Ok(permit) => memory.push(permit),
+                let memory = match self.room_for(next.len, messages.is_empty()).await {
+                    // It goes with the message: an upload goes on when its client has gone.
+                    Ok(permit) => Some(Arc::new(permit)),
                     Err(failure) => {
                         self.io.refuse_literal();
                         return Err(failure);
                     }
-                }
+                };
                 if next.sync {
                     self.io.out.extend_from_slice(b"+ OK\r\n");
                 }
                 match self.read_literal(next.len).await {
-                    Ok(body) => messages.push(Append { flags: head.flags, date: head.date, body }),
+                    Ok(body) => messages.push(Append { flags: head.flags, date: head.date, body, memory }),
                     Err(ReadError::Stop(stop)) => return Err(stop.into()),
                     Err(ReadError::Framing(error)) => return Ok(Received::Framing(error)),
                 }
@@ -104,7 +107,7 @@ impl<L: Login> Session<L> {
                         Ok(()) if messages.iter().any(|message| message.body.is_empty()) => {
                             Received::Refused(Reply::no("An empty message is not taken").with("CANNOT"))
                         }
-                        Ok(()) => Received::Messages { mailbox, messages, _memory: memory },
+                        Ok(()) => Received::Messages { mailbox, messages },
                     });
                 }
                 Ok(_) => {}
@@ -122,8 +125,7 @@ impl<L: Login> Session<L> {
             Ok((None, _)) => return Err(Reply::bad("APPEND: no mailbox").into()),
             Err(error) => return Err(Reply::bad(error.text).into()),
         };
-        let folders = self.io.wait(account.folders()).await??;
-        if folders.find(&mailbox).is_none_or(|folder| folder.noselect) {
+        if !self.io.wait(account.takes_messages(&mailbox)).await?? {
             return Err(Reply::no("Mailbox does not exist").with("TRYCREATE").into());
         }
         Ok(mailbox)
@@ -145,7 +147,7 @@ impl<L: Login> Session<L> {
     /// some could wait for each other for ever.
     async fn room_for(&mut self, len: u64, first: bool) -> Result<OwnedSemaphorePermit, Failure> {
         let units = u32::try_from(len.div_ceil(APPEND_UNIT)).unwrap_or(u32::MAX);
-        let memory = std::sync::Arc::clone(&self.server.append_memory);
+        let memory = Arc::clone(&self.server.append_memory);
         let permit = if first {
             self.io.wait_in_literal(memory.acquire_many_owned(units)).await?.ok()
         } else {

@@ -57,8 +57,7 @@ impl<L: Login> Session<L> {
             return Ok(Source::Answer(super::bad_number(command)));
         };
         let asked = present(selected.view.messages(), &asked);
-        let folders = io.wait(account.folders()).await??;
-        if folders.find(to).is_none_or(|folder| folder.noselect) {
+        if !io.wait(account.takes_messages(to)).await?? {
             return Ok(Source::Answer(Reply::no("Mailbox does not exist").with("TRYCREATE")));
         }
         if asked.is_empty() {

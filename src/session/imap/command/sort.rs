@@ -5,8 +5,10 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
+use tracing::error;
 
 use super::fetch::BATCHES_AHEAD;
 use super::search::{bad_charset, decode};
@@ -21,6 +23,9 @@ use crate::wire::imap::command::{SearchKey, Sort, SortKey};
 
 /// Messages ordered by their headers at once: some 60 MB of subjects and ids for the length of the command.
 const MOST: u32 = 200_000;
+
+/// Messages put in order while all others of this thread wait: a millisecond or two.
+const AT_ONCE: usize = 1000;
 
 /// Message-IDs in their References fields, all together: some 100 octets each, so 100 MB for the length of the command.
 const MOST_REFERENCES: usize = 1_000_000;
@@ -50,17 +55,47 @@ impl<L: Login> Session<L> {
     pub(crate) async fn sort(&mut self, sort: Sort) -> Result<Reply, Failure> {
         let Sort { uid, criteria, charset, key } = sort;
         let by_header = criteria.iter().any(|(key, _)| !matches!(key, SortKey::Arrival | SortKey::Size));
-        let mut found = self.found(&charset, key, by_header).await?;
-        found.sort_by(|a, b| compare(&criteria, a, b));
-        let mut line = String::from("* SORT");
-        let mut buffer = itoa::Buffer::new();
-        for message in &found {
-            line.push(' ');
-            line.push_str(buffer.format(message.number(uid)));
-        }
-        line.push_str("\r\n");
+        let found = self.found(&charset, key, by_header).await?;
+        let line = self.put_in_order(found, move |mut found| {
+            found.sort_by(|a, b| compare(&criteria, a, b));
+            let mut line = String::from("* SORT");
+            let mut buffer = itoa::Buffer::new();
+            for message in &found {
+                line.push(' ');
+                line.push_str(buffer.format(message.number(uid)));
+            }
+            line.push_str("\r\n");
+            line
+        });
+        let line = line.await?;
         render::text(&mut self.io.out, &line);
         Ok(Reply::ok("Sort completed"))
+    }
+
+    /// Makes the answer of what was found: at once if that is little, else on a thread that may take its time (Law 4).
+    pub(super) async fn put_in_order(
+        &mut self,
+        found: Vec<Found>,
+        order: impl FnOnce(Vec<Found>) -> String + Send + 'static,
+    ) -> Result<String, Failure> {
+        if found.len() <= AT_ONCE {
+            return Ok(order(found));
+        }
+        let places = Arc::clone(&self.server.orderings);
+        let ordered = async move {
+            let place = places.acquire_owned().await;
+            let work = move || {
+                let line = order(found);
+                // Kept as long as the thread is, also if the client has gone.
+                drop(place);
+                line
+            };
+            tokio::task::spawn_blocking(work).await
+        };
+        self.io.wait(ordered).await?.map_err(|failure| {
+            error!(%failure, "messages could not be put in order");
+            Error::Internal("An internal error; see the log".into()).into()
+        })
     }
 
     /// What matches, in the order of the mailbox, with what the headers say if that is wanted.

@@ -3,140 +3,37 @@
 //! The algorithms are pure: messages in, a forest out. Mail decides how deep a thread is, so nothing here recurses (Law 7): links are
 //! numbers in one list, and every walk is a loop.
 
+mod forest;
+
 use std::collections::HashMap;
 
+use self::forest::{Forest, Links};
 use super::sort::Found;
 use crate::session::imap::reply::Reply;
 use crate::session::imap::state::{Failure, Session};
 use crate::session::imap::{Login, render};
 use crate::wire::imap::command::{Thread, ThreadAlgorithm};
 
-/// How far up a thread a loop is looked for; what is deeper is not linked further, and nobody reads it.
-const DEEPEST: usize = 10_000;
-
 impl<L: Login> Session<L> {
     pub(crate) async fn thread(&mut self, thread: Thread) -> Result<Reply, Failure> {
         let Thread { uid, algorithm, charset, key } = thread;
         let found = self.found(&charset, key, true).await?;
-        let forest = match algorithm {
-            ThreadAlgorithm::OrderedSubject => ordered_subject(&found),
-            ThreadAlgorithm::References => references(&found),
-        };
-        let mut line = String::from("* THREAD");
-        if !forest.roots.is_empty() {
-            line.push(' ');
-            forest.write(&mut line, |message| found.get(message).map_or(0, |found| found.number(uid)));
-        }
-        line.push_str("\r\n");
+        let line = self.put_in_order(found, move |found| {
+            let forest = match algorithm {
+                ThreadAlgorithm::OrderedSubject => ordered_subject(&found),
+                ThreadAlgorithm::References => references(&found),
+            };
+            let mut line = String::from("* THREAD");
+            if !forest.roots.is_empty() {
+                line.push(' ');
+                forest.write(&mut line, |message| found.get(message).map_or(0, |found| found.number(uid)));
+            }
+            line.push_str("\r\n");
+            line
+        });
+        let line = line.await?;
         render::text(&mut self.io.out, &line);
         Ok(Reply::ok("Thread completed"))
-    }
-}
-
-/// A message, or the place of one that is not here.
-#[derive(Clone, Debug, Default)]
-struct Node {
-    /// Index of the message found.
-    message: Option<usize>,
-    parent: Option<usize>,
-    children: Vec<usize>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Forest {
-    nodes: Vec<Node>,
-    /// The threads, in the order they are told.
-    roots: Vec<usize>,
-}
-
-impl Forest {
-    fn add(&mut self, message: Option<usize>) -> usize {
-        self.nodes.push(Node { message, ..Node::default() });
-        self.nodes.len() - 1
-    }
-
-    fn parent(&self, node: usize) -> Option<usize> {
-        self.nodes.get(node).and_then(|node| node.parent)
-    }
-
-    fn message(&self, node: usize) -> Option<usize> {
-        self.nodes.get(node).and_then(|node| node.message)
-    }
-
-    fn children(&self, node: usize) -> &[usize] {
-        self.nodes.get(node).map_or(&[], |node| &node.children)
-    }
-
-    /// Puts `child` below `parent`, away from where it was.
-    fn link(&mut self, parent: usize, child: usize) {
-        if let Some(old) = self.parent(child).and_then(|old| self.nodes.get_mut(old)) {
-            old.children.retain(|known| *known != child);
-        }
-        if let Some(node) = self.nodes.get_mut(child) {
-            node.parent = Some(parent);
-        }
-        if let Some(node) = self.nodes.get_mut(parent) {
-            node.children.push(child);
-        }
-    }
-
-    /// Whether `above` stands above `node` or is it, or may for all we can see.
-    fn is_below(&self, node: usize, above: usize) -> bool {
-        if node == above {
-            return true;
-        }
-        if self.children(above).is_empty() {
-            return false;
-        }
-        let mut at = node;
-        for _ in 0..DEEPEST {
-            match self.parent(at) {
-                None => return false,
-                Some(parent) if parent == above => return true,
-                Some(parent) => at = parent,
-            }
-        }
-        true
-    }
-
-    /// The message that stands for a thread: its own, or the first below a place without one.
-    fn speaker(&self, node: usize) -> Option<usize> {
-        self.message(node).or_else(|| self.children(node).first().and_then(|child| self.message(*child)))
-    }
-
-    /// `(1 (2)(3 4))((5)(6))`.
-    fn write(&self, out: &mut String, number: impl Fn(usize) -> u32) {
-        enum Step {
-            Open(usize),
-            Members(usize),
-            Close,
-        }
-        let mut todo: Vec<Step> = self.roots.iter().rev().map(|root| Step::Open(*root)).collect();
-        let mut buffer = itoa::Buffer::new();
-        while let Some(step) = todo.pop() {
-            match step {
-                Step::Open(node) => {
-                    out.push('(');
-                    todo.push(Step::Close);
-                    todo.push(Step::Members(node));
-                }
-                Step::Close => out.push(')'),
-                Step::Members(node) => {
-                    let children = self.children(node);
-                    if let Some(message) = self.message(node) {
-                        out.push_str(buffer.format(number(message)));
-                        if !children.is_empty() {
-                            out.push(' ');
-                        }
-                        if let [only] = children {
-                            todo.push(Step::Members(*only));
-                            continue;
-                        }
-                    }
-                    todo.extend(children.iter().rev().map(|child| Step::Open(*child)));
-                }
-            }
-        }
     }
 }
 
@@ -167,10 +64,7 @@ fn key(found: &[Found], message: usize) -> (i64, u32) {
 
 /// RFC 5256 §3, REFERENCES, step by step.
 fn references(found: &[Found]) -> Forest {
-    let mut forest = linked(found);
-    // Step 2: everything without a parent is a thread of its own.
-    let roots = (0..forest.nodes.len()).filter(|node| forest.parent(*node).is_none()).collect();
-    forest.roots = roots;
+    let mut forest = linked(found).into_forest();
     prune(&mut forest);
     // Step 4, so that step 5 meets the threads in the order of time.
     sort_siblings(&mut forest, found);
@@ -181,22 +75,22 @@ fn references(found: &[Found]) -> Forest {
 }
 
 /// Step 1: who answers whom.
-fn linked(found: &[Found]) -> Forest {
-    let mut forest = Forest::default();
+fn linked(found: &[Found]) -> Links {
+    let mut links = Links::default();
     let mut by_id: HashMap<&str, usize> = HashMap::new();
     for (index, message) in found.iter().enumerate() {
         let id = message.order.message_id.as_deref();
         // The place may be known from a reference; of two messages with one id the second has a place without a name.
-        let known = id.and_then(|id| by_id.get(id).copied()).filter(|node| forest.message(*node).is_none());
+        let known = id.and_then(|id| by_id.get(id).copied()).filter(|node| !links.has_message(*node));
         let node = match known {
             Some(node) => {
-                if let Some(place) = forest.nodes.get_mut(node) {
+                if let Some(place) = links.places.get_mut(node) {
                     place.message = Some(index);
                 }
                 node
             }
             None => {
-                let node = forest.add(Some(index));
+                let node = links.add(Some(index));
                 if let Some(id) = id {
                     by_id.entry(id).or_insert(node);
                 }
@@ -205,24 +99,24 @@ fn linked(found: &[Found]) -> Forest {
         };
         let mut above: Option<usize> = None;
         for reference in &message.order.references {
-            let place = *by_id.entry(reference.as_str()).or_insert_with(|| forest.add(None));
+            let place = *by_id.entry(reference.as_str()).or_insert_with(|| links.add(None));
             if let Some(above) = above
-                && forest.parent(place).is_none()
-                && !forest.is_below(above, place)
+                && links.above(place).is_none()
+                && !links.is_below(above, place)
             {
-                forest.link(above, place);
+                links.link(above, place);
             }
             above = Some(place);
         }
         // The message's own word about its parent counts more than what others' references said of it.
         match above {
-            Some(above) if forest.parent(node) != Some(above) && !forest.is_below(above, node) => {
-                forest.link(above, node);
+            Some(above) if links.above(node) != Some(above) && !links.is_below(above, node) => {
+                links.link(above, node);
             }
             _ => {}
         }
     }
-    forest
+    links
 }
 
 /// Step 3: places without a message go, unless they hold a thread together at the top.
@@ -235,33 +129,25 @@ fn prune(forest: &mut Forest) {
         todo.extend_from_slice(forest.children(node));
     }
     for node in order.into_iter().rev() {
-        let mut children = Vec::new();
-        for child in forest.children(node) {
-            match forest.message(*child) {
-                Some(_) => children.push(*child),
-                None => children.extend_from_slice(forest.children(*child)),
+        let (here, not_here): (Vec<usize>, Vec<usize>) =
+            forest.take_children(node).into_iter().partition(|child| forest.message(*child).is_some());
+        let mut children = here;
+        for place in not_here {
+            let mut below = forest.take_children(place);
+            // Their order is made later. Always the fewer go to the more: a thousand answers below a thousand places that are not
+            // here are not moved a thousand times.
+            if below.len() > children.len() {
+                std::mem::swap(&mut children, &mut below);
             }
+            children.append(&mut below);
         }
-        for child in &children {
-            if let Some(child) = forest.nodes.get_mut(*child) {
-                child.parent = Some(node);
-            }
-        }
-        if let Some(node) = forest.nodes.get_mut(node) {
-            node.children = children;
-        }
+        forest.set_children(node, children);
     }
     let mut roots = Vec::new();
     for root in std::mem::take(&mut forest.roots) {
         match (forest.message(root), forest.children(root)) {
             (None, []) => {}
-            (None, [only]) => {
-                let only = *only;
-                if let Some(only) = forest.nodes.get_mut(only) {
-                    only.parent = None;
-                }
-                roots.push(only);
-            }
+            (None, [only]) => roots.push(*only),
             _ => roots.push(root),
         }
     }
@@ -272,12 +158,9 @@ fn prune(forest: &mut Forest) {
 fn sort_siblings(forest: &mut Forest, found: &[Found]) {
     let time = |forest: &Forest, node: usize| forest.speaker(node).map_or((0, 0), |message| key(found, message));
     for node in 0..forest.nodes.len() {
-        let mut children =
-            forest.nodes.get_mut(node).map(|node| std::mem::take(&mut node.children)).unwrap_or_default();
+        let mut children = forest.take_children(node);
         children.sort_by_key(|child| time(forest, *child));
-        if let Some(node) = forest.nodes.get_mut(node) {
-            node.children = children;
-        }
+        forest.set_children(node, children);
     }
     let mut roots = std::mem::take(&mut forest.roots);
     roots.sort_by_key(|root| time(forest, *root));
@@ -310,7 +193,7 @@ fn gather_subjects(forest: &mut Forest, found: &[Found]) {
         let Some(first) = table.get(subject).copied().filter(|first| *first != root) else { continue };
         match (forest.message(first), forest.message(root)) {
             (None, None) => {
-                for child in forest.children(root).to_vec() {
+                for child in forest.take_children(root) {
                     forest.link(first, child);
                 }
             }
@@ -338,6 +221,7 @@ fn gather_subjects(forest: &mut Forest, found: &[Found]) {
 
 #[cfg(test)]
 mod tests {
+    use super::forest::{DEEPEST, STEPS};
     use super::*;
     use crate::message::order_of_header;
     use crate::model::{Flags, InternalDate, MessageMeta, ModSeq, Uid};
@@ -400,6 +284,52 @@ mod tests {
             assert_eq!(told(&references(&found)), *by_references, "REFERENCES of {lines:?}");
             assert_eq!(told(&ordered_subject(&found)), *by_subject, "ORDEREDSUBJECT of {lines:?}");
         }
+    }
+
+    /// Twenty thousand messages of one thread, side by side, in ways that have each of them looked at again and again if one is careless.
+    #[test]
+    fn a_thread_of_any_breadth() {
+        const MANY: usize = 20_000;
+        let each = |line: &dyn Fn(usize) -> String| (1..=MANY).map(line).collect::<Vec<_>>();
+        let answers = [vec!["s|<0@x>|".to_owned()], each(&|n| format!("Re: s|<{n}@x>|<0@x>"))].concat();
+        // Said by others to answer one message, and by themselves another.
+        let moved = [each(&|n| format!("x|<m{n}@x>|<a@x> <{n}@x>")), each(&|n| format!("y|<{n}@x>|<b@x>"))].concat();
+        // Answers to the last of a thousand messages that are not here.
+        let above: String = (0..1000).map(|n| format!(" <p{n}@x>")).collect();
+        let hidden = [vec![format!("z|<h@x>|{above}")], each(&|n| format!("z|<{n}@x>|<p999@x>"))].concat();
+        // Two threads of one subject, both without a beginning.
+        let halves = each(&|n| format!("w|<{n}@x>|<half{}@x>", n % 2));
+        for (name, lines, begins, threads) in [
+            ("answers", answers, "(1 (2)(3)(4)", 1 + MANY),
+            ("moved", moved, "((20001 1)(20002 2)(20003 3)", 1 + MANY),
+            ("hidden", hidden, "((1)(2)(3)", 2 + MANY),
+            ("halves", halves, "((1)(2)(3)", 1 + MANY),
+        ] {
+            let found = messages(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+            let links = linked(&found);
+            assert!(links.steps <= 3 * lines.len(), "{name}: {} steps", links.steps);
+            let told = told(&references(&found));
+            assert!(told.starts_with(begins), "{name}: {}", &told[..100]);
+            assert_eq!(told.matches('(').count(), threads, "{name}");
+        }
+    }
+
+    /// Mail made to be walked through for ever is not: what is beyond the bound is told, and linked no further.
+    #[test]
+    fn walks_have_a_bound() {
+        let mut links = Links::default();
+        let chain: Vec<usize> = (0..2 * DEEPEST).map(|_| links.add(None)).collect();
+        for pair in chain.windows(2) {
+            links.link(pair[0], pair[1]);
+        }
+        let (other, below) = (links.add(None), links.add(None));
+        links.link(other, below);
+        let last = chain[chain.len() - 1];
+        assert!(links.is_below(last, other), "deeper than anybody looks");
+        assert_eq!(links.steps, DEEPEST);
+        assert!(!links.is_below(chain[DEEPEST / 2], other));
+        links.steps = STEPS;
+        assert!(links.is_below(chain[1], other) && links.steps == STEPS);
     }
 
     #[test]

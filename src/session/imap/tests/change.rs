@@ -285,3 +285,26 @@ async fn what_vanished_from_the_end_is_told() {
     let lines = client.command("c", "UID FETCH 1:* (FLAGS) (CHANGEDSINCE 4 VANISHED)").await;
     assert_eq!(lines, ["* VANISHED (EARLIER) 1:3", "c OK Fetch completed"]);
 }
+
+/// The memory of an upload that goes on when its client has gone is still taken.
+#[tokio::test(start_paused = true)]
+async fn an_upload_without_a_client_counts() {
+    let bench = Bench::new();
+    let memory = &bench.server.append_memory;
+    let all = memory.available_permits();
+    let hold = bench.account.mailbox("INBOX").hold();
+    let (here, there) = Stream::pair();
+    let accepted = Accepted { stream: there, implicit_tls: false, plaintext_login: true };
+    let served = tokio::spawn(serve(Arc::clone(&bench.server), accepted, bench.shutdown.clone()));
+    let mut client = Client { stream: BufReader::new(here) };
+    client.line().await;
+    // All in one piece, so that the answers are still to be sent when the client is gone.
+    client.send(&format!("a LOGIN ann pw\r\nb APPEND INBOX {{1000+}}\r\n{}\r\n", "x".repeat(1000))).await;
+    drop(client);
+    served.await.unwrap();
+    assert_eq!(memory.available_permits(), all - 1);
+    hold.notify_one();
+    let back = tokio::time::timeout(Duration::from_secs(1), memory.acquire_many(u32::try_from(all).unwrap())).await;
+    assert!(back.is_ok(), "given back when it has ended");
+    assert_eq!(bench.account.mailbox("INBOX").now().messages.len(), 1);
+}

@@ -4,6 +4,8 @@
 //! own, such as mail arriving. Time is paused: waiting costs none.
 
 mod access;
+mod alive;
+mod appends;
 mod change;
 mod many;
 mod random;

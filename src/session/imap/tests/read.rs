@@ -372,3 +372,29 @@ async fn folders() {
         )
         .await;
 }
+
+/// More than is put in order at once.
+#[tokio::test(start_paused = true)]
+async fn many_are_put_in_order() {
+    const MANY: u32 = 1500;
+    let bench = Bench::new();
+    let inbox = bench.account.mailbox("INBOX");
+    for n in 1..=MANY {
+        let longer = if n == 700 { "longer" } else { "" };
+        inbox.deliver(&format!("{MESSAGE}{longer}"));
+    }
+    let mut client = bench.selected("INBOX").await;
+    let all = |first: Option<u32>| {
+        let numbers = first.into_iter().chain((1..=MANY).filter(|n| first != Some(*n)));
+        numbers.map(|n| n.to_string()).collect::<Vec<_>>()
+    };
+    for (command, want) in [
+        ("SORT (REVERSE SIZE) UTF-8 ALL", format!("* SORT {}", all(Some(700)).join(" "))),
+        ("UID SORT (SUBJECT) UTF-8 ALL", format!("* SORT {}", all(None).join(" "))),
+        ("THREAD REFERENCES UTF-8 ALL", format!("* THREAD (({}))", all(None).join(")("))),
+    ] {
+        let lines = client.command("a", command).await;
+        assert_eq!(lines[0], want, "{command}");
+        assert!(lines[1].starts_with("a OK"), "{lines:?}");
+    }
+}

@@ -92,7 +92,7 @@ async fn a_long_wait_is_kept_alive() {
     let inbox = bench.account.mailbox("INBOX");
     inbox.deliver(MESSAGE);
     let mut client = bench.selected("INBOX").await;
-    let notify = inbox.hold_summaries();
+    let notify = inbox.hold();
     client.send("a FETCH 1 BODY.PEEK[HEADER.FIELDS (X-NONE)]\r\n").await;
     assert_eq!(client.line().await, "* OK Still working");
     assert_eq!(client.line().await, "* OK Still working");

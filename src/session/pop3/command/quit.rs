@@ -109,8 +109,11 @@ impl<L: Login> Parting<L> {
             }
             OnDele::Archive | OnDele::Trash => {
                 if let Some(to) = self.destination(policy).await? {
-                    self.mailbox.copy(uids, &to, CopyMode::Move).await.map_err(|error| self.undone(&error))?;
-                    return Ok(());
+                    let moved = self.mailbox.copy(uids, &to, CopyMode::Move).await;
+                    return match moved {
+                        Err(error) if !self.are_gone(uids) => Err(self.undone(&error)),
+                        _ => Ok(()),
+                    };
                 }
             }
         }
@@ -123,6 +126,13 @@ impl<L: Login> Parting<L> {
             );
             Reply::err("The deletions could not be kept; nothing is deleted").with(TEMP)
         })
+    }
+
+    /// None of these is in the mailbox any more, whoever took them away: another session of the same login, perhaps at the same moment,
+    /// and then upstream finds fault with ours.
+    fn are_gone(&self, uids: &UidSet) -> bool {
+        let snapshot = self.mailbox.snapshot();
+        !snapshot.dead && snapshot.messages.select(uids).next().is_none()
     }
 
     /// Where deleted messages go; `None` if that is the maildrop's own mailbox.

@@ -131,6 +131,22 @@ fn commands_of_a_client() {
     );
 }
 
+/// Limits of a line and of the literals in one do not bound how many messages an APPEND has: what it is made of is handed on as it comes.
+#[test]
+fn an_append_of_many_messages_is_held_in_part() {
+    let mut input = "a APPEND {2+}\r\nin (\\Seen) {1}\r\n0".to_owned();
+    (1..300).for_each(|n| input.push_str(&format!(" (f{n}) {{1{}}}\r\n{}", if n % 2 == 0 { "" } else { "+" }, n % 10)));
+    input.push_str("\r\nb NOOP\r\n");
+    let frames = client(&input);
+    assert_eq!(frames.len(), 602);
+    assert_eq!(frames[0], "start a APPEND {2+}\\r\\nin (\\\\Seen)  1 true false");
+    assert_eq!(frames[2], "start a APPEND {2+}\\r\\nin (\\\\Seen) {0}\\r\\n (f1)  1 false false");
+    assert_eq!(frames[598], "start a APPEND {2+}\\r\\nin (\\\\Seen) {0}\\r\\n (f299)  1 false false");
+    assert_eq!(frames[599], "end 9");
+    assert_eq!(frames[600], "message a APPEND {2+}\\r\\nin (\\\\Seen) {0}\\r\\n (f299) {0}\\r\\n");
+    assert_eq!(frames[601], "message b NOOP");
+}
+
 #[test]
 fn errors_of_a_client() {
     assert_eq!(client("a NOOP\nb NOOP\r\n"), ["BareLf { tag: Some(\"a\") }", "broken"]);

@@ -81,7 +81,8 @@ impl<'a> FetchData<'a> {
             // Flags without parentheses are no flags; better none told than all removed.
             5 if is(b"FLAGS") => self.flags = value.starts_with(b"(").then(|| Flags::parse(list_words(value))),
             6 if is(b"MODSEQ") => self.modseq = inner(value).and_then(number64),
-            7 if is(b"EMAILID") => self.email_id = inner(value),
+            // NIL is no id that all these messages share.
+            7 if is(b"EMAILID") => self.email_id = inner(value).filter(|id| !id.eq_ignore_ascii_case(b"NIL")),
             8 if is(b"ENVELOPE") => self.envelope = Some(value),
             10 if is(b"X-GM-MSGID") => self.gm_msgid = number64(value),
             10 if is(b"X-GM-THRID") => self.gm_thrid = number64(value),

@@ -1,0 +1,198 @@
+//! Sending: from a submission session to the account's server for it, and what is told of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::spending::Spending;
+use crate::config;
+use crate::engine::Allowance;
+use crate::metrics::{AccountMetrics, Sent};
+use crate::net::Target;
+use crate::secret::SecretRef;
+use crate::session::smtp;
+use crate::upstream::Credentials;
+use crate::upstream::smtp::{Extensions, Passage, Reply, Smtp, SmtpConfig, SmtpError, advice};
+use crate::wire::smtp::same_address;
+
+/// A server that was away is asked again by a client's greeting, so often at most.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+
+/// One account's way out. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Outgoing {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: String,
+    /// The addresses mail may be sent from.
+    own: Vec<String>,
+    smtp: Smtp,
+    credentials: Credentials,
+    /// A password of its own, where sending has another than reading; read when it is needed.
+    password: Option<SecretRef>,
+    spending: Arc<Spending>,
+    probed: Mutex<Option<Instant>>,
+}
+
+impl Outgoing {
+    /// `None`: the account has no server for sending. `credentials` are those of IMAP.
+    pub(super) fn new(settings: &config::Account, credentials: Credentials, spending: Arc<Spending>) -> Option<Self> {
+        let server = settings.smtp.as_ref()?;
+        if !server.verify {
+            warn!(account = %settings.address, host = %server.host,
+                "THE CERTIFICATE OF THE SERVER FOR SENDING IS NOT VERIFIED (verify = false): anybody on the way can read the password and the mail");
+        }
+        let smtp = Smtp::new(SmtpConfig {
+            label: settings.address.clone(),
+            dial: Arc::new(Target::of(server)),
+            username: server.username.clone(),
+            meter: Arc::<Spending>::clone(&spending),
+        });
+        let password = server.password.clone().filter(|own| settings.imap.password.as_ref() != Some(own));
+        let own = std::iter::once(&settings.address).chain(&settings.aliases).cloned().collect();
+        let inner = Inner {
+            address: settings.address.clone(),
+            own,
+            smtp,
+            credentials,
+            password,
+            spending,
+            probed: Mutex::default(),
+        };
+        Some(Self { inner: Arc::new(inner) })
+    }
+
+    /// Learns in the background what the provider can, so that clients hear of it; not more often than now and then.
+    pub(super) fn probe(&self) {
+        {
+            let mut probed = self.inner.probed.lock().unwrap_or_else(PoisonError::into_inner);
+            if probed.is_some_and(|at| at.elapsed() < PROBE_EVERY) {
+                return;
+            }
+            *probed = Some(Instant::now());
+        }
+        let own = self.clone();
+        tokio::spawn(async move { own.inner.smtp.probe().await });
+    }
+
+    pub(super) fn kick(&self) {
+        self.inner.smtp.kick();
+    }
+
+    pub(super) async fn shutdown(&self) {
+        self.inner.smtp.shutdown().await;
+    }
+
+    async fn credentials(&self) -> Result<Credentials, String> {
+        let Some(password) = &self.inner.password else { return Ok(self.inner.credentials.clone()) };
+        let password = password.resolve().await.map_err(|error| format!("the password for sending: {error}"))?;
+        Ok(Credentials::Password(password))
+    }
+
+    fn metrics(&self) -> &AccountMetrics {
+        self.inner.spending.metrics()
+    }
+}
+
+impl smtp::Outgoing for Outgoing {
+    type Passage = Passage;
+
+    fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    fn is_own(&self, address: &str) -> bool {
+        self.inner.own.iter().any(|own| same_address(own, address))
+    }
+
+    fn offers(&self) -> Extensions {
+        self.inner.smtp.offers().unwrap_or_else(|| {
+            // It was away when it was asked; the next client hears of it.
+            self.probe();
+            Extensions::default()
+        })
+    }
+
+    fn admit(&self, octets: Option<u64>) -> Result<(), Reply> {
+        // What a client that does not say may send is seen as it goes.
+        match self.inner.spending.upload(octets.unwrap_or_default()) {
+            // Given back at once: octets that cross the socket are counted there.
+            Ok(_) => Ok(()),
+            Err(error) => Err(Reply::new(452, "4.5.3", error.to_string())),
+        }
+    }
+
+    async fn open(&self) -> Result<Passage, Reply> {
+        let credentials = self.credentials().await.map_err(|words| {
+            warn!(account = %self.inner.address, "{words}");
+            Reply::new(454, "4.7.0", words)
+        })?;
+        self.inner.smtp.lease(&credentials).await.map_err(|error| match error {
+            SmtpError::Unavailable(words) => {
+                warn!(account = %self.inner.address, "nothing can be sent now: {words}");
+                Reply::new(451, "4.4.1", words)
+            }
+            // 4xx: a mail program keeps the message and does not ask for the password it gave us.
+            SmtpError::Login(words) => Reply::new(454, "4.7.0", words),
+        })
+    }
+
+    fn sent(&self, outcome: &Reply, recipients: usize, octets: u64) {
+        let (account, code) = (&self.inner.address, outcome.code);
+        if outcome.is_positive() {
+            self.metrics().message_sent(Sent::Taken);
+            info!(%account, recipients, octets, "a message was sent");
+            return;
+        }
+        self.metrics().message_sent(if outcome.is_permanent() { Sent::Refused } else { Sent::Later });
+        let (words, mend) = (outcome.text(), advice(outcome));
+        warn!(%account, recipients, octets, code, mend, "a message was not sent: {words}");
+    }
+}
+
+impl smtp::Passage for Passage {
+    fn pipelines(&self) -> bool {
+        self.offers().is_some_and(|offers| offers.pipelining)
+    }
+
+    async fn send(&mut self, line: String) -> Result<(), String> {
+        Self::send(self, &line).await.map_err(|lost| lost.to_string())
+    }
+
+    async fn reply(&mut self) -> Result<Reply, String> {
+        Self::reply(self).await.map_err(|lost| lost.to_string())
+    }
+
+    async fn write(&mut self, dotted: &[u8]) -> Result<(), String> {
+        Self::write(self, dotted).await.map_err(|lost| lost.to_string())
+    }
+
+    async fn verdict(&mut self) -> Result<Reply, String> {
+        Self::verdict(self).await.map_err(|lost| lost.to_string())
+    }
+
+    async fn last_words(&mut self) -> Option<Reply> {
+        Self::last_words(self).await
+    }
+
+    async fn rest(self, clean: bool) {
+        Self::rest(self, clean).await;
+    }
+}
+
+/// What all of several providers can.
+pub(super) fn common(offers: impl Iterator<Item = Extensions>) -> Extensions {
+    let all = offers.reduce(|a, b| Extensions {
+        eight_bit: a.eight_bit && b.eight_bit,
+        utf8: a.utf8 && b.utf8,
+        dsn: a.dsn && b.dsn,
+        // The largest any of them takes: who is above its own is told after the login.
+        size: a.size.max(b.size),
+        ..Extensions::default()
+    });
+    all.unwrap_or_default()
+}

@@ -1,0 +1,86 @@
+//! What a session knows between commands.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Login, Outgoing, Server};
+use crate::session::line::{LineIo, Stop};
+use crate::wire::smtp::{Filter, Reply};
+
+/// The way to the provider of a login's accounts.
+pub(crate) type PassageOf<L> = <<L as Login>::Outgoing as Outgoing>::Passage;
+
+/// One client connection.
+pub(crate) struct Session<L: Login> {
+    pub(crate) server: Arc<Server<L>>,
+    pub(crate) io: LineIo,
+    pub(crate) peer: IpAddr,
+    /// The policy lets this peer log in without TLS.
+    pub(crate) plaintext_login: bool,
+    /// EHLO or HELO was said; true for EHLO.
+    pub(crate) greeted: Option<bool>,
+    /// Logged in.
+    pub(crate) outgoing: Option<L::Outgoing>,
+    /// The open transaction.
+    pub(crate) mail: Option<Box<Transaction<PassageOf<L>>>>,
+    /// Logins refused so far.
+    pub(crate) failed_logins: u32,
+    /// Lines not understood since the last one that was.
+    pub(crate) bad_commands: u32,
+    /// Some command was understood: this is a mail program.
+    pub(crate) spoke_smtp: bool,
+}
+
+/// From MAIL to the message's end.
+pub(crate) struct Transaction<P> {
+    pub(crate) way: Way<P>,
+    /// Recipients the provider has taken.
+    pub(crate) recipients: usize,
+    /// Recipients sent on and not answered yet.
+    pub(crate) pending: usize,
+}
+
+/// How far a transaction has come.
+pub(crate) enum Way<P> {
+    /// Recipients are being named.
+    Envelope(P),
+    /// The message has begun and comes in pieces.
+    Message(Relay<P>),
+    /// The provider was lost: everything until the end of the transaction gets these words.
+    Lost(Reply),
+}
+
+/// A message under way.
+pub(crate) struct Relay<P> {
+    /// Dropped (and its connection with it) once the message is not to be sent.
+    pub(crate) passage: Option<P>,
+    pub(crate) filter: Filter,
+    /// What the client will be answered when its octets are all here.
+    pub(crate) refusal: Option<Reply>,
+    /// Octets at most.
+    pub(crate) limit: u64,
+}
+
+/// Why a command has no ordinary answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Reply(Reply),
+    Stop(Stop),
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<Reply> for Failure {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// The provider was lost: the client may try again, and is told what is known.
+pub(crate) fn lost(words: &str) -> Reply {
+    Reply::new(451, "4.4.2", format!("The connection to the provider was lost: {words}"))
+}

@@ -1,0 +1,278 @@
+//! One SMTP connection to the provider: greeting, TLS, login, commands and replies.
+//!
+//! Credentials are never sent before TLS where TLS is wanted, and what was received before the handshake is forgotten (RFC 3207 §4.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::words::advice;
+use super::{Extensions, Lost, Reply, SmtpConfig, SmtpError};
+use crate::net::Stream;
+use crate::net::dial::TlsMode;
+use crate::secret::Secret;
+use crate::upstream::config::{CONNECT_TIMEOUT, Credentials, Meter, Outcome, TokenFault, Tokens};
+use crate::wire::sasl;
+use crate::wire::smtp::Replies;
+
+/// RFC 5321 §4.5.3.2 gives a command five minutes; the mail program waiting behind us does not.
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// RFC 5321 §4.5.3.2.6: the end of the message is where servers think; giving up earlier makes doubles.
+pub(super) const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
+/// The socket takes nothing for so long (RFC 5321 §4.5.3.2.5).
+const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
+/// After a failed write: how long the reason may take to be read.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
+/// QUIT is manners.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long getting a token may take.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The name in EHLO. Not this computer's: it tells who is at home, and servers that check it check a client's that has none.
+const OUR_NAME: &str = "[127.0.0.1]";
+
+pub(super) struct Session {
+    link: Stream,
+    replies: Replies,
+    meter: Arc<dyn Meter>,
+    offers: Extensions,
+    messages: u32,
+}
+
+impl Session {
+    /// Connected, TLS made, greeted; not logged in.
+    pub(super) async fn connect(config: &SmtpConfig) -> Result<Self, SmtpError> {
+        let down = |words: String| SmtpError::Unavailable(words);
+        let link = config.dial.dial().await.map_err(|error| down(error.to_string()))?;
+        let meter = Arc::clone(&config.meter);
+        let mut session = Self { link, replies: Replies::default(), meter, offers: Extensions::default(), messages: 0 };
+        let greeting = session.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
+        if greeting.code != 220 {
+            return Err(down(said("the server for sending turns us away", &greeting)));
+        }
+        session.ehlo().await?;
+        if config.dial.tls() == TlsMode::StartTls {
+            session = session.start_tls(config).await?;
+            session.ehlo().await?;
+        }
+        Ok(session)
+    }
+
+    /// The same, logged in.
+    pub(super) async fn open(config: &SmtpConfig, credentials: &Credentials) -> Result<Self, SmtpError> {
+        let opened = match Self::connect(config).await {
+            Ok(mut session) => session.log_in(config, credentials).await.map(|()| session),
+            Err(error) => Err(error),
+        };
+        config.meter.login(match &opened {
+            Ok(_) => Outcome::Ok,
+            Err(SmtpError::Login(_)) => Outcome::Refused,
+            Err(SmtpError::Unavailable(_)) => Outcome::Failed,
+        });
+        opened
+    }
+
+    pub(super) fn offers(&self) -> &Extensions {
+        &self.offers
+    }
+
+    pub(super) fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    pub(super) fn count_message(&mut self) {
+        self.messages += 1;
+    }
+
+    async fn ehlo(&mut self) -> Result<(), SmtpError> {
+        let reply = self.command(&format!("EHLO {OUR_NAME}")).await.map_err(lost)?;
+        if !reply.is_positive() {
+            return Err(SmtpError::Unavailable(said("the server for sending does not take EHLO", &reply)));
+        }
+        self.offers = Extensions::read(&reply);
+        Ok(())
+    }
+
+    async fn start_tls(mut self, config: &SmtpConfig) -> Result<Self, SmtpError> {
+        let unsafe_now = "and a password is not sent without encryption. Check `port` and `tls` of [account.smtp] (465 is implicit TLS)";
+        if !self.offers.starttls {
+            return Err(SmtpError::Unavailable(format!(
+                "the server for sending does not offer STARTTLS, {unsafe_now}"
+            )));
+        }
+        let reply = self.command("STARTTLS").await.map_err(lost)?;
+        if reply.code != 220 {
+            return Err(SmtpError::Unavailable(said("the server for sending refuses STARTTLS", &reply)));
+        }
+        let upgraded = timeout(CONNECT_TIMEOUT, config.dial.upgrade(self.link)).await;
+        let link = upgraded.map_err(|_| SmtpError::Unavailable("the TLS handshake takes too long".into()))?;
+        let link = link.map_err(|error| SmtpError::Unavailable(error.to_string()))?;
+        Ok(Self { link, replies: Replies::default(), offers: Extensions::default(), ..self })
+    }
+
+    async fn log_in(&mut self, config: &SmtpConfig, credentials: &Credentials) -> Result<(), SmtpError> {
+        // A server of one's own on this computer may ask for nothing.
+        if self.offers.auth.is_empty() {
+            return Ok(());
+        }
+        match credentials {
+            Credentials::Password(password) => self.log_in_by_password(config, password).await,
+            Credentials::OAuth(tokens) => self.log_in_by_token(config, tokens.as_ref()).await,
+        }
+    }
+
+    async fn log_in_by_password(&mut self, config: &SmtpConfig, password: &Secret) -> Result<(), SmtpError> {
+        let user = &config.username;
+        let reply = if self.has_auth("PLAIN") {
+            self.authenticate("PLAIN", &[sasl::plain(user, password)], true).await?
+        } else if self.has_auth("LOGIN") {
+            self.authenticate("LOGIN", &[Secret::new(user.as_bytes()), password.clone()], false).await?
+        } else {
+            let words = "the server for sending takes no passwords; this provider wants OAuth";
+            return Err(SmtpError::Login(words.into()));
+        };
+        if reply.is_positive() { Ok(()) } else { Err(refused(&reply)) }
+    }
+
+    async fn log_in_by_token(&mut self, config: &SmtpConfig, tokens: &dyn Tokens) -> Result<(), SmtpError> {
+        let (host, port) = config.dial.host();
+        let bearer = match (self.has_auth("XOAUTH2"), self.has_auth("OAUTHBEARER")) {
+            (true, _) => false,
+            (false, true) => true,
+            (false, false) => {
+                return Err(SmtpError::Login("the server for sending does not offer OAuth".into()));
+            }
+        };
+        let mut withdrawn = None;
+        loop {
+            let token = timeout(TOKEN_TIMEOUT, tokens.token(withdrawn.clone())).await;
+            let token = token.map_err(|_| SmtpError::Unavailable("getting an access token takes too long".into()))?;
+            let token = token.map_err(|fault| match fault {
+                TokenFault::Away(words) => SmtpError::Unavailable(words),
+                TokenFault::Login(words) => {
+                    let words = words.trim_end_matches('.');
+                    SmtpError::Login(format!("{words}. Run `mailweir account login {}`", config.label))
+                }
+            })?;
+            let (mechanism, response, last) = if bearer {
+                let response = sasl::oauthbearer(&config.username, host, port, &token);
+                ("OAUTHBEARER", response, Secret::new(sasl::OAUTHBEARER_ABORT))
+            } else {
+                ("XOAUTH2", sasl::xoauth2(&config.username, &token), Secret::new(Vec::new()))
+            };
+            let reply = self.authenticate(mechanism, &[response, last], true).await?;
+            match reply {
+                reply if reply.is_positive() => return Ok(()),
+                // A token may have been withdrawn before its time; a fresh one is worth one try.
+                reply if withdrawn.is_some() || !reply.is_permanent() => return Err(refused(&reply)),
+                _ => withdrawn = Some(token),
+            }
+        }
+    }
+
+    fn has_auth(&self, mechanism: &str) -> bool {
+        self.offers.auth.iter().any(|offered| offered == mechanism)
+    }
+
+    /// AUTH; `responses` answer the challenges one after the other, the first at once where `initial` says so (RFC 4954 §4).
+    async fn authenticate(&mut self, mechanism: &str, responses: &[Secret], initial: bool) -> Result<Reply, SmtpError> {
+        let mut left = responses.iter();
+        let mut line = format!("AUTH {mechanism}").into_bytes();
+        if initial && let Some(first) = left.next() {
+            line.push(b' ');
+            let encoded = sasl::encode(first.expose());
+            line.extend_from_slice(if first.expose().is_empty() { b"=" } else { encoded.expose() });
+        }
+        let mut line = Secret::new(line);
+        loop {
+            self.send(line.expose()).await.map_err(lost)?;
+            let reply = self.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
+            if reply.code != 334 {
+                return Ok(reply);
+            }
+            line = match left.next() {
+                Some(response) => sasl::encode(response.expose()),
+                // It asks for more than the mechanism has: cancelled (RFC 4954 §4).
+                None => Secret::new(*b"*"),
+            };
+        }
+    }
+
+    /// Brings an open transaction to its end without a message; whether the session can be used on.
+    pub(super) async fn reset(&mut self) -> bool {
+        let reply = timeout(LAST_WORDS * 5, self.command("RSET")).await;
+        matches!(reply, Ok(Ok(reply)) if reply.is_positive())
+    }
+
+    pub(super) async fn quit(mut self) {
+        // Bounded: the server may be gone, and the connection is closed in any case.
+        let _ = timeout(QUIT_TIMEOUT, self.command("QUIT")).await;
+    }
+
+    async fn command(&mut self, line: &str) -> Result<Reply, Lost> {
+        self.send(line.as_bytes()).await?;
+        self.reply(COMMAND_TIMEOUT).await
+    }
+
+    /// Sends a command line.
+    pub(super) async fn send(&mut self, line: &[u8]) -> Result<(), Lost> {
+        let whole = Secret::new([line, b"\r\n"].concat());
+        self.write(whole.expose()).await
+    }
+
+    /// Sends octets as they are.
+    pub(super) async fn write(&mut self, mut octets: &[u8]) -> Result<(), Lost> {
+        while !octets.is_empty() {
+            match timeout(WRITE_TIMEOUT, self.link.write(octets)).await {
+                Ok(Ok(count)) if count > 0 => {
+                    self.meter.sent(count as u64);
+                    octets = octets.get(count..).unwrap_or_default();
+                }
+                Ok(Ok(_)) => return Err(Lost("the connection takes nothing more".into())),
+                Ok(Err(error)) => return Err(Lost(error.to_string())),
+                Err(_) => return Err(Lost(format!("the server took nothing for {} s", WRITE_TIMEOUT.as_secs()))),
+            }
+        }
+        match timeout(WRITE_TIMEOUT, self.link.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Lost(error.to_string())),
+            Err(_) => Err(Lost("the connection takes nothing more".into())),
+        }
+    }
+
+    /// The next reply, its time begun anew by every read.
+    pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Lost> {
+        loop {
+            if let Some(reply) = self.replies.next_reply().map_err(|error| Lost(error.to_string()))? {
+                return Ok(reply);
+            }
+            match timeout(limit, self.link.read_buf(self.replies.buffer())).await {
+                Ok(Ok(0)) => return Err(Lost("the server closed the connection".into())),
+                Ok(Ok(octets)) => self.meter.received(octets as u64),
+                Ok(Err(error)) => return Err(Lost(error.to_string())),
+                Err(_) => return Err(Lost(format!("the server said nothing for {} s", limit.as_secs()))),
+            }
+        }
+    }
+}
+
+fn lost(lost: Lost) -> SmtpError {
+    SmtpError::Unavailable(format!("the server for sending: {lost}"))
+}
+
+fn said(what: &str, reply: &Reply) -> String {
+    format!("{what}: {}", super::super::session::shorten(&reply.text()))
+}
+
+/// A login that was not taken: for now, or until somebody does something about it.
+fn refused(reply: &Reply) -> SmtpError {
+    let words = said("the provider refuses the login for sending", reply);
+    match advice(reply) {
+        "" if reply.is_permanent() => {
+            SmtpError::Login(format!("{words}. Check user name and password of [account.smtp]"))
+        }
+        "" => SmtpError::Unavailable(words),
+        advice => SmtpError::Login(format!("{words}. {advice}")),
+    }
+}
