@@ -4,6 +4,7 @@ mod mend;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -12,6 +13,7 @@ use super::{USAGE, load};
 use crate::config;
 use crate::daemon::tokens::Vault;
 use crate::net::Target;
+use crate::upstream::smtp::{Smtp, SmtpConfig};
 use crate::upstream::{Class, Config, Credentials, Pool};
 
 #[derive(Debug, Args)]
@@ -37,43 +39,94 @@ impl Check {
         let mut all_well = true;
         for account in chosen {
             let done = check(&config, account).await;
-            all_well &= done.is_ok();
-            print!("{}", row(account, &done));
+            all_well &= done.iter().all(|tried| tried.done.is_ok());
+            println!("{}", account.address);
+            done.iter().for_each(|tried| print!("{}", tried.rows(account)));
         }
         if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
-/// What was tried, how it went, and what mends it.
-fn row(account: &config::Account, done: &Result<String, String>) -> String {
-    let server = format!("{}:{}", account.imap.host, account.imap.port);
-    let mut out = format!("{}\n", account.address);
-    let mut line = |name: &str, words: &str| out.push_str(&format!("  {name:<6} {words}\n"));
-    match done {
-        Ok(words) => line("IMAP", &format!("{server}  ok: {words}")),
-        Err(words) => {
-            let trouble = trouble_of(words);
-            let what = trouble.map_or("failed", |trouble| trouble.what);
-            line("IMAP", &format!("{server}  FAILED: {what}"));
-            line("said", words);
-            if let Some(trouble) = trouble {
-                line("mend", &trouble.mend.replace("ADDRESS", &account.address));
-            }
-            if let Some(preset) = account.provider.filter(|_| account.oauth2.is_none()) {
-                line("hint", &preset.password_hint);
-            }
-        }
-    }
-    if let Some(smtp) = &account.smtp {
-        line("SMTP", &format!("{}:{}  not tried: this version does not send yet", smtp.host, smtp.port));
-    }
-    out
+/// One server, and how it went.
+struct Tried {
+    protocol: &'static str,
+    server: String,
+    done: Result<String, String>,
 }
 
-async fn check(config: &config::Config, account: &config::Account) -> Result<String, String> {
-    let vault = Vault::open(config).await?;
-    let way = vault.way(account).await?;
-    log_in(account, way.credentials()).await
+impl Tried {
+    /// What was tried, how it went, and what mends it.
+    fn rows(&self, account: &config::Account) -> String {
+        let (protocol, server) = (self.protocol, &self.server);
+        let mut out = String::new();
+        let mut line = |name: &str, words: &str| out.push_str(&format!("  {name:<6} {words}\n"));
+        let words = match &self.done {
+            Ok(words) => {
+                line(protocol, &format!("{server}  ok: {words}"));
+                return out;
+            }
+            Err(words) => words,
+        };
+        let trouble = trouble_of(words);
+        line(protocol, &format!("{server}  FAILED: {}", trouble.map_or("failed", |trouble| trouble.what)));
+        line("said", words);
+        if let Some(trouble) = trouble {
+            line("mend", &trouble.mend.replace("ADDRESS", &account.address));
+        }
+        if let Some(preset) = account.provider.filter(|_| account.oauth2.is_none()) {
+            line("hint", &preset.password_hint);
+        }
+        out
+    }
+}
+
+async fn check(config: &config::Config, account: &config::Account) -> Vec<Tried> {
+    let way = async { Vault::open(config).await?.way(account).await };
+    let credentials = way.await.map(|way| way.credentials());
+    let place = |server: &config::Server| format!("{}:{}", server.host, server.port);
+    let imap = match &credentials {
+        Ok(credentials) => log_in(account, credentials.clone()).await,
+        Err(words) => Err(words.clone()),
+    };
+    let mut tried = vec![Tried { protocol: "IMAP", server: place(&account.imap), done: imap }];
+    if let Some(server) = &account.smtp {
+        let done = match credentials {
+            Ok(credentials) => log_in_to_send(account, server, credentials).await,
+            Err(words) => Err(words),
+        };
+        tried.push(Tried { protocol: "SMTP", server: place(server), done });
+    }
+    tried
+}
+
+/// Logs in at the server for sending; nothing is sent.
+async fn log_in_to_send(
+    account: &config::Account,
+    server: &config::Server,
+    credentials: Credentials,
+) -> Result<String, String> {
+    let credentials = match &server.password {
+        Some(password) if account.oauth2.is_none() => {
+            let password = password.resolve().await;
+            Credentials::Password(password.map_err(|error| format!("the password for sending: {error}"))?)
+        }
+        _ => credentials,
+    };
+    let smtp = Smtp::new(SmtpConfig {
+        label: account.address.clone(),
+        dial: Arc::new(Target::of(server)),
+        username: server.username.clone(),
+        meter: Arc::new(()),
+    });
+    let done = match smtp.lease(&credentials).await {
+        Ok(passage) => {
+            passage.rest(true).await;
+            Ok("it takes the login".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    smtp.shutdown().await;
+    done
 }
 
 /// Logs in by IMAP and looks around; what to tell.

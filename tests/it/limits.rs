@@ -37,8 +37,8 @@ fn at_rest(relay: &Relay, rest: Duration) {
 
 /// What the daemon has counted of the link: all of it, to the octet.
 fn assert_counted(daemon: &Daemon, relay: &Relay) {
-    let (down, up) = (relay.down() as f64, relay.up() as f64);
     wait_for("the counts to agree", || {
+        let (down, up) = (relay.down() as f64, relay.up() as f64);
         let received = daemon.metric("mailweir_upstream_received_bytes_total", &[]);
         let sent = daemon.metric("mailweir_upstream_sent_bytes_total", &[]);
         (received - down).abs() < 0.5 && (sent - up).abs() < 0.5
