@@ -76,6 +76,7 @@ impl Inner {
         self.restore_folders().await;
         let mut interest = self.interest.subscribe();
         let mut pause = RETRY;
+        let mut replaced = false;
         loop {
             interest.mark_unchanged();
             let Some(name) = self.watch_target(slot) else {
@@ -87,8 +88,12 @@ impl Inner {
                 continue;
             };
             match self.watch_one(slot, &name).await {
-                Ok(()) => {}
-                Err(Error::Gone) => debug!(account = %self.label(), mailbox = %name, "watched mailbox was replaced"),
+                Ok(()) => (pause, replaced) = (RETRY, false),
+                // Once is a mailbox made anew. Again and again is a server that contradicts itself: it is not asked without a pause.
+                Err(Error::Gone) if !replaced => {
+                    debug!(account = %self.label(), mailbox = %name, "watched mailbox was replaced");
+                    replaced = true;
+                }
                 Err(error) => {
                     self.missed_upstream(&error);
                     debug!(account = %self.label(), mailbox = %name, %error, "watching failed");

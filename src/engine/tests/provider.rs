@@ -1,7 +1,7 @@
 //! A provider of bare IMAP4rev1 in memory: INBOX and what else is named, commands logged, and answers held back at will.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
@@ -28,6 +28,9 @@ pub(super) struct Shared {
     tells_uid_next: bool,
     /// With X-GM-EXT-1 or OBJECTID: a message's id is made of its UID and this.
     ids_from: AtomicU64,
+    /// Each SELECT tells another UIDVALIDITY.
+    restless: AtomicBool,
+    selects: AtomicU64,
     /// The connection is cut at the so-many-th command that begins so.
     dies: Mutex<Option<(&'static str, usize)>>,
     /// Told whenever mail changes.
@@ -44,6 +47,8 @@ impl Default for Shared {
             held: watch::Sender::default(),
             tells_uid_next: true,
             ids_from: AtomicU64::new(1000),
+            restless: AtomicBool::default(),
+            selects: AtomicU64::new(7),
             dies: Mutex::default(),
             changed: watch::Sender::default(),
             caps: "",
@@ -72,6 +77,11 @@ impl Provider {
         target.uid_next += 1;
         drop(mail);
         self.shared.changed.send_replace(());
+    }
+
+    /// From now on the server contradicts itself: each SELECT tells another UIDVALIDITY.
+    pub(super) fn be_restless(&self) {
+        self.shared.restless.store(true, Ordering::Relaxed);
     }
 
     /// From now on every message has another X-GM-MSGID and EMAILID.
@@ -218,7 +228,11 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
                 *selected = None;
                 return format!("{tag} NO [NONEXISTENT] no such mailbox\r\n");
             };
-            out = format!("* {} EXISTS\r\n* OK [UIDVALIDITY 7] as ever\r\n", mailbox.messages.len());
+            if shared.restless.load(Ordering::Relaxed) {
+                shared.selects.fetch_add(1, Ordering::Relaxed);
+            }
+            let validity = shared.selects.load(Ordering::Relaxed);
+            out = format!("* {} EXISTS\r\n* OK [UIDVALIDITY {validity}] as ever\r\n", mailbox.messages.len());
             if shared.tells_uid_next {
                 out.push_str(&format!("* OK [UIDNEXT {}] next\r\n", mailbox.uid_next));
             }

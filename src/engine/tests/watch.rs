@@ -59,3 +59,16 @@ async fn without_idle_it_is_asked_every_few_seconds_only_while_somebody_waits() 
     let noops = world.provider.count("NOOP") - noops;
     assert!(noops < 100, "{noops} NOOPs in an hour when nobody waits any more");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_contradicts_itself_is_not_asked_without_end() {
+    let world = World::new(Provider::default(), 3);
+    world.provider.deliver("INBOX");
+    world.account.spawn_keepers();
+    drop(select(&world, "INBOX").await);
+    world.provider.be_restless();
+    let before = world.provider.count("SELECT");
+    sleep(HOUR).await;
+    let asked = world.provider.count("SELECT") - before;
+    assert!(asked < 200, "{asked} times in an hour");
+}

@@ -90,7 +90,9 @@ impl Upstream {
 
     /// An account of the daemon's, by number.
     pub fn account(&self, n: usize, relay: &Relay) -> Account {
-        let account = Account::of(&user(n), relay.addr);
+        // The relay reads along: Cyrus offers COMPRESS.
+        let plain = "compress = false".to_owned();
+        let account = Account { limits_more: plain, ..Account::of(&user(n), relay.addr) };
         match &self.server {
             Server::Dovecot(..) => account,
             Server::Cyrus(_) => Account { username: UPSTREAM_USER.to_owned(), ..account },
