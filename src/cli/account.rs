@@ -14,8 +14,11 @@ mod show;
 mod tell;
 
 use self::add::Add;
-use crate::config::Config;
+use crate::auth::oauth::Keep;
+use crate::config::{Account, Config};
 use crate::daemon::STATE_FILE;
+use crate::daemon::tokens::Vault;
+use crate::secret::SecretRef;
 use crate::state::State;
 
 #[derive(Debug, Subcommand)]
@@ -73,12 +76,14 @@ pub(super) async fn run(action: AccountCommand, config: Option<PathBuf>) -> Exit
         AccountCommand::List => Ok(show::list(&config)),
         AccountCommand::Login { address, flow } => match of(&address) {
             Ok(account) => {
-                Box::pin(login::run(&config, account, &flow)).await.map(|words| format!("{address}: {words}\n"))
+                // A login that was refused for good is tried again only when the daemon is told.
+                let done = Box::pin(login::run(&config, account, &flow)).await;
+                done.map(|words| format!("{address}: {words} {}\n", tell::reload(&config)))
             }
             Err(code) => return code,
         },
         AccountCommand::Remove { address } => match of(&address) {
-            Ok(account) => remove(&config, &account.address),
+            Ok(account) => remove(&config, account).await,
             Err(code) => return code,
         },
         AccountCommand::Pop3 { address, unhide, device } => {
@@ -105,26 +110,57 @@ fn finish(done: Result<String, String>) -> ExitCode {
     }
 }
 
-/// Takes the account out of the file, forgets its tokens, and tells the daemon. What else is kept of it (the cache, what POP3 has
-/// hidden, local keywords) would be wanted again if the account came back; it stays.
-fn remove(config: &Config, address: &str) -> Result<String, String> {
+/// Takes the account out of the file, tells the daemon, and forgets its tokens and the password that `account add` wrote down. What
+/// else is kept of it (the cache, what POP3 has hidden, local keywords) would be wanted again if the account came back; it stays.
+async fn remove(config: &Config, account: &Account) -> Result<String, String> {
+    let address = account.address.as_str();
     let less = edit::remove(&edit::read(&config.file)?, address)?;
     let less = less.ok_or_else(|| format!("{address} is not in {}", config.file.display()))?;
-    edit::write(&config.file, &less)?;
-    let state = config.data_dir.join(STATE_FILE);
-    if state.exists() {
-        let forgotten = State::open(&state).and_then(|state| state.forget_tokens(&address.to_ascii_lowercase()));
-        forgotten.map_err(|error| format!("{}: {error}", state.display()))?;
-    }
+    let left = edit::write(&config.file, &less)?;
     let told = match tell::reload(config) {
         words if words.starts_with("Start") => String::new(),
         words => format!(" {words}"),
     };
-    Ok(format!(
-        "{address} is no longer in {}.{told} Its cache stays in {} until `mailweir cache drop`.\n",
-        config.file.display(),
-        config.data_dir.display()
-    ))
+    let gone = format!("{address} is no longer in {}.{told}", config.file.display());
+    // From here on the account is gone, whatever else fails.
+    forget_tokens(config, address).await.map_err(|error| format!("{gone} Its tokens are still there: {error}"))?;
+    let password = match own_password_of(config, account, &left) {
+        Some(file) => match std::fs::remove_file(&file) {
+            Ok(()) => format!(" {}, with the provider's password, was removed.", file.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(format!("{gone} {} cannot be removed: {error}", file.display())),
+        },
+        None => String::new(),
+    };
+    Ok(format!("{gone}{password} Its cache stays in {} until `mailweir cache drop`.\n", config.data_dir.display()))
+}
+
+/// Under their lock: a daemon that is renewing them writes them first, and one that comes later finds none.
+async fn forget_tokens(config: &Config, address: &str) -> Result<(), String> {
+    let path = config.data_dir.join(STATE_FILE);
+    if !path.exists() {
+        return Ok(());
+    }
+    let vault = Vault::open(config).await?;
+    let (state, key) = (vault.state.clone(), address.to_ascii_lowercase());
+    let failed = |error: crate::state::Error| format!("{}: {error}", path.display());
+    if state.tokens(&key).map_err(failed)?.is_none() {
+        return Ok(());
+    }
+    let _lock = vault.keep(address).lock().await?;
+    let work = tokio::task::spawn_blocking(move || state.forget_tokens(&key)).await;
+    work.map_err(|error| error.to_string())?.map_err(failed)
+}
+
+/// The file that `account add` made for the provider's password, if the account has it there and no other that is left refers to it.
+fn own_password_of(config: &Config, account: &Account, left: &Config) -> Option<PathBuf> {
+    let file = add::own_password_file(&config.file, &account.address);
+    let reference = SecretRef::File(file.clone());
+    let is_used = |account: &Account| {
+        let smtp = account.smtp.as_ref().and_then(|smtp| smtp.password.as_ref());
+        [account.imap.password.as_ref(), smtp].contains(&Some(&reference))
+    };
+    (is_used(account) && !left.accounts.iter().any(is_used)).then_some(file)
 }
 
 /// Looks into the durable state, or changes it; what to print. Another process may have it open: every change is one commit.

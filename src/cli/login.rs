@@ -1,7 +1,7 @@
 //! `mailweir account login`: the consent of the mailbox's owner, had with a browser here or elsewhere, or on another device.
 //!
 //! Nothing is stored before the provider's mail server has taken the token: a consent given with another of one's accounts is found
-//! out at once. A running daemon finds the tokens by itself.
+//! out at once. Whoever calls tells a running daemon: it would find the tokens, but not that it may log in again.
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::process::Stdio;
@@ -71,7 +71,7 @@ pub(super) async fn run(config: &Config, account: &Account, flow: &Flow) -> Resu
     let words =
         words.map_err(|error| format!("{error}. Nothing was stored; did you consent as {}?", account.imap.username))?;
     store(&vault.keep(address), &seal, &address.to_ascii_lowercase(), &tokens).await?;
-    Ok(format!("{words}. The consent is stored; a running daemon takes it over by itself."))
+    Ok(format!("{words}. The consent is stored."))
 }
 
 async fn consent(server: &Server, address: &str, flow: &Flow) -> Result<Tokens, Fault> {

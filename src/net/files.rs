@@ -18,13 +18,40 @@ pub(crate) enum Access {
 
 /// Replaces `path` by `content`, whole or not at all.
 pub(crate) fn write_atomic(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+    replace(path, content, access, |_| Ok(()))
+}
+
+/// `finish` is done to the new file before it takes the old one's place.
+fn replace(
+    path: &Path,
+    content: &[u8],
+    access: Access,
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = temporary_name(path);
-    let outcome = write_then_rename(&temporary, path, content, access);
+    let outcome = write_then_rename(&temporary, path, content, access, finish);
     if outcome.is_err() {
         // What remains of the attempt; that it may not exist is not a second fault.
         let _ = std::fs::remove_file(&temporary);
     }
     outcome
+}
+
+/// Replaces what is in a file of somebody's own: with the mode and the owner it has, and where a link leads to, not the link. One that is
+/// not there yet is made, for its owner only.
+///
+/// # Errors
+/// Also when mode and owner cannot be kept: nothing has changed then.
+pub(crate) fn rewrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    // A link that leads nowhere is there, and is an error.
+    if let Err(error) = std::fs::symlink_metadata(path)
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        return write_atomic(path, content, Access::OwnerOnly);
+    }
+    let path = std::fs::canonicalize(path)?;
+    let old = std::fs::metadata(&path)?;
+    replace(&path, content, Access::OwnerOnly, |file| keep_access(file, &old))
 }
 
 /// Makes a file only its owner can read; one that is there already is left alone, and an error.
@@ -39,9 +66,16 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_directory)
 }
 
-fn write_then_rename(temporary: &Path, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+fn write_then_rename(
+    temporary: &Path,
+    path: &Path,
+    content: &[u8],
+    access: Access,
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut file = create_new(temporary, access)?;
     file.write_all(content)?;
+    finish(&file)?;
     file.sync_all()?;
     drop(file);
     std::fs::rename(temporary, path)?;
@@ -94,6 +128,29 @@ fn create_new(path: &Path, _access: Access) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
+/// Gives a new file the owner, the group and the mode of the old one; the owner first, as that may take bits off the mode.
+#[cfg(unix)]
+fn keep_access(file: &File, old: &std::fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+    let (uid, gid, mode) = (old.uid(), old.gid(), old.permissions().mode() & 0o7777);
+    let failed = |what: String, error: io::Error| {
+        let mend = "run this as its owner or as root";
+        io::Error::new(error.kind(), format!("its {what} would be lost ({error}); {mend}"))
+    };
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (uid, gid) {
+        fchown(file, Some(uid), Some(gid)).map_err(|error| failed(format!("owner {uid}:{gid}"), error))?;
+    }
+    let set = file.set_permissions(std::fs::Permissions::from_mode(mode));
+    set.map_err(|error| failed(format!("mode {mode:04o}"), error))
+}
+
+/// Elsewhere the directory's access list is inherited.
+#[cfg(not(unix))]
+fn keep_access(_file: &File, _old: &std::fs::Metadata) -> io::Result<()> {
+    Ok(())
+}
+
 /// Makes the rename itself survive a crash.
 #[cfg(unix)]
 fn sync_directory(dir: &Path) -> io::Result<()> {
@@ -130,5 +187,35 @@ mod tests {
         // A failed write leaves nothing behind: the target is a directory.
         assert!(write_atomic(&inner, b"x", Access::Everybody).is_err());
         assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_keeps_its_mode_its_owner_and_the_link_to_it() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        let (real, link) = (dir.path().join("real/file"), dir.path().join("link"));
+        std::fs::write(&real, "old").unwrap();
+        // Root gives it to somebody else; others may only see that theirs stays theirs.
+        let may_give = chown(&real, Some(4711), Some(4712)).is_ok();
+        let owner = |path: &Path| std::fs::metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
+        let before = owner(&real);
+        assert_eq!(before == (4711, 4712), may_give);
+        symlink("real/file", &link).unwrap();
+        for mode in [0o640, 0o600, 0o644, 0o660] {
+            std::fs::set_permissions(&real, std::fs::Permissions::from_mode(mode)).unwrap();
+            let new = format!("new {mode}");
+            rewrite(&link, new.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&real).unwrap(), new);
+            assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o7777, mode);
+            assert_eq!(owner(&real), before);
+        }
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_dir(dir.path().join("real")).unwrap().count(), 1, "no temporary file is left");
+        std::fs::remove_file(&real).unwrap();
+        assert!(rewrite(&link, b"x").is_err(), "a link that leads nowhere");
+        rewrite(&real, b"x").unwrap();
+        assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o600);
     }
 }

@@ -53,7 +53,16 @@ fn an_account_is_added_beside_a_running_daemon_and_taken_out_again() {
     let config = daemon.config_file();
     let before = std::fs::read_to_string(&config).unwrap() + "# the last word is mine\n";
     std::fs::write(&config, &before).unwrap();
+    // The daemon's group may read it, and it is reached by a link.
+    std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     let home = scratch("accounts");
+    let (config, real) = (config.with_file_name("link.toml"), config);
+    std::os::unix::fs::symlink(&real, &config).unwrap();
+    let as_it_was = || {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&real).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o640);
+        assert!(std::fs::symlink_metadata(&config).unwrap().is_symlink());
+    };
     let (right, wrong) = (home.path().join("right"), home.path().join("wrong"));
     private(&right, UPSTREAM_PASSWORD);
     private(&wrong, "not-the-password");
@@ -78,6 +87,7 @@ fn an_account_is_added_beside_a_running_daemon_and_taken_out_again() {
     assert!(words.contains(&format!("port {}, SSL/TLS", daemon.imaps.port())), "{words}");
     let text = std::fs::read_to_string(&config).unwrap();
     assert!(text.starts_with(&before) && !text[before.len()..].contains(UPSTREAM_PASSWORD), "{text}");
+    as_it_was();
     let local = password(&words);
     assert!(local.len() > 20 && !text.contains(&local), "only its hash is kept");
     reads_mail(&daemon, "ann@example.org", &local);
@@ -93,6 +103,7 @@ fn an_account_is_added_beside_a_running_daemon_and_taken_out_again() {
     assert!(out.status.success(), "{}", said(&out));
     let left = std::fs::read_to_string(&config).unwrap();
     assert!(!left.contains("ann@example.org") && left.contains("# the last word is mine"), "{left}");
+    as_it_was();
     wait_for("the daemon to let it go", || {
         !Client::connect(daemon.imap).cmd(&format!("LOGIN ann@example.org {local}")).is_ok()
     });
@@ -124,13 +135,21 @@ fn the_first_account_makes_the_configuration_and_a_consent_is_part_of_it() {
     assert!(done && words.contains("takes the login") && words.contains("mailweir run"), "{words}");
     let text = std::fs::read_to_string(&config).unwrap();
     assert!(text.contains("[listen]") && text.contains("client_id = \"mailweir\""), "{text}");
-    let mut check = Command::new(PROGRAM);
-    let out =
-        check.args(["check", "--config"]).arg(&config).env("HOME", home.path()).env_remove("XDG_DATA_HOME").output();
-    let out = out.unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).arg("--config").arg(&config).env("HOME", home.path()).env_remove("XDG_DATA_HOME");
+        command.output().unwrap()
+    };
+    let out = run(&["check"]);
     assert!(out.status.success() && said(&out).contains("takes the login"), "{}", said(&out));
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&config).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    // Its tokens go with it: were it there again, it would need a new consent.
+    let out = run(&["account", "remove", "ann@example.org"]);
+    assert!(out.status.success(), "{}", said(&out));
+    std::fs::write(&config, &text).unwrap();
+    let out = run(&["check"]);
+    assert!(!out.status.success() && said(&out).contains("account login"), "{}", said(&out));
 }
 
 /// A name server of the tests' own: dnsmasq, knowing a few records and asking nobody.
@@ -177,11 +196,20 @@ fn servers_are_found_by_dns_and_those_of_another_domain_need_a_yes() {
     let out = mailweir(&config, &add("ann@example.org", &from, &["--ca-file", ca, "--non-interactive"]));
     assert!(!out.status.success() && said(&out).contains("servers of another domain"), "{}", said(&out));
     assert!(!config.exists());
+    // Nor does a token go there.
+    let oauth = ["--client-id", "us", "--token-url", "https://id.example.org/token", "--no-test", "--non-interactive"];
+    let out = mailweir(&config, &add("ann@example.org", &from[..4], &oauth));
+    assert!(!out.status.success() && said(&out).contains("servers of another domain"), "{}", said(&out));
+    assert!(!config.exists());
     let mut adding = Login::run(&config, &add("ann@example.org", &from, &["--ca-file", ca]));
+    // While it waits for the answer, the file is edited.
+    adding.line("Looking for the servers");
+    std::fs::write(&config, "# not lost\n[listen]\nimap = [\"127.0.0.1:1143\"]\n").unwrap();
     adding.paste("y");
     let (done, words) = adding.end();
     assert!(done && words.contains("By SRV records of example.org") && words.contains("takes the login"), "{words}");
     let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.starts_with("# not lost\n"), "{text}");
     assert!(text.contains("host = \"localhost\"") && text.contains("tls = \"starttls\""), "{text}");
 
     let none = mailweir(&config, &add("ann@nowhere.example", &from, &["--non-interactive"]));
@@ -189,4 +217,12 @@ fn servers_are_found_by_dns_and_those_of_another_domain_need_a_yes() {
     let firm = mailweir(&config, &add("ann@firm.example", &from, &["--non-interactive", "--no-test"]));
     assert!(firm.status.success() && said(&firm).contains("which are Gmail's"), "{}", said(&firm));
     assert!(std::fs::read_to_string(&config).unwrap().contains("provider = \"gmail\""));
+
+    // A password in the file that is made for one that is typed goes with its account.
+    let own = home.path().join("ann@example.org.pw");
+    private(&own, UPSTREAM_PASSWORD);
+    std::fs::write(&config, text.replace(file, own.to_str().unwrap())).unwrap();
+    let out = mailweir(&config, &["account", "remove", "ann@example.org"]);
+    assert!(out.status.success() && said(&out).contains("ann@example.org.pw, with"), "{}", said(&out));
+    assert!(!own.exists() && Path::new(file).exists());
 }

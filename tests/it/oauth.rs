@@ -99,6 +99,8 @@ fn a_code_typed_elsewhere_opens_it_by_oauthbearer() {
     assert!(page.body.contains("Sign-in Success"), "{}", page.body);
     let (done, said) = login.end();
     assert!(done && said.contains("takes the login"), "{said}");
+    assert!(said.contains("The running daemon takes it over"), "{said}");
+    wait_for("the daemon to hear of it", || world.daemon.server().errors().contains("was read again"));
     let mut client = world.daemon.client();
     wait_for("the mailbox", || client.cmd("SELECT INBOX").is_ok());
     assert!(World::read(&mut client, 1));

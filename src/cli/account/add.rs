@@ -137,8 +137,17 @@ impl Add {
     }
 
     async fn by_oauth(&self, path: &Path, text: &str, mut entry: Entry, id: &str) -> Result<(Config, String), String> {
-        let first = self.candidates().await?.into_iter().next().ok_or_else(|| self.nothing_found())?;
-        self.take(&mut entry, &first)?;
+        let mut passed = Vec::new();
+        let mut chosen = None;
+        for offer in self.candidates().await? {
+            if offer.vouched || self.confirm(&offer)? {
+                chosen = Some(offer);
+                break;
+            }
+            passed.push(of_another_domain(&offer));
+        }
+        let nothing = || if passed.is_empty() { self.nothing_found() } else { passed.join("\n") };
+        self.take(&mut entry, &chosen.ok_or_else(nothing)?)?;
         entry.oauth2.push(("client_id", id.into()));
         if let Some(file) = &self.client_secret_file {
             let mut reference = toml_edit::InlineTable::new();
@@ -163,7 +172,7 @@ impl Add {
         } else {
             login::run(&config, account, &self.flow).await?
         };
-        Ok((edit::write(path, &more)?, words))
+        Ok((edit::write_more(path, &entry)?, words))
     }
 
     async fn by_password(&self, path: &Path, text: &str, entry: Entry) -> Result<(Config, String), String> {
@@ -180,10 +189,7 @@ impl Add {
                 continue;
             }
             if !offer.vouched && !self.confirm(offer)? {
-                tried.push(format!(
-                    "{} names servers of another domain; name them with --imap to use them",
-                    offer.source
-                ));
+                tried.push(of_another_domain(offer));
                 continue;
             }
             let password = match &asked {
@@ -204,7 +210,7 @@ impl Add {
                         let written = write_atomic(&file, password.expose(), Access::OwnerOnly);
                         written.map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
                     }
-                    return Ok((edit::write(path, &more)?, format!("By {}: {words}.", offer.source)));
+                    return Ok((edit::write_more(path, &entry)?, format!("By {}: {words}.", offer.source)));
                 }
                 Err(error) => tried.push(format!("by {}: {error}{}", offer.source, hint(offer))),
             }
@@ -255,12 +261,15 @@ impl Add {
         if self.non_interactive {
             return Ok(false);
         }
-        let Found::Servers { imap, .. } = &offer.found else { return Ok(true) };
-        Ok(ask(&format!(
-            "{} name {}, which is another domain. Give it your password? [y/N] ",
-            offer.source, imap.host
-        ))?
-        .eq_ignore_ascii_case("y"))
+        let Found::Servers { imap, smtp, .. } = &offer.found else { return Ok(true) };
+        // Both are given it.
+        let hosts = match smtp.as_ref().filter(|smtp| smtp.host != imap.host) {
+            Some(smtp) => format!("{} and {}", imap.host, smtp.host),
+            None => imap.host.clone(),
+        };
+        let what = if self.client_id.is_some() { "access tokens" } else { "password" };
+        let question = format!("{} name {hosts}: another domain. Give it your {what}? [y/N] ", offer.source);
+        Ok(ask(&question)?.eq_ignore_ascii_case("y"))
     }
 
     async fn upstream_password(&self, offer: &Offer) -> Result<Secret, String> {
@@ -310,8 +319,7 @@ impl Add {
         let named = self.upstream_password_file.is_some()
             || self.upstream_password_env.is_some()
             || self.upstream_password_keyring.is_some();
-        let name = self.address.to_ascii_lowercase().replace(['/', '\\'], "_");
-        (!named).then(|| path.with_file_name(format!("{name}.pw")))
+        (!named).then(|| own_password_file(path, &self.address))
     }
 
     fn nothing_found(&self) -> String {
@@ -320,6 +328,17 @@ impl Add {
             self.address
         )
     }
+}
+
+/// Beside the configuration `path`: the file with the provider's password, if it was typed.
+pub(super) fn own_password_file(path: &Path, address: &str) -> PathBuf {
+    let name = address.to_ascii_lowercase().replace(['/', '\\'], "_");
+    path.with_file_name(format!("{name}.pw"))
+}
+
+/// Why an offer nobody vouches for was passed over.
+fn of_another_domain(offer: &Offer) -> String {
+    format!("{} names servers of another domain; name them with --imap to use them", offer.source)
 }
 
 /// What a refused password may be for.

@@ -1,6 +1,6 @@
 //! Changes to the configuration file that leave everything else in it as it is: comments, order, blanks.
 //!
-//! The new text is checked as a whole before it replaces the old, whole or not at all and with the mode the file had.
+//! The new text is checked as a whole before it replaces the old, whole or not at all, with the mode and the owner the file had.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Val
 
 use super::discover::Place;
 use crate::config::{Config, TlsMode};
-use crate::net::files::{Access, make_private_dir, write_atomic};
+use crate::net::files::{make_private_dir, rewrite};
 
 /// The beginning of a configuration that `account add` makes.
 const BEGINNING: &str = "\
@@ -116,26 +116,19 @@ pub(super) fn remove(text: &str, address: &str) -> Result<Option<String>, String
     Ok(Some(document.to_string()))
 }
 
+/// Puts an account more into the file as it is now: a person may have edited it while another consented.
+pub(super) fn write_more(path: &Path, entry: &Entry) -> Result<Config, String> {
+    write(path, &add(&read(path)?, entry)?)
+}
+
 /// Checks the new text and puts it in the file's place.
 pub(super) fn write(path: &Path, text: &str) -> Result<Config, String> {
     let config = Config::parse(path, text);
     let config = config.map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    let access = if path.exists() && !is_private(path) { Access::Everybody } else { Access::OwnerOnly };
     let failed = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
     path.parent().map_or(Ok(()), make_private_dir).map_err(failed)?;
-    write_atomic(path, text.as_bytes(), access).map_err(failed)?;
+    rewrite(path, text.as_bytes()).map_err(failed)?;
     Ok(config)
-}
-
-#[cfg(unix)]
-fn is_private(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 == 0)
-}
-
-#[cfg(not(unix))]
-fn is_private(_: &Path) -> bool {
-    true
 }
 
 fn parse(text: &str) -> Result<DocumentMut, String> {
@@ -218,6 +211,10 @@ mod tests {
         let config = write(&path, &add(&read(&path).unwrap(), &entry).unwrap()).unwrap();
         assert_eq!(config.accounts[0].imap.host, "imap.gmail.com");
         assert_eq!(config.accounts[0].oauth2.as_ref().unwrap().scopes, ["a"]);
+        // Somebody else was faster: no second account of that address.
+        let text = read(&path).unwrap();
+        assert!(write_more(&path, &entry).is_err());
+        assert_eq!(read(&path).unwrap(), text);
         let broken = write(&path, "nonsense = 1").unwrap_err();
         assert!(broken.contains("there is no such key") && Config::load(&path).is_ok(), "{broken}");
         let secret = parse("password = \"hunter2\nx").unwrap_err();
