@@ -418,7 +418,10 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
         let now = tokio::select! {
             now = ticks.tick() => now,
             () = spending.save_wanted() => {
-                save(&spending, &disk).await;
+                if !save(&spending, &disk).await {
+                    // Who waits for the count asks again at once: a disk that fails is not asked without end.
+                    tokio::time::sleep(TICK).await;
+                }
                 continue;
             }
         };
@@ -437,8 +440,9 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
     }
 }
 
-async fn save(spending: &Arc<Spending>, disk: &Disk) {
-    save_by(spending, disk, Spending::save).await;
+/// Whether the count is on the disk.
+async fn save(spending: &Arc<Spending>, disk: &Disk) -> bool {
+    save_by(spending, disk, Spending::save).await
 }
 
 /// The same for good: nothing more is spent.
@@ -446,14 +450,15 @@ async fn save_end(spending: &Arc<Spending>, disk: &Disk) {
     save_by(spending, disk, Spending::save_end).await;
 }
 
-async fn save_by(spending: &Arc<Spending>, disk: &Disk, by: fn(&Spending, &State) -> Result<(), state::Error>) {
+async fn save_by(spending: &Arc<Spending>, disk: &Disk, by: fn(&Spending, &State) -> Result<(), state::Error>) -> bool {
     let (counted, state) = (Arc::clone(spending), disk.state.clone());
     let saved = disk.threads.run(move || by(&counted, &state)).await;
-    match saved {
+    match &saved {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(?spending, %error, "the count of bytes cannot be saved"),
         Err(error) => warn!(?spending, %error, "the count of bytes cannot be saved"),
     }
+    matches!(saved, Ok(Ok(())))
 }
 
 async fn mark(account: &Account, disk: &Disk) {

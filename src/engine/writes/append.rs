@@ -142,7 +142,7 @@ impl Inner {
             info!(account = %self.label(), mailbox = %target.name, "the provider has filed this message itself: it is not uploaded again");
             return Ok(Uploaded::new(vec![Place::Seen(validity, uid)], Window::before(target)));
         }
-        let mut window = self.window(target).await?;
+        let mut window = self.window(target, messages.len() > 1).await?;
         if let [message] = messages {
             let mut seen = Seen::default();
             let place = self.append_one(target, message, &window, Some(&mut seen)).await?;
@@ -184,9 +184,11 @@ impl Inner {
         Ok(Uploaded::new(places, window))
     }
 
-    /// What is new from here on. The mirror knows where it has just agreed with upstream; else upstream is asked.
-    async fn window(self: &Arc<Self>, target: &Arc<State>) -> Result<Window, Error> {
-        if let Some(window) = Window::fresh(target) {
+    /// What is new from here on. The mirror knows where it has just agreed with upstream; else upstream is asked, and always where something
+    /// may be taken back and the provider answers an upload of what it has with the message that is there: that one is not ours.
+    async fn window(self: &Arc<Self>, target: &Arc<State>, takes_back: bool) -> Result<Window, Error> {
+        let exactly = takes_back && self.options.has(Quirk::Labels);
+        if let Some(window) = Window::fresh(target).filter(|_| !exactly) {
             return Ok(window);
         }
         let mut tries = 2;
@@ -295,6 +297,9 @@ impl Inner {
         done: &[(UidValidity, Uid)],
     ) -> Result<(), Error> {
         let Some((validity, _)) = done.first() else { return Ok(()) };
+        if self.holds_the_only_copy(&target.name) {
+            return Err(Error::Cannot("what is expunged there is gone for good".into()));
+        }
         let uids: UidSet = done.iter().map(|(_, uid)| uid.0).collect();
         let taken = async {
             let mut lease = self.pool.lease(Class::Interactive, Some(&target.name)).await?;
