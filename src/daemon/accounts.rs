@@ -385,6 +385,9 @@ impl Running {
     }
 
     pub(super) fn kick(&self) {
+        if let Way::Tokens(grant) = &self.way {
+            grant.kick();
+        }
         self.pool.kick();
         if let Some(outgoing) = &self.outgoing {
             outgoing.kick();
