@@ -271,7 +271,7 @@ impl Running {
         });
         if let Way::Tokens(grant) = &way {
             let (stop, metrics) = (closing.clone(), spending.metrics().clone());
-            let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), metrics);
+            let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), outgoing.clone(), metrics);
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
         Self { account, outgoing, closing, settings: Mutex::new(settings), way, pool, spending, disk }
