@@ -271,7 +271,7 @@ impl Running {
         });
         if let Way::Tokens(grant) = &way {
             let (stop, metrics) = (closing.clone(), spending.metrics().clone());
-            let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), metrics);
+            let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), outgoing.clone(), metrics);
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
         Self { account, outgoing, closing, settings: Mutex::new(settings), way, pool, spending, disk }
@@ -385,6 +385,9 @@ impl Running {
     }
 
     pub(super) fn kick(&self) {
+        if let Way::Tokens(grant) = &self.way {
+            grant.kick();
+        }
         self.pool.kick();
         if let Some(outgoing) = &self.outgoing {
             outgoing.kick();

@@ -2,7 +2,7 @@
 //!
 //! Joins what the layers below keep apart: the grant ([`crate::auth::oauth`]) knows no store and no mail server, the upstream knows no
 //! authorization server. And tells what becomes of a consent: a metric, the status, an alert for every mail program, and a kick for
-//! the pool once it is mended.
+//! the pool and for sending once it is mended.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
+use super::smtp::Outgoing;
 use super::{DataDirLock, STATE_FILE, escaped, spending};
 use crate::auth::oauth::{Fault, Grant, Keep, Seal, Server, Standing};
 use crate::config::{self, Config};
@@ -169,10 +170,16 @@ impl Tokens for Of {
 }
 
 /// Keeps an account's token fresh, and tells what becomes of its consent. Until dropped.
-pub(super) async fn attend(grant: Grant, account: Account, pool: Pool, metrics: AccountMetrics) {
+pub(super) async fn attend(
+    grant: Grant,
+    account: Account,
+    pool: Pool,
+    outgoing: Option<Outgoing>,
+    metrics: AccountMetrics,
+) {
     let mut standing = grant.standing();
     let tell = async {
-        let mut before = Standing::Good;
+        let mut needed_login = false;
         loop {
             let now = standing.borrow_and_update().clone();
             let needed = match &now {
@@ -181,10 +188,12 @@ pub(super) async fn attend(grant: Grant, account: Account, pool: Pool, metrics: 
             };
             metrics.set_needs_login(needed.is_some());
             account.set_alert(needed.as_deref());
-            if now == Standing::Good && before != Standing::Good {
+            if is_mended(&mut needed_login, &now) {
                 pool.kick();
+                if let Some(outgoing) = &outgoing {
+                    outgoing.kick();
+                }
             }
-            before = now;
             if standing.changed().await.is_err() {
                 return;
             }
@@ -193,10 +202,50 @@ pub(super) async fn attend(grant: Grant, account: Account, pool: Pool, metrics: 
     tokio::join!(tell, grant.keep_fresh());
 }
 
+/// Whether the user has done what was needed of him. An authorization server that is back from being away is no act of his, and must
+/// not lift what the mail server wants him for.
+fn is_mended(needed_login: &mut bool, now: &Standing) -> bool {
+    match now {
+        Standing::NeedsLogin(_) => *needed_login = true,
+        // After his login the server may be away for a while yet.
+        Standing::Away(_) => {}
+        Standing::Good => return std::mem::take(needed_login),
+    }
+    false
+}
+
 /// What the account's owner is told.
 pub(super) fn needs_login(address: &str, words: &str) -> String {
     format!(
         "mailweir needs a login at the provider of {address} ({}). Run `mailweir account login {address}`; mail fetched before stays readable.",
         words.trim_end_matches('.')
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_users_own_act_lifts_what_waits_for_him() {
+        let (good, away) = (Standing::Good, Standing::Away("away".into()));
+        let needs_login = Standing::NeedsLogin("gone".into());
+        let told = [
+            (&good, false),
+            (&away, false),
+            (&good, false),
+            (&needs_login, false),
+            (&good, true),
+            (&away, false),
+            (&good, false),
+            (&needs_login, false),
+            (&away, false),
+            (&good, true),
+            (&good, false),
+        ];
+        let mut needed_login = false;
+        for (place, (now, want)) in told.into_iter().enumerate() {
+            assert_eq!(is_mended(&mut needed_login, now), want, "{place}: {now:?}");
+        }
+    }
 }

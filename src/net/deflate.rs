@@ -158,13 +158,21 @@ impl Deflate {
 
     fn poll_drain<S: AsyncWrite>(&mut self, mut below: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.going.get(self.gone..).filter(|rest| !rest.is_empty()) {
-            let written = ready!(below.as_mut().poll_write(cx, rest))?;
+            let Poll::Ready(written) = below.as_mut().poll_write(cx, rest)? else {
+                // On a slow line it is never empty: what is gone must not stay.
+                if self.gone >= GOING {
+                    self.going.drain(..self.gone);
+                    self.gone = 0;
+                }
+                return Poll::Pending;
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.gone += written;
         }
         self.going.clear();
+        self.going.shrink_to(PIECE);
         self.gone = 0;
         Poll::Ready(Ok(()))
     }
@@ -176,6 +184,7 @@ fn wrong(words: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -257,6 +266,34 @@ mod tests {
             inflate.decompress_vec(&wire, &mut got, FlushDecompress::Sync).unwrap();
             assert!(got == text, "round {round}: {} of {size} octets have come", got.len());
         }
+    }
+
+    #[tokio::test]
+    async fn a_slow_line_does_not_make_the_buffer_grow() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let noise: Vec<u8> = (0..1 << 20).map(|_| rng.random()).collect();
+        // It takes no more than a kilobyte until that is read.
+        let (mut below, mut far) = tokio::io::duplex(1024);
+        let reading = tokio::spawn(async move {
+            let mut raw = Vec::new();
+            far.read_to_end(&mut raw).await.unwrap();
+            raw
+        });
+        let mut deflate = Deflate::new(b"");
+        let (mut rest, mut most) = (&noise[..], 0);
+        while !rest.is_empty() {
+            let written = poll_fn(|cx| deflate.poll_write(Pin::new(&mut below), cx, rest)).await.unwrap();
+            rest = &rest[written..];
+            most = most.max(deflate.going.capacity());
+        }
+        assert!((GOING..=4 * GOING).contains(&most), "{most}");
+        poll_fn(|cx| deflate.poll_flush(Pin::new(&mut below), cx)).await.unwrap();
+        assert!(deflate.going.capacity() <= PIECE, "{}", deflate.going.capacity());
+        drop(below);
+        let raw = reading.await.unwrap();
+        let mut got = Vec::with_capacity(noise.len() + 1);
+        Decompress::new(false).decompress_vec(&raw, &mut got, FlushDecompress::Sync).unwrap();
+        assert!(got == noise, "{} octets came, damaged", got.len());
     }
 
     #[tokio::test]

@@ -247,10 +247,12 @@ impl GateState {
         self.speaking = Some(Wait { until: now + wait, reason: reason.into(), refused: false, told: true });
     }
 
-    /// Ends the waits and a stop: the user asks. What the provider asked for is overridden once a minute at most.
+    /// Ends the waits and a stop: the user asks. What the provider asked for is overridden once a minute at most; a stop that
+    /// comes sooner becomes a wait until then, as nobody may come to kick again.
     pub(super) fn kick(&mut self, now: Instant) {
         let may_override = self.kicked.is_none_or(|at| now.saturating_duration_since(at) >= KICK_SPACING);
-        let mut overridden = may_override && self.stopped.take().is_some();
+        let stopped = self.stopped.take();
+        let mut overridden = may_override && stopped.is_some();
         self.trickling = None;
         for wait in [&mut self.connecting, &mut self.speaking] {
             match wait {
@@ -264,6 +266,9 @@ impl GateState {
         }
         if overridden {
             self.kicked = Some(now);
+        } else if let Some((reason, kicked)) = stopped.zip(self.kicked) {
+            let reason = reason.strip_suffix(STOPPED).unwrap_or(&reason).trim_end_matches(". ").into();
+            self.connecting = Some(Wait { until: kicked + KICK_SPACING, reason, refused: true, told: true });
         }
     }
 }
@@ -459,5 +464,24 @@ mod tests {
         assert!(waits(&mut gate, now + SECOND).is_some());
         gate.kick(now + KICK_SPACING);
         assert_eq!(waits(&mut gate, now + KICK_SPACING), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_kicked_too_soon_ends_with_the_minute() {
+        let now = Instant::now();
+        let mut gate = GateState::default();
+        gate.connect_failed(Meaning::WebLogin, "why", 0, now, 0.5);
+        gate.kick(now);
+        gate.connect_failed(Meaning::WebLogin, "why", 0, now + SECOND, 0.5);
+        assert_eq!(waits(&mut gate, now + SECOND), Some((FOR_EVER, true)));
+        for second in [2, 30, 59] {
+            let then = now + SECOND * second;
+            gate.kick(then);
+            assert_eq!(gate.may_connect(then), Err(Error::Login("why".into())), "not promised to stay");
+            assert_eq!(waits(&mut gate, then), Some((60 - u64::from(second), true)));
+        }
+        assert_eq!(waits(&mut gate, now + KICK_SPACING), None);
+        gate.connect_failed(Meaning::WebLogin, "why", 0, now + KICK_SPACING, 0.5);
+        assert_eq!(waits(&mut gate, now + KICK_SPACING), Some((FOR_EVER, true)), "it is a stop again");
     }
 }

@@ -8,14 +8,17 @@
 //!   kept, and tried again first.
 //! - A server that is away costs nothing but time: the token at hand is used to its end, and the server asked again, at growing
 //!   distances. Only its own word (`invalid_grant` and its kin) ends a consent, and even that word is put to the test again after an hour.
+//! - Nor is a server that answers asked more than it can bear: half a minute lies between refreshes that no refused login asked for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::server::Client;
 use super::{Fault, Keep, Seal, Server, Tokens};
 use crate::secret::Secret;
 
@@ -30,6 +33,8 @@ const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
 const TICK: Duration = Duration::from_secs(15);
 /// How often it is looked whether somebody has logged in, while that is what is wanted.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two refreshes that nobody who was refused asked for; and between two looks for a secret of ours that was not to be had.
+const SPACING: Duration = Duration::from_secs(30);
 /// A consent said to be gone is put to the test again after this: a provider's outage may have said it.
 const DEAD_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -58,6 +63,8 @@ struct Inner {
     seal: Seal,
     held: Mutex<Held>,
     standing: watch::Sender<Standing>,
+    /// The user asks for the next attempt to be made at once.
+    kicked: AtomicBool,
 }
 
 /// What there is to log in with.
@@ -73,11 +80,15 @@ struct Held {
     tokens: Option<Tokens>,
     /// What `tokens` hold has not reached the disk.
     unsaved: bool,
+    /// When the server last gave `tokens`.
+    renewed: Option<SystemTime>,
+    /// An access token that the mail server refused, and that could not be replaced.
+    refused: Option<Secret>,
     /// The last fault, and when the server may be asked again.
     away: Option<(Instant, Fault)>,
     failures: u32,
-    /// A refresh token that was refused, with the words and the time.
-    dead: Option<(Secret, Fault, SystemTime)>,
+    /// A refresh token that the server refused, or the application itself, with the words and the time.
+    dead: Option<(Option<Secret>, Fault, SystemTime)>,
 }
 
 impl Grant {
@@ -90,6 +101,7 @@ impl Grant {
             seal,
             held: Mutex::default(),
             standing: watch::Sender::default(),
+            kicked: AtomicBool::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -104,6 +116,11 @@ impl Grant {
     /// How it stands now, and from now on.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.inner.standing.subscribe()
+    }
+
+    /// The next who asks is not answered with an earlier refusal, or with a rest: the user has mended something.
+    pub fn kick(&self) {
+        self.inner.kicked.store(true, Ordering::Relaxed);
     }
 
     /// Keeps the token fresh, until dropped.
@@ -166,27 +183,39 @@ impl Inner {
     }
 
     async fn newest(&self, held: &mut Held, refused: Option<&Secret>) -> Newest {
+        if self.kicked.swap(false, Ordering::Relaxed) {
+            (held.dead, held.away) = (None, None);
+        }
         if held.unsaved
             && let Err(fault) = self.save(held).await
         {
             return Newest::None(fault);
         }
-        let serves = |tokens: &&Tokens| tokens.left(SystemTime::now()) > TOO_SHORT && refused != Some(&tokens.access);
-        if let Some(tokens) = held.tokens.as_ref().filter(serves)
-            && tokens.left(SystemTime::now()) > ahead(tokens)
+        let left = |tokens: &Tokens| tokens.left(SystemTime::now());
+        if let Some(tokens) = held.unrefused(refused)
+            && (left(tokens) > ahead(tokens).max(TOO_SHORT) || held.is_just_renewed())
         {
             return Newest::Fresh(tokens.access.clone());
         }
         match self.renew(held, refused).await {
             Ok(access) => {
-                (held.failures, held.away) = (0, None);
+                (held.failures, held.away, held.refused) = (0, None, None);
                 Newest::Fresh(access)
             }
             // Not renewed in time is not over yet; what is not on the disk is not handed out.
-            Err(fault) => match held.tokens.as_ref().filter(serves).filter(|_| !held.unsaved) {
-                Some(tokens) => Newest::Stale(tokens.access.clone(), fault),
-                None => Newest::None(fault),
-            },
+            Err(fault) => {
+                let usable = |tokens: &&Tokens| left(tokens) > TOO_SHORT && !held.unsaved;
+                if let Some(tokens) = held.unrefused(refused).filter(usable) {
+                    return Newest::Stale(tokens.access.clone(), fault);
+                }
+                // While the user is needed, it must not look as if all were well again.
+                if !matches!(fault, Fault::Away(_))
+                    && let Some(refused) = refused
+                {
+                    held.refused = Some(refused.clone());
+                }
+                Newest::None(fault)
+            }
         }
     }
 
@@ -198,18 +227,25 @@ impl Inner {
             return Err(fault.clone());
         }
         if self.server.acts_by_itself() {
-            let tokens = self.server.client_credentials().await;
-            let tokens = tokens.inspect_err(|fault| held.note(fault))?;
+            held.is_dead(None)?;
+            let client = self.client(held).await?;
+            let answer = self.server.client_credentials(&client).await;
+            let tokens = held.heard(None, answer)?;
             let access = tokens.access.clone();
             held.tokens = Some(tokens);
             return Ok(access);
         }
         let _lock = self.keep.lock().await.map_err(Fault::Away)?;
         let stored = self.stored().await?;
-        let is_new = held.tokens.as_ref() != Some(&stored);
+        // Not by its end, which is stored in whole seconds.
+        let is_new =
+            held.tokens.as_ref().is_none_or(|own| (&own.access, &own.refresh) != (&stored.access, &stored.refresh));
         // Also what is due already: it holds a while should the server be away.
         held.tokens = Some(stored.clone());
-        if is_new && stored.left(SystemTime::now()) > ahead(&stored) && refused != Some(&stored.access) {
+        if is_new {
+            held.renewed = None;
+        }
+        if is_new && stored.left(SystemTime::now()) > ahead(&stored).max(TOO_SHORT) && refused != Some(&stored.access) {
             held.dead = None;
             return Ok(stored.access);
         }
@@ -217,27 +253,20 @@ impl Inner {
             let words = "the authorization server gave no refresh token: the consent ended with the access token";
             return Err(Fault::Consent(words.into()));
         };
-        if let Some((dead, fault, since)) = &held.dead
-            && dead == refresh
-            && since.elapsed().unwrap_or_default() < DEAD_AGAIN
-        {
-            return Err(fault.clone());
-        }
-        match self.server.refresh(refresh).await {
-            Ok(tokens) => {
-                let access = tokens.access.clone();
-                (held.tokens, held.unsaved, held.dead) = (Some(tokens), true, None);
-                self.save(held).await?;
-                Ok(access)
-            }
-            Err(fault) => {
-                if !matches!(fault, Fault::Away(_)) {
-                    held.dead = Some((refresh.clone(), fault.clone(), SystemTime::now()));
-                }
-                held.note(&fault);
-                Err(fault)
-            }
-        }
+        held.is_dead(Some(refresh))?;
+        let client = self.client(held).await?;
+        let answer = self.server.refresh(&client, refresh).await;
+        let tokens = held.heard(Some(refresh), answer)?;
+        let access = tokens.access.clone();
+        (held.tokens, held.unsaved) = (Some(tokens), true);
+        self.save(held).await?;
+        Ok(access)
+    }
+
+    /// What the server is asked with. A secret that is not to be had (its keyring is locked) is the server's word on nothing.
+    async fn client(&self, held: &mut Held) -> Result<Client, Fault> {
+        let client = self.server.client().await;
+        client.inspect_err(|fault| held.away = Some((Instant::now() + SPACING, fault.clone())))
     }
 
     async fn stored(&self) -> Result<Tokens, Fault> {
@@ -262,11 +291,43 @@ impl Inner {
 }
 
 impl Held {
+    /// What there is, unless a login with it was refused.
+    fn unrefused(&self, refused: Option<&Secret>) -> Option<&Tokens> {
+        let is_refused = |access| refused == Some(access) || self.refused.as_ref() == Some(access);
+        self.tokens.as_ref().filter(|tokens| !is_refused(&tokens.access))
+    }
+
+    /// Whether it is too early to ask again. What the server says of a token's life may be wrong; a login shows it.
+    fn is_just_renewed(&self) -> bool {
+        // A clock that was set back tells nothing.
+        let since = self.renewed.map(|at| at.elapsed().unwrap_or(Duration::MAX));
+        self.tokens.as_ref().zip(since).is_some_and(|(tokens, since)| since < spacing(tokens))
+    }
+
+    /// Gives the server's earlier refusal of this refresh token, or of the application itself.
+    fn is_dead(&self, asked: Option<&Secret>) -> Result<(), Fault> {
+        match &self.dead {
+            Some((dead, fault, since))
+                if dead.as_ref() == asked && since.elapsed().unwrap_or_default() < DEAD_AGAIN =>
+            {
+                Err(fault.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers what the server answered to this refresh token, or to the application itself.
+    fn heard(&mut self, asked: Option<&Secret>, answer: Result<Tokens, Fault>) -> Result<Tokens, Fault> {
+        match &answer {
+            Ok(_) => (self.dead, self.renewed) = (None, Some(SystemTime::now())),
+            Err(fault @ Fault::Away(_)) => self.note(fault),
+            Err(fault) => self.dead = Some((asked.cloned(), fault.clone(), SystemTime::now())),
+        }
+        answer
+    }
+
     /// The server is given a rest.
     fn note(&mut self, fault: &Fault) {
-        if !matches!(fault, Fault::Away(_)) {
-            return;
-        }
         let wait =
             FIRST_WAIT.saturating_mul(1u32.checked_shl(self.failures.min(16)).unwrap_or(u32::MAX)).min(LAST_WAIT);
         self.failures = self.failures.saturating_add(1);
@@ -277,6 +338,12 @@ impl Held {
 /// How long before its end this token is due.
 fn ahead(tokens: &Tokens) -> Duration {
     AHEAD.min(tokens.lifetime / 4)
+}
+
+/// How long it is not replaced unless a login with it was refused. One that lives for seconds is still renewed in time; what is told to
+/// live for less than a login takes is not believed.
+fn spacing(tokens: &Tokens) -> Duration {
+    if tokens.lifetime > TOO_SHORT { (tokens.lifetime / 2).clamp(TOO_SHORT, SPACING) } else { SPACING }
 }
 
 #[cfg(test)]

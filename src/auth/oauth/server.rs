@@ -74,8 +74,7 @@ impl Server {
     }
 
     /// A new access token for a refresh token. What comes back has a refresh token in any case: the new one, or this.
-    pub(super) async fn refresh(&self, refresh: &Secret) -> Result<Tokens, Fault> {
-        let client = self.client().await?;
+    pub(super) async fn refresh(&self, client: &Client, refresh: &Secret) -> Result<Tokens, Fault> {
         let refresh = text(refresh)?;
         let token = RefreshToken::new(refresh.clone());
         let http = self.http();
@@ -86,8 +85,7 @@ impl Server {
     }
 
     /// An access token for the application itself.
-    pub(super) async fn client_credentials(&self) -> Result<Tokens, Fault> {
-        let client = self.client().await?;
+    pub(super) async fn client_credentials(&self, client: &Client) -> Result<Tokens, Fault> {
         let http = self.http();
         let asked = client.exchange_client_credentials().add_scopes(self.scopes());
         Ok(received(&asked.request_async(&http).await.map_err(|fault| self.fault(&fault, &[]))?))
@@ -97,6 +95,7 @@ impl Server {
         self.settings.scopes.iter().cloned().map(Scope::new)
     }
 
+    /// What is asked with. A fault is ours: nothing was sent.
     pub(super) async fn client(&self) -> Result<Client, Fault> {
         let settings = &self.settings;
         let wrong = |error: url::ParseError| Fault::Client(format!("an address under `oauth2` is wrong: {error}"));
@@ -177,7 +176,8 @@ async fn send(request: HttpRequest, trust: &Trust) -> Result<HttpResponse, Faile
 
 /// The tokens of an answer.
 pub(super) fn received(answer: &BasicTokenResponse) -> Tokens {
-    let lifetime = answer.expires_in().unwrap_or(LIFETIME);
+    // No lifetime at all says no more than none told.
+    let lifetime = answer.expires_in().filter(|told| !told.is_zero()).unwrap_or(LIFETIME);
     Tokens {
         access: Secret::new(answer.access_token().secret().as_bytes()),
         expires: SystemTime::now() + lifetime.min(Duration::from_secs(366 * 86_400)),

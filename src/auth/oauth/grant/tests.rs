@@ -172,6 +172,15 @@ async fn a_lost_consent_is_said_and_a_login_by_another_process_mends_it() {
     assert_eq!(world.token().await.unwrap(), "b1");
     assert_eq!(world.standing(), Standing::Good);
 
+    // An access token that could last, but was refused with the consent, is not taken for good again.
+    let world = World::new(Some(tokens("a1", 3000, Some("r1")))).await;
+    assert_eq!(world.token().await.unwrap(), "a1");
+    world.server.will(400, "{\"error\":\"invalid_grant\"}");
+    assert!(world.token_after(Some("a1")).await.is_err());
+    assert!(world.token().await.is_err());
+    assert!(matches!(world.standing(), Standing::NeedsLogin(_)));
+    assert_eq!(world.server.times_asked(), 1);
+
     // The word is put to the test again after an hour.
     let world = World::new(Some(tokens("a1", 0, Some("r1")))).await;
     world.server.will(400, "{\"error\":\"invalid_grant\"}");
@@ -216,6 +225,11 @@ async fn an_application_that_acts_by_itself_stores_nothing() {
     server.will(401, "{\"error\":\"invalid_client\"}");
     assert!(matches!(grant.token(None).await, Err(Fault::Client(_))));
     server.will_give("a1", 3600, None);
+    for _ in 0..3 {
+        assert!(matches!(grant.token(None).await, Err(Fault::Client(_))));
+    }
+    assert_eq!(server.times_asked(), 1, "a wrong secret is not shown again and again");
+    grant.kick();
     assert_eq!(grant.token(None).await.unwrap().expose(), b"a1");
     let asked = server.asked.lock().unwrap().last().unwrap().clone();
     assert!(asked.contains("grant_type=client_credentials") && asked.contains("client_secret=proof"), "{asked}");
@@ -236,4 +250,63 @@ async fn short_lived_tokens_are_renewed_in_time_by_themselves() {
     }
     assert_eq!(world.token().await.unwrap(), "a3");
     keeper.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_tells_of_no_life_is_not_asked_all_the_time() {
+    for seconds in [1, 5] {
+        let world = World::new(Some(tokens("a1", 0, Some("r1")))).await;
+        world.server.will_give("a2", seconds, Some("r2"));
+        world.server.will_give("a3", seconds, Some("r3"));
+        for _ in 0..5 {
+            assert_eq!(world.token().await.unwrap(), "a2");
+        }
+        assert_eq!((world.server.times_asked(), world.standing()), (1, Standing::Good));
+        assert_eq!(world.token_after(Some("a2")).await.unwrap(), "a3", "a login that was refused is not kept waiting");
+        world.server.will_give("a4", seconds, Some("r4"));
+        world.grant.inner.held.lock().await.renewed = Some(SystemTime::now() - SPACING);
+        assert_eq!(world.token().await.unwrap(), "a4");
+        assert_eq!(world.server.times_asked(), 3);
+    }
+    let world = World::new(Some(tokens("a1", 0, Some("r1")))).await;
+    world.server.will_give("a2", 0, Some("r2"));
+    assert_eq!(world.token().await.unwrap(), "a2");
+    assert!(world.stored().await.lifetime > Duration::from_secs(60), "not told");
+}
+
+#[test]
+fn tokens_of_seconds_are_not_kept_from_being_renewed() {
+    let table = [(1, 30), (5, 30), (6, 5), (7, 5), (12, 6), (40, 20), (60, 30), (3600, 30)];
+    for (life, want) in table {
+        let tokens = Tokens { lifetime: Duration::from_secs(life), ..tokens("a", life, None) };
+        assert_eq!(spacing(&tokens), Duration::from_secs(want), "{life}");
+        assert!(life <= 5 || want < life, "{life}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_ours_that_is_not_to_be_had_ends_no_consent() {
+    let (server, memory) = (TokenServer::start().await, Arc::<Memory>::default());
+    store(&*memory, &seal().await, ANN, &tokens("a1", 0, Some("r1"))).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    let mut settings = settings(&server.base);
+    settings.client_secret = Some(SecretRef::File(path.clone()));
+    let grant = Grant::new(ANN, Server::of(&settings), Arc::clone(&memory) as Arc<dyn Keep>, seal().await);
+    for _ in 0..2 {
+        assert!(matches!(grant.token(None).await, Err(Fault::Client(words)) if words.contains("secret")));
+    }
+    let held = grant.inner.held.lock().await;
+    assert!(held.dead.is_none() && held.away.as_ref().unwrap().0 <= Instant::now() + SPACING);
+    drop(held);
+    assert_eq!(server.times_asked(), 0);
+    std::fs::write(&path, "proof\n").unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    server.will_give("a2", 3600, Some("r2"));
+    grant.kick();
+    assert_eq!(grant.token(None).await.unwrap().expose(), b"a2");
 }
