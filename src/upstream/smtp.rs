@@ -181,6 +181,10 @@ impl Inner {
     }
 
     fn park(self: &Arc<Self>, session: Session) {
+        if !session.is_in_step() {
+            // A reply too many would be taken for the next message's.
+            return;
+        }
         {
             let mut state = self.lock();
             if state.closed || session.messages() >= MOST_MESSAGES {

@@ -80,6 +80,19 @@ impl From<Reply> for Failure {
     }
 }
 
+/// What the provider's reply to MAIL, RCPT or the message is to the client. The error is an answer too, after which the passage is of
+/// no more use: the reply is about the provider's session, which is not the client's, or it is none to that command.
+pub(crate) fn heard(reply: Reply) -> Result<Reply, Reply> {
+    match reply.code {
+        // It hangs up (RFC 5321 §3.8); the client's connection stays.
+        421 => Err(Reply { code: 451, enhanced: Some("4.4.2".into()), ..reply }),
+        // It wants a login (RFC 4954 §6), and a program that hears so asks for the password it gave us.
+        530 | 534 | 535 | 538 => Err(Reply { code: 454, enhanced: Some("4.7.0".into()), ..reply }),
+        200..=299 | 400..=599 => Ok(reply),
+        code => Err(lost(&format!("it answers out of turn ({code})"))),
+    }
+}
+
 /// The provider was lost: the client may try again, and is told what is known.
 pub(crate) fn lost(words: &str) -> Reply {
     Reply::new(451, "4.4.2", format!("The connection to the provider was lost: {words}"))

@@ -198,10 +198,18 @@ impl Session {
         }
     }
 
+    /// No reply has been read that nobody waits for: the next to be read is the next command's.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.replies.is_empty()
+    }
+
     /// Brings an open transaction to its end without a message; whether the session can be used on.
     pub(super) async fn reset(&mut self) -> bool {
+        if !self.is_in_step() {
+            return false;
+        }
         let reply = timeout(LAST_WORDS * 5, self.command("RSET")).await;
-        matches!(reply, Ok(Ok(reply)) if reply.is_positive())
+        matches!(reply, Ok(Ok(reply)) if reply.is_positive()) && self.is_in_step()
     }
 
     pub(super) async fn quit(mut self) {

@@ -1,7 +1,7 @@
 //! MAIL and RCPT: whose message it is and for whom. The provider answers; what is ours to refuse is refused before it is asked.
 
 use crate::session::line::Stop;
-use crate::session::smtp::state::{Failure, Session, Transaction, Way, lost};
+use crate::session::smtp::state::{Failure, Session, Transaction, Way, heard, lost};
 use crate::session::smtp::{Login, Outgoing as _, Passage as _};
 use crate::wire::smtp::{Extensions, Mail, Rcpt, Reply};
 
@@ -38,16 +38,17 @@ impl<L: Login> Session<L> {
             passage.send(line).await?;
             passage.reply().await
         });
-        match answer.await? {
-            Ok(reply) if reply.is_positive() => {
+        match answer.await?.map(heard) {
+            Ok(Ok(reply)) if reply.is_positive() => {
                 let way = Way::Envelope(passage);
                 self.mail = Some(Box::new(Transaction { way, recipients: 0, pending: 0 }));
                 Ok(reply)
             }
-            Ok(reply) => {
+            Ok(Ok(reply)) => {
                 self.io.wait(passage.rest(false)).await?;
                 Ok(reply)
             }
+            Ok(Err(reply)) => Err(reply.into()),
             Err(words) => Err(lost(&words).into()),
         }
     }
@@ -93,13 +94,16 @@ impl<L: Login> Session<L> {
         let Some(mail) = self.mail.as_deref_mut() else { return Ok(()) };
         while mail.pending > 0 {
             let reply = match &mut mail.way {
-                Way::Envelope(passage) => match self.io.wait(passage.reply()).await? {
-                    Ok(reply) => reply,
-                    Err(words) => {
-                        mail.way = Way::Lost(lost(&words));
-                        continue;
+                Way::Envelope(passage) => {
+                    let reply = self.io.wait(passage.reply()).await?;
+                    match reply.map_err(|words| lost(&words)).and_then(heard) {
+                        Ok(reply) => reply,
+                        Err(reply) => {
+                            mail.way = Way::Lost(reply);
+                            continue;
+                        }
                     }
-                },
+                }
                 Way::Lost(reply) => reply.clone(),
                 Way::Message(_) => Reply::new(503, "5.5.1", "The message has begun"),
             };

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use crate::session::line::Stop;
-use crate::session::smtp::state::{Failure, PassageOf, Relay, Session, Way, lost};
+use crate::session::smtp::state::{Failure, PassageOf, Relay, Session, Way, heard, lost};
 use crate::session::smtp::{Login, Outgoing as _, Passage};
 use crate::wire::smtp::{Filter, Form, Reply};
 
@@ -112,10 +112,21 @@ impl<L: Login> Session<L> {
                 let limit = offered.unwrap_or(LARGEST).min(LARGEST);
                 Ok(Relay { passage: Some(passage), filter: Filter::new(form), refusal: None, limit })
             }
+            // A 2xx here is no answer to DATA, and must not become one to BDAT.
+            Ok(reply) if reply.is_positive() => {
+                self.mail = None;
+                Err(lost("it does not take DATA for what it is").into())
+            }
             Ok(reply) => {
                 self.mail = None;
-                self.io.wait(passage.rest(false)).await?;
-                Err(reply.into())
+                let refusal = match heard(reply) {
+                    Ok(reply) => {
+                        self.io.wait(passage.rest(false)).await?;
+                        reply
+                    }
+                    Err(reply) => reply,
+                };
+                Err(refusal.into())
             }
             Err(words) => {
                 self.mail = None;
@@ -140,26 +151,38 @@ impl<L: Login> Session<L> {
         let recipients = self.mail.take().map_or(0, |mail| mail.recipients);
         let mut last = BytesMut::new();
         relay.filter.close(&mut last);
-        self.pass_on(&mut relay, &last).await?;
         let octets = relay.filter.octets();
         let reply = match (relay.refusal, relay.passage) {
             (Some(refusal), _) => refusal,
             (None, None) => lost(""),
-            (None, Some(mut passage)) => match self.io.wait(passage.verdict()).await? {
-                Ok(reply) => {
-                    self.io.wait(passage.rest(true)).await?;
-                    reply
-                }
-                Err(words) => {
-                    let known = "The provider was lost before it answered; whether the message was sent is not known";
-                    Reply::new(451, "4.4.2", format!("{known}: {words}"))
-                }
-            },
+            (None, Some(passage)) => self.conclude(passage, &last).await?,
         };
         if let Some(outgoing) = &self.outgoing {
             outgoing.sent(&reply, recipients, octets);
         }
         Ok(reply)
+    }
+
+    /// The last piece, its dot in it, and the provider's word on the message. Where writing fails, the dot may be there all the same.
+    async fn conclude(&mut self, mut passage: PassageOf<L>, last: &[u8]) -> Result<Reply, Stop> {
+        let verdict = match self.io.wait(passage.write(last)).await? {
+            Ok(()) => self.io.wait(passage.verdict()).await?,
+            Err(words) => match self.io.wait(passage.last_words()).await? {
+                Some(reply) => return Ok(heard(reply).unwrap_or_else(|reply| reply)),
+                None => Err(words),
+            },
+        };
+        match verdict.map(heard) {
+            Ok(Ok(reply)) => {
+                self.io.wait(passage.rest(true)).await?;
+                Ok(reply)
+            }
+            Ok(Err(reply)) => Ok(reply),
+            Err(words) => {
+                let known = "The provider was lost before it answered; whether the message was sent is not known";
+                Ok(Reply::new(451, "4.4.2", format!("{known}: {words}")))
+            }
+        }
     }
 }
 

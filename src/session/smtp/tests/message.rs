@@ -143,6 +143,45 @@ async fn a_provider_that_is_lost_is_told_truly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reply_that_is_no_answer_is_none() {
+    let not_known = "250…|250…|451 4.4.2 The provider was lost before it answered; whether the message was sent is not known: reset";
+    let table = [
+        ("MAIL", 354, "451 4.4.2…|503…|503…", "(closed)"),
+        ("MAIL", 421, "451 4.4.2 odd|503…|503…", "(closed)"),
+        ("MAIL", 530, "454 4.7.0 odd|503…|503…", "(closed)"),
+        ("RCPT", 354, "250…|451 4.4.2…|451…", "(closed)"),
+        ("RCPT", 421, "250…|451 4.4.2 odd|451…", "(closed)"),
+        ("RCPT", 535, "250…|454 4.7.0 odd|454…", "(closed)"),
+        ("DATA", 250, "250…|250…|451 4.4.2…", "(closed)"),
+        ("DATA", 334, "250…|250…|451 4.4.2…", "(closed)"),
+        ("DATA", 421, "250…|250…|451 4.4.2 odd", "(closed)"),
+        ("DATA", 452, "250…|250…|452 4.0.0 odd", "(reset)"),
+        (".", 354, "250…|250…|451 4.4.2…", "(closed)"),
+        (".", 421, "250…|250…|451 4.4.2 odd", "(closed)"),
+        (".", 530, "250…|250…|454 4.7.0 odd", "(closed)"),
+        (".", 554, "250…|250…|554 5.0.0 odd", "(rests)"),
+        // The dot could not be written: the provider may have it.
+        ("dot", 250, "250…|250…|250…", "(closed)"),
+        ("dot", 452, "250…|250…|452 4.0.0 odd", "(closed)"),
+        ("dot without a word", 250, not_known, "(closed)"),
+    ];
+    for (place, code, answers, end) in table {
+        let bench = Bench::new();
+        let is_dot = place.starts_with("dot");
+        *bench.provider.odd.lock().unwrap() = Some((if is_dot { "." } else { place }, code));
+        if is_dot {
+            *bench.provider.lost_at.lock().unwrap() = place;
+        }
+        let mut client = bench.login().await;
+        client.send("MAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\nBDAT 1 LAST\r\nx").await;
+        let answers: String = answers.split('|').map(|answer| format!("S: {answer}\n")).collect();
+        client.play(&answers).await;
+        client.leave().await;
+        assert_eq!(bench.provider.heard().last().map(String::as_str), Some(end), "{place} {code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_offered_is_refused_and_the_rest_left_out() {
     let bench = Bench::new();
     bench
