@@ -200,17 +200,60 @@ async fn what_was_not_offered_is_refused_and_the_rest_left_out() {
              S: 503 5.5.1 A message is under way already
              C: DATA
              S: 554 5.5.1 No recipient was taken
+             C: RCPT TO:<bob@example.net>
+             S: 503 5.5.1 MAIL comes first
+             C: MAIL FROM:<ann@example.org> SIZE=1001
+             S: 552 5.3.4 The message is larger than 1000 octets
              P: (rests)
              P: (rests)
              P: MAIL FROM:<ann@example.org>
-             P: (closed)",
+             P: (reset)",
         )
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_kept_waiting() {
+    let bench = Bench::new();
+    let mut client = bench.login().await;
+    client.play("C: MAIL FROM:<ann@example.org>\nS: 250…\nC: RCPT TO:<bob@example.net>\nS: 250…").await;
+    // Silence: another's message may need the session.
+    let given_back = async {
+        while bench.provider.heard().last().map(String::as_str) != Some("(reset)") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(70), given_back).await.unwrap();
+    client
+        .play(
+            "C: RCPT TO:<bob@example.net>
+             S: 451 4.4.2 Too long without a command…
+             C: DATA
+             S: 451 4.4.2 Too long without a command…
+             C: MAIL FROM:<ann@example.org>
+             S: 250…
+             C: RSET
+             S: 250…",
+        )
+        .await;
+    *bench.provider.lost_at.lock().unwrap() = "silence";
+    client.play("C: MAIL FROM:<ann@example.org>\nS: 451 4.4.1 The provider takes too long to answer").await;
+    client.leave().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_day_that_is_spent_is_told_with_the_time() {
     let bench = Bench::new();
     *bench.provider.spent.lock().unwrap() = true;
-    bench.play("C: MAIL FROM:<ann@example.org> SIZE=5\nS: 452 4.5.3 spent until 14:00 (Some(5))").await;
+    bench.play("C: MAIL FROM:<ann@example.org> SIZE=5\nS: 452 4.5.3 spent until 14:00 (5)\nC: MAIL FROM:<ann@example.org>\nS: 452 4.5.3 spent until 14:00 (1)").await;
+    // Spent while a message without SIZE goes.
+    *bench.provider.spent.lock().unwrap() = false;
+    let mut client = bench.login().await;
+    client
+        .play("C: MAIL FROM:<ann@example.org>\nS: 250…\nC: RCPT TO:<bob@example.net>\nS: 250…\nC: DATA\nS: 354…")
+        .await;
+    *bench.provider.spent.lock().unwrap() = true;
+    client.play("C: text\\r\\n.\\r\\n\nS: 452 4.5.3 spent until 14:00 (1048576)").await;
+    client.leave().await;
+    assert_eq!(bench.provider.heard().last().map(String::as_str), Some("(closed)"));
 }

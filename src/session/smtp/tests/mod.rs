@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use super::{Login, LoginError, Outgoing, Passage, Server, serve};
+use super::{Grant, Login, LoginError, Outgoing, Passage, Server, serve};
 use crate::net::Stream;
 use crate::secret::Secret;
 use crate::session::front::{Accepted, Unobserved};
@@ -151,14 +151,17 @@ impl Outgoing for Provider {
         self.offers.lock().unwrap().clone()
     }
 
-    fn admit(&self, octets: Option<u64>) -> Result<(), Reply> {
+    fn admit(&self, octets: u64) -> Result<Grant, Reply> {
         if *self.spent.lock().unwrap() {
-            return Err(Reply::new(452, "4.5.3", format!("spent until 14:00 ({octets:?})")));
+            return Err(Reply::new(452, "4.5.3", format!("spent until 14:00 ({octets})")));
         }
-        Ok(())
+        Ok(Box::new(()))
     }
 
     async fn open(&self) -> Result<Way, Reply> {
+        if self.is_lost_at("silence") {
+            std::future::pending::<()>().await;
+        }
         if self.is_lost_at("open") {
             return Err(Reply::new(451, "4.4.1", "away"));
         }
