@@ -8,6 +8,8 @@
 //! answer is the server's own, and every octet is counted where it crosses the socket (Law 6). Those take a message whole.
 
 mod session;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::fmt;
