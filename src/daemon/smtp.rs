@@ -117,13 +117,8 @@ impl smtp::Outgoing for Outgoing {
         })
     }
 
-    fn admit(&self, octets: Option<u64>) -> Result<(), Reply> {
-        // What a client that does not say may send is seen as it goes.
-        match self.inner.spending.upload(octets.unwrap_or_default()) {
-            // Given back at once: octets that cross the socket are counted there.
-            Ok(_) => Ok(()),
-            Err(error) => Err(Reply::new(452, "4.5.3", error.to_string())),
-        }
+    fn admit(&self, octets: u64) -> Result<smtp::Grant, Reply> {
+        self.inner.spending.upload(octets).map_err(|error| Reply::new(452, "4.5.3", error.to_string()))
     }
 
     async fn open(&self) -> Result<Passage, Reply> {
@@ -190,9 +185,28 @@ pub(super) fn common(offers: impl Iterator<Item = Extensions>) -> Extensions {
         eight_bit: a.eight_bit && b.eight_bit,
         utf8: a.utf8 && b.utf8,
         dsn: a.dsn && b.dsn,
-        // The largest any of them takes: who is above its own is told after the login.
-        size: a.size.max(b.size),
+        // The largest any of them takes, where all have said: who is above its own is told after the login.
+        size: a.size.zip(b.size).map(|(a, b)| a.max(b)),
         ..Extensions::default()
     });
     all.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_told_where_all_have_one() {
+        let table: [(&[Option<u64>], Option<u64>); 4] = [
+            (&[], None),
+            (&[Some(10)], Some(10)),
+            (&[Some(10), Some(30), Some(20)], Some(30)),
+            (&[Some(10), None, Some(20)], None),
+        ];
+        for (sizes, want) in table {
+            let all = sizes.iter().map(|size| Extensions { size: *size, ..Extensions::default() });
+            assert_eq!(common(all).size, want, "{sizes:?}");
+        }
+    }
 }

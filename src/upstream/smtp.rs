@@ -8,6 +8,8 @@
 //! answer is the server's own, and every octet is counted where it crosses the socket (Law 6). Those take a message whole.
 
 mod session;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::fmt;
@@ -27,7 +29,7 @@ pub use words::advice;
 /// Sessions at once: one that sends a large message and one that does not wait for it. Providers allow three (reference: providers, O365).
 const SESSIONS: usize = 2;
 /// How long a message waits for a session to come free.
-const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+const TURN_TIMEOUT: Duration = Duration::from_secs(20);
 /// A session is kept so long for the next message; servers hang up after some minutes, and a person writes mail slower than that.
 const KEEP: Duration = Duration::from_secs(30);
 /// Messages over one session at most; servers count them.
@@ -98,7 +100,7 @@ impl Smtp {
 
     /// Asks the server what it can, without a login. Failing changes nothing: the next message asks again.
     pub async fn probe(&self) {
-        match Session::connect(&self.inner.config).await {
+        match Session::look(&self.inner.config).await {
             Ok(session) => {
                 self.inner.lock().offers = Some(session.offers().clone());
                 session.quit().await;
@@ -181,6 +183,10 @@ impl Inner {
     }
 
     fn park(self: &Arc<Self>, session: Session) {
+        if !session.is_in_step() {
+            // A reply too many would be taken for the next message's.
+            return;
+        }
         {
             let mut state = self.lock();
             if state.closed || session.messages() >= MOST_MESSAGES {
@@ -247,7 +253,7 @@ impl Passage {
     /// After the last piece, the lone dot in it: the server's word on the message.
     pub async fn verdict(&mut self) -> Result<Reply, Lost> {
         let session = self.session()?;
-        let reply = session.reply(session::VERDICT_TIMEOUT).await?;
+        let reply = session.verdict().await?;
         session.count_message();
         Ok(reply)
     }

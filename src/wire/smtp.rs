@@ -12,6 +12,8 @@ pub use address::{Address, same_address};
 pub use message::{Filter, Form};
 pub use reply::{Extensions, Malformed, Replies, Reply};
 
+use std::borrow::Cow;
+
 use crate::secret::Secret;
 
 /// What a client asks.
@@ -103,8 +105,15 @@ impl Command {
 /// # Errors
 /// [`Fault`], for the answer to it.
 pub fn command(line: &[u8]) -> Result<Command, Fault> {
-    // Text from here on; what is not UTF-8 is in no command. A control character could end a line early at the next server.
-    let line = std::str::from_utf8(line).map_err(|_| Fault::Unknown)?.trim_end_matches([' ', '\t']);
+    // Text from here on; what is not UTF-8 is in no command but a greeting, where old programs name a computer in its own code page.
+    // A control character could end a line early at the next server.
+    let text = String::from_utf8_lossy(line);
+    let is_greeting =
+        line.get(..5).is_some_and(|word| [b"EHLO ", b"HELO "].iter().any(|known| word.eq_ignore_ascii_case(*known)));
+    if matches!(text, Cow::Owned(_)) && !is_greeting {
+        return Err(Fault::Unknown);
+    }
+    let line = text.trim_end_matches([' ', '\t']);
     if line.chars().any(char::is_control) {
         return Err(Fault::Unknown);
     }
@@ -306,7 +315,10 @@ mod tests {
         for (line, want) in table {
             assert_eq!(told(line), want, "{line:?}");
         }
-        assert_eq!(command(b"EHLO \xff"), Err(Fault::Unknown));
+        let (named, unknown) = (Ok(Command::Ehlo("\u{fffd}\u{fffd}".into())), Err(Fault::Unknown));
+        assert_eq!(command(b"EHLO \xcf\xca"), named);
+        assert_eq!(command(b"EHLO \xcf\x01"), unknown);
+        assert_eq!(command(b"NOOP \xff"), unknown);
         let auth = command(b"AUTH PLAIN  AGFubgBodXNo").unwrap();
         assert!(matches!(&auth, Command::Auth { mechanism, initial: Some(_) } if mechanism == "PLAIN"));
         assert!(!format!("{auth:?}").contains("AGFubgBodXNo"), "a password is not shown");

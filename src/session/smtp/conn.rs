@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::state::{Failure, Session};
+use super::state::{Failure, Session, Way};
 use super::{Login, Server};
 use crate::session::front::{Accepted, Open, is_other_protocol};
 use crate::session::line::{LineIo, Patience, Stop};
@@ -22,6 +23,9 @@ const MAX_BAD_BEFORE_LOGIN: u32 = 10;
 const MAX_BAD: u32 = 20;
 /// Refused logins on one connection; the policy slows them down, this ends the dictionary.
 const MAX_FAILED_LOGINS: u32 = 10;
+
+/// Without a command between MAIL and the message; programs send them in one go.
+const MAX_ENVELOPE_SILENCE: Duration = Duration::from_secs(60);
 
 /// What a client may send and how long it may be silent.
 const PATIENCE: Patience = Patience {
@@ -94,7 +98,7 @@ impl<L: Login> Session<L> {
         if !self.io.has_line() {
             Box::pin(self.answer_recipients()).await?;
         }
-        let line = self.io.line().await?;
+        let line = self.line().await?;
         let command = match smtp::command(&line) {
             Ok(command) => command,
             Err(fault) => {
@@ -145,6 +149,19 @@ impl<L: Login> Session<L> {
         }
         self.io.flush_if_full().await?;
         Ok(Next::Command)
+    }
+
+    /// The next line. A transaction that waits for the client holds one of few sessions at the provider, and not for long.
+    async fn line(&mut self) -> Result<Bytes, Stop> {
+        let holds = self.mail.as_deref().is_some_and(|mail| matches!(mail.way, Way::Envelope(_)));
+        if holds && !self.io.has_line() {
+            self.io.flush().await?;
+            match Box::pin(timeout(MAX_ENVELOPE_SILENCE, self.io.line())).await {
+                Ok(line) => return line,
+                Err(_) => Box::pin(self.let_go()).await?,
+            }
+        }
+        self.io.line().await
     }
 
     /// An error, and the end for who says nothing else.

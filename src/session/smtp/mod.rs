@@ -40,6 +40,9 @@ pub trait Login: Send + Sync + 'static {
     fn offers(&self) -> Extensions;
 }
 
+/// Octets set aside for a message, until it is dropped.
+pub type Grant = Box<dyn Send + Sync>;
+
 /// An account's way out.
 pub trait Outgoing: Clone + Send + Sync + 'static {
     type Passage: Passage;
@@ -50,8 +53,8 @@ pub trait Outgoing: Clone + Send + Sync + 'static {
     fn is_own(&self, address: &str) -> bool;
     /// What its provider can, as far as is known.
     fn offers(&self) -> Extensions;
-    /// Whether so many octets may be sent now; the error is the client's answer.
-    fn admit(&self, octets: Option<u64>) -> Result<(), Reply>;
+    /// Sets so many octets (one at least) aside, where they may be sent now; the error is the client's answer.
+    fn admit(&self, octets: u64) -> Result<Grant, Reply>;
     /// A session at the provider, for one message; the error is the client's answer.
     fn open(&self) -> impl Future<Output = Result<Self::Passage, Reply>> + Send;
     /// A message came to its end: the provider took it, or did not.

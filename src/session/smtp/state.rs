@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Login, Outgoing, Server};
+use super::{Grant, Login, Outgoing, Server};
 use crate::session::line::{LineIo, Stop};
-use crate::wire::smtp::{Filter, Reply};
+use crate::wire::smtp::{Extensions, Filter, Reply};
+
+/// Above it a message is refused whatever the provider says: nobody takes more (reference: providers; Mail.ru 70 MB).
+pub(crate) const LARGEST: u64 = 150 * 1024 * 1024;
 
 /// The way to the provider of a login's accounts.
 pub(crate) type PassageOf<L> = <<L as Login>::Outgoing as Outgoing>::Passage;
@@ -38,6 +41,10 @@ pub(crate) struct Transaction<P> {
     pub(crate) recipients: usize,
     /// Recipients sent on and not answered yet.
     pub(crate) pending: usize,
+    /// What the budget has set aside for it.
+    pub(crate) grant: Grant,
+    /// So many octets.
+    pub(crate) granted: u64,
 }
 
 /// How far a transaction has come.
@@ -46,7 +53,7 @@ pub(crate) enum Way<P> {
     Envelope(P),
     /// The message has begun and comes in pieces.
     Message(Relay<P>),
-    /// The provider was lost: everything until the end of the transaction gets these words.
+    /// The provider was lost, or is not waited with any more: everything until the end of the transaction gets these words.
     Lost(Reply),
 }
 
@@ -77,6 +84,29 @@ impl From<Stop> for Failure {
 impl From<Reply> for Failure {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)
+    }
+}
+
+/// Octets of the largest message that goes through to who offers this.
+pub(crate) fn largest(offers: &Extensions) -> u64 {
+    offers.size.unwrap_or(LARGEST).min(LARGEST)
+}
+
+/// What is answered to a message above that.
+pub(crate) fn too_large(limit: u64) -> Reply {
+    Reply::new(552, "5.3.4", format!("The message is larger than {limit} octets"))
+}
+
+/// What the provider's reply to MAIL, RCPT or the message is to the client. The error is an answer too, after which the passage is of
+/// no more use: the reply is about the provider's session, which is not the client's, or it is none to that command.
+pub(crate) fn heard(reply: Reply) -> Result<Reply, Reply> {
+    match reply.code {
+        // It hangs up (RFC 5321 §3.8); the client's connection stays.
+        421 => Err(Reply { code: 451, enhanced: Some("4.4.2".into()), ..reply }),
+        // It wants a login (RFC 4954 §6), and a program that hears so asks for the password it gave us.
+        530 | 534 | 535 | 538 => Err(Reply { code: 454, enhanced: Some("4.7.0".into()), ..reply }),
+        200..=299 | 400..=599 => Ok(reply),
+        code => Err(lost(&format!("it answers out of turn ({code})"))),
     }
 }
 

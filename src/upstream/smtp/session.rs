@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::words::advice;
 use super::{Extensions, Lost, Reply, SmtpConfig, SmtpError};
@@ -20,7 +20,11 @@ use crate::wire::smtp::Replies;
 /// RFC 5321 §4.5.3.2 gives a command five minutes; the mail program waiting behind us does not.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 /// RFC 5321 §4.5.3.2.6: the end of the message is where servers think; giving up earlier makes doubles.
-pub(super) const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
+/// From dialing to the end of the login: mail programs give MAIL about a minute.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
+/// A command with a response in it may have 512 octets (RFC 4954 §4, RFC 5321 §4.5.3.1.4); longer responses follow it.
+const LONGEST_INITIAL: usize = 500;
 /// The socket takes nothing for so long (RFC 5321 §4.5.3.2.5).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
 /// After a failed write: how long the reason may take to be read.
@@ -40,8 +44,13 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Connected to see what the server can.
+    pub(super) async fn look(config: &SmtpConfig) -> Result<Self, SmtpError> {
+        timeout(OPEN_TIMEOUT, Self::connect(config)).await.unwrap_or_else(|_| Err(too_slow()))
+    }
+
     /// Connected, TLS made, greeted; not logged in.
-    pub(super) async fn connect(config: &SmtpConfig) -> Result<Self, SmtpError> {
+    async fn connect(config: &SmtpConfig) -> Result<Self, SmtpError> {
         let down = |words: String| SmtpError::Unavailable(words);
         let tap = Arc::new(Counting(Arc::clone(&config.meter)));
         let link = config.dial.dial(tap).await.map_err(|error| down(error.to_string()))?;
@@ -60,10 +69,11 @@ impl Session {
 
     /// The same, logged in.
     pub(super) async fn open(config: &SmtpConfig, credentials: &Credentials) -> Result<Self, SmtpError> {
-        let opened = match Self::connect(config).await {
-            Ok(mut session) => session.log_in(config, credentials).await.map(|()| session),
-            Err(error) => Err(error),
+        let opening = async {
+            let mut session = Self::connect(config).await?;
+            session.log_in(config, credentials).await.map(|()| session)
         };
+        let opened = timeout(OPEN_TIMEOUT, opening).await.unwrap_or_else(|_| Err(too_slow()));
         config.meter.login(match &opened {
             Ok(_) => Outcome::Ok,
             Err(SmtpError::Login(_)) => Outcome::Refused,
@@ -151,7 +161,8 @@ impl Session {
                 TokenFault::Away(words) => SmtpError::Unavailable(words),
                 TokenFault::Login(words) => {
                     let words = words.trim_end_matches('.');
-                    SmtpError::Login(format!("{words}. Run `mailweir account login {}`", config.label))
+                    // The server has refused nothing: with a new consent the next message goes.
+                    SmtpError::Unavailable(format!("{words}. Run `mailweir account login {}`", config.label))
                 }
             })?;
             let (mechanism, response, last) = if bearer {
@@ -178,30 +189,46 @@ impl Session {
     async fn authenticate(&mut self, mechanism: &str, responses: &[Secret], initial: bool) -> Result<Reply, SmtpError> {
         let mut left = responses.iter();
         let mut line = format!("AUTH {mechanism}").into_bytes();
-        if initial && let Some(first) = left.next() {
+        let first = responses.first().filter(|_| initial).map(|first| sasl::encode(first.expose()));
+        if let Some(encoded) = first.filter(|encoded| encoded.expose().len() <= LONGEST_INITIAL) {
+            left.next();
             line.push(b' ');
-            let encoded = sasl::encode(first.expose());
-            line.extend_from_slice(if first.expose().is_empty() { b"=" } else { encoded.expose() });
+            line.extend_from_slice(if encoded.expose().is_empty() { b"=" } else { encoded.expose() });
         }
         let mut line = Secret::new(line);
+        let mut cancelled = false;
         loop {
             self.send(line.expose()).await.map_err(lost)?;
             let reply = self.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
             if reply.code != 334 {
                 return Ok(reply);
             }
+            if cancelled {
+                return Err(lost(Lost("it does not end the login".into())));
+            }
             line = match left.next() {
                 Some(response) => sasl::encode(response.expose()),
                 // It asks for more than the mechanism has: cancelled (RFC 4954 §4).
-                None => Secret::new(*b"*"),
+                None => {
+                    cancelled = true;
+                    Secret::new(*b"*")
+                }
             };
         }
     }
 
+    /// No reply has been read that nobody waits for: the next to be read is the next command's.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.replies.is_empty()
+    }
+
     /// Brings an open transaction to its end without a message; whether the session can be used on.
     pub(super) async fn reset(&mut self) -> bool {
+        if !self.is_in_step() {
+            return false;
+        }
         let reply = timeout(LAST_WORDS * 5, self.command("RSET")).await;
-        matches!(reply, Ok(Ok(reply)) if reply.is_positive())
+        matches!(reply, Ok(Ok(reply)) if reply.is_positive()) && self.is_in_step()
     }
 
     pub(super) async fn quit(mut self) {
@@ -239,20 +266,44 @@ impl Session {
         }
     }
 
-    /// The next reply, its time begun anew by every read.
+    /// The next reply, all of it within the limit.
     pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Lost> {
+        let deadline = Instant::now() + limit;
         loop {
-            if let Some(reply) = self.replies.next_reply().map_err(|error| Lost(error.to_string()))? {
+            if let Some(reply) = self.read_until(deadline, limit).await? {
                 return Ok(reply);
-            }
-            match timeout(limit, self.link.read_buf(self.replies.buffer())).await {
-                Ok(Ok(0)) => return Err(Lost("the server closed the connection".into())),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(Lost(error.to_string())),
-                Err(_) => return Err(Lost(format!("the server said nothing for {} s", limit.as_secs()))),
             }
         }
     }
+
+    /// The word on the message, its time begun anew by every read: who speaks is not gone, and giving up makes doubles.
+    pub(super) async fn verdict(&mut self) -> Result<Reply, Lost> {
+        loop {
+            if let Some(reply) = self.read_until(Instant::now() + VERDICT_TIMEOUT, VERDICT_TIMEOUT).await? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// A reply that is here, or `None` after one read.
+    async fn read_until(&mut self, deadline: Instant, limit: Duration) -> Result<Option<Reply>, Lost> {
+        if let Some(reply) = self.replies.next_reply().map_err(|error| Lost(error.to_string()))? {
+            return Ok(Some(reply));
+        }
+        match timeout_at(deadline, self.link.read_buf(self.replies.buffer())).await {
+            Ok(Ok(0)) => Err(Lost("the server closed the connection".into())),
+            Ok(Ok(_)) => Ok(None),
+            Ok(Err(error)) => Err(Lost(error.to_string())),
+            Err(_) => Err(Lost(format!("the server did not answer in {} s", limit.as_secs()))),
+        }
+    }
+}
+
+fn too_slow() -> SmtpError {
+    SmtpError::Unavailable(format!(
+        "the server for sending did not come to the end of the login in {} s",
+        OPEN_TIMEOUT.as_secs()
+    ))
 }
 
 fn lost(lost: Lost) -> SmtpError {

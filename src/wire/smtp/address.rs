@@ -42,10 +42,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether two addresses are one: the domain without regard to case (RFC 5321 §2.4), and the local part too, as every provider has it. A
+/// Whether two addresses are one, letters outside ASCII as they are written: the domain without regard to case (RFC 5321 §2.4), and the local part too, as every provider has it. A
 /// quoted local part is another one than the same without quotes: nobody who owns an address writes it so.
 pub fn same_address(a: &str, b: &str) -> bool {
-    a.to_lowercase() == b.to_lowercase()
+    a.eq_ignore_ascii_case(b)
 }
 
 /// What stands between `<` and `>`, and what follows; or a bare word without blanks and brackets.
@@ -157,6 +157,8 @@ mod tests {
     #[test]
     fn whose_an_address_is() {
         assert!(same_address("Ann@Example.ORG", "ann@example.org"));
+        // The Kelvin sign is no K.
+        assert!(!same_address("\u{212a}ay@example.org", "kay@example.org"));
         for other in
             ["ann@example.org.", "\"ann\"@example.org", "ann%example.org@x", "ann@example.or", "ann+x@example.org"]
         {

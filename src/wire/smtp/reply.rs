@@ -111,6 +111,11 @@ impl Replies {
         self.lines.buffer()
     }
 
+    /// Nothing was read that no command asked for.
+    pub fn is_empty(&self) -> bool {
+        self.sofar.is_none() && !self.lines.has_buffered()
+    }
+
     /// The next reply, `None` if it is not whole yet.
     ///
     /// # Errors

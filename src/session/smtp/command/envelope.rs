@@ -1,12 +1,18 @@
 //! MAIL and RCPT: whose message it is and for whom. The provider answers; what is ours to refuse is refused before it is asked.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::session::line::Stop;
-use crate::session::smtp::state::{Failure, Session, Transaction, Way, lost};
+use crate::session::smtp::state::{Failure, Session, Transaction, Way, heard, largest, lost, too_large};
 use crate::session::smtp::{Login, Outgoing as _, Passage as _};
 use crate::wire::smtp::{Extensions, Mail, Rcpt, Reply};
 
 /// Recipients of one message. Providers take 100 to 500 (reference: providers); RFC 5321 §4.5.3.1.8 wants 100 at least.
 const MOST_RECIPIENTS: usize = 1000;
+/// How long MAIL may take, a session at the provider opened for it: below what mail programs wait.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
 /// Recipients sent on without waiting for their answers: below what fills a socket's buffers both ways.
 const MOST_PENDING: usize = 50;
 
@@ -24,32 +30,35 @@ impl<L: Login> Session<L> {
             let words = format!("{from} is not an address of this account; add it to `aliases` if it is yours");
             return Err(Reply::new(553, "5.7.1", words).into());
         }
-        outgoing.admit(mail.size)?;
-        let mut passage = self.io.wait(outgoing.open()).await??;
-        let offers = outgoing.offers();
-        let line = match mail_line(&mail, &offers) {
-            Ok(line) => line,
-            Err(refusal) => {
-                self.io.wait(passage.rest(true)).await?;
-                return Err(refusal.into());
-            }
-        };
-        let answer = self.io.wait(async {
-            passage.send(line).await?;
-            passage.reply().await
-        });
-        match answer.await? {
-            Ok(reply) if reply.is_positive() => {
-                let way = Way::Envelope(passage);
-                self.mail = Some(Box::new(Transaction { way, recipients: 0, pending: 0 }));
-                Ok(reply)
-            }
-            Ok(reply) => {
-                self.io.wait(passage.rest(false)).await?;
-                Ok(reply)
-            }
-            Err(words) => Err(lost(&words).into()),
+        let limit = largest(&outgoing.offers());
+        if mail.size.is_some_and(|size| size > limit) {
+            return Err(too_large(limit).into());
         }
+        // What a client that does not say may send is seen as it goes.
+        let granted = mail.size.unwrap_or_default().max(1);
+        let grant = outgoing.admit(granted)?;
+        let asked = self.io.wait(timeout(OPEN_TIMEOUT, async {
+            let mut passage = outgoing.open().await?;
+            let line = match mail_line(&mail, &outgoing.offers()) {
+                Ok(line) => line,
+                Err(refusal) => {
+                    passage.rest(true).await;
+                    return Err(refusal);
+                }
+            };
+            passage.send(line).await.map_err(|words| lost(&words))?;
+            let reply = passage.reply().await.map_err(|words| lost(&words))?;
+            Ok((passage, heard(reply)?))
+        }));
+        let words = "The provider takes too long to answer";
+        let (passage, reply) = asked.await?.unwrap_or_else(|_| Err(Reply::new(451, "4.4.1", words)))?;
+        if reply.is_positive() {
+            let way = Way::Envelope(passage);
+            self.mail = Some(Box::new(Transaction { way, recipients: 0, pending: 0, grant, granted }));
+        } else {
+            self.io.wait(passage.rest(false)).await?;
+        }
+        Ok(reply)
     }
 
     /// Sends a recipient on. Where the next line of the client is here already, the answer waits for it.
@@ -88,18 +97,33 @@ impl<L: Login> Session<L> {
         Ok(None)
     }
 
+    /// Gives back what an open transaction keeps from others, because nothing more comes of it.
+    pub(crate) async fn let_go(&mut self) -> Result<(), Stop> {
+        let Some(mail) = self.mail.as_deref_mut() else { return Ok(()) };
+        let words = Way::Lost(Reply::new(451, "4.4.2", "Too long without a command: begin the message again"));
+        let way = std::mem::replace(&mut mail.way, words);
+        mail.grant = Box::new(());
+        if let Way::Envelope(passage) = way {
+            self.io.wait(passage.rest(false)).await?;
+        }
+        Ok(())
+    }
+
     /// Answers the recipients that were sent on.
     pub(crate) async fn answer_recipients(&mut self) -> Result<(), Stop> {
         let Some(mail) = self.mail.as_deref_mut() else { return Ok(()) };
         while mail.pending > 0 {
             let reply = match &mut mail.way {
-                Way::Envelope(passage) => match self.io.wait(passage.reply()).await? {
-                    Ok(reply) => reply,
-                    Err(words) => {
-                        mail.way = Way::Lost(lost(&words));
-                        continue;
+                Way::Envelope(passage) => {
+                    let reply = self.io.wait(passage.reply()).await?;
+                    match reply.map_err(|words| lost(&words)).and_then(heard) {
+                        Ok(reply) => reply,
+                        Err(reply) => {
+                            mail.way = Way::Lost(reply);
+                            continue;
+                        }
                     }
-                },
+                }
                 Way::Lost(reply) => reply.clone(),
                 Way::Message(_) => Reply::new(503, "5.5.1", "The message has begun"),
             };

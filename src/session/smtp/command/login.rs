@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::secret::Secret;
 use crate::session::front::LoginError;
-use crate::session::smtp::state::{Failure, Session};
+use crate::session::smtp::state::{Failure, Session, largest};
 use crate::session::smtp::{Login, Outgoing as _};
 use crate::wire::sasl;
 use crate::wire::smtp::Reply;
@@ -22,7 +22,7 @@ impl<L: Login> Session<L> {
         };
         let mut lines = vec![self.server.name.to_owned(), "PIPELINING".into(), "CHUNKING".into()];
         lines.push(match offers.size {
-            Some(size) => format!("SIZE {size}"),
+            Some(_) => format!("SIZE {}", largest(&offers)),
             None => "SIZE".into(),
         });
         for (there, keyword) in [(offers.eight_bit, "8BITMIME"), (offers.utf8, "SMTPUTF8"), (offers.dsn, "DSN")] {

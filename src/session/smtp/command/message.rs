@@ -3,12 +3,14 @@
 use bytes::BytesMut;
 
 use crate::session::line::Stop;
-use crate::session::smtp::state::{Failure, PassageOf, Relay, Session, Way, lost};
+use crate::session::smtp::state::{Failure, LARGEST, PassageOf, Relay, Session, Way, heard, largest, lost, too_large};
 use crate::session::smtp::{Login, Outgoing as _, Passage};
 use crate::wire::smtp::{Filter, Form, Reply};
 
-/// Above it a message is refused whatever the provider says: nobody takes more (reference: providers; Mail.ru 70 MB).
-const LARGEST: u64 = 150 * 1024 * 1024;
+/// A piece before the login, where nothing is done with it but to read it.
+const LARGEST_BEFORE_LOGIN: u64 = 1024 * 1024;
+/// The budget is asked so often while more comes than was said.
+const ASK_EVERY: u64 = 1024 * 1024;
 
 impl<L: Login> Session<L> {
     pub(super) async fn data(&mut self) -> Result<Reply, Failure> {
@@ -27,7 +29,8 @@ impl<L: Login> Session<L> {
 
     /// RFC 3030 §2: a piece, whose octets are read whatever becomes of it.
     pub(super) async fn bdat(&mut self, octets: u64, last: bool) -> Result<Reply, Failure> {
-        if octets > LARGEST {
+        let most = if self.outgoing.is_some() { LARGEST } else { LARGEST_BEFORE_LOGIN };
+        if octets > most {
             // Where the next command begins is behind more octets than are worth reading.
             Reply::new(552, "5.3.4", "The message is too large").render(&mut self.io.out);
             return Err(Stop::Close.into());
@@ -87,16 +90,22 @@ impl<L: Login> Session<L> {
         };
         match &mail.way {
             Way::Message(_) => return Err(Reply::new(503, "5.5.1", "The message comes by BDAT").into()),
-            Way::Lost(reply) => return Err(reply.clone().into()),
-            Way::Envelope(_) if mail.recipients == 0 => {
-                return Err(Reply::new(554, "5.5.1", "No recipient was taken").into());
+            Way::Lost(reply) => {
+                let reply = reply.clone();
+                self.mail = None;
+                return Err(reply.into());
             }
             Way::Envelope(_) => {}
         }
-        let words = lost("");
+        let (words, recipients) = (lost(""), mail.recipients);
         let Way::Envelope(mut passage) = std::mem::replace(&mut mail.way, Way::Lost(words.clone())) else {
             return Err(words.into());
         };
+        if recipients == 0 {
+            self.mail = None;
+            self.io.wait(passage.rest(false)).await?;
+            return Err(Reply::new(554, "5.5.1", "No recipient was taken").into());
+        }
         let trace = trace(self.server.name);
         let answer = self.io.wait(async {
             passage.send("DATA".into()).await?;
@@ -108,14 +117,24 @@ impl<L: Login> Session<L> {
         });
         match answer.await? {
             Ok(reply) if reply.code == 354 => {
-                let offered = self.outgoing.as_ref().and_then(|outgoing| outgoing.offers().size);
-                let limit = offered.unwrap_or(LARGEST).min(LARGEST);
+                let limit = self.outgoing.as_ref().map_or(LARGEST, |outgoing| largest(&outgoing.offers()));
                 Ok(Relay { passage: Some(passage), filter: Filter::new(form), refusal: None, limit })
+            }
+            // A 2xx here is no answer to DATA, and must not become one to BDAT.
+            Ok(reply) if reply.is_positive() => {
+                self.mail = None;
+                Err(lost("it does not take DATA for what it is").into())
             }
             Ok(reply) => {
                 self.mail = None;
-                self.io.wait(passage.rest(false)).await?;
-                Err(reply.into())
+                let refusal = match heard(reply) {
+                    Ok(reply) => {
+                        self.io.wait(passage.rest(false)).await?;
+                        reply
+                    }
+                    Err(reply) => reply,
+                };
+                Err(refusal.into())
             }
             Err(words) => {
                 self.mail = None;
@@ -126,6 +145,9 @@ impl<L: Login> Session<L> {
 
     /// Passes dotted lines on. A provider that takes no more is given up, and the client answered when it has sent all.
     async fn pass_on(&mut self, relay: &mut Relay<PassageOf<L>>, dotted: &[u8]) -> Result<(), Stop> {
+        if let Err(refusal) = self.ask_for_more(relay) {
+            relay.give_up(refusal);
+        }
         let Some(passage) = relay.passage.as_mut().filter(|_| !dotted.is_empty()) else { return Ok(()) };
         if let Err(words) = self.io.wait(passage.write(dotted)).await? {
             // Servers that have enough say why, and hang up.
@@ -135,31 +157,57 @@ impl<L: Login> Session<L> {
         Ok(())
     }
 
+    /// More comes than the budget was asked for: whether it may. What was asked for before has crossed the socket, and is counted.
+    fn ask_for_more(&mut self, relay: &Relay<PassageOf<L>>) -> Result<(), Reply> {
+        let (Some(mail), Some(outgoing)) = (self.mail.as_deref_mut(), &self.outgoing) else { return Ok(()) };
+        let octets = relay.filter.octets();
+        if relay.passage.is_some() && octets > mail.granted {
+            mail.grant = Box::new(());
+            mail.grant = outgoing.admit(ASK_EVERY)?;
+            mail.granted = octets + ASK_EVERY;
+        }
+        Ok(())
+    }
+
     /// The message's end: the last line, and the provider's word on it.
     async fn finish(&mut self, mut relay: Relay<PassageOf<L>>) -> Result<Reply, Failure> {
-        let recipients = self.mail.take().map_or(0, |mail| mail.recipients);
+        let mail = self.mail.take();
+        let recipients = mail.as_ref().map_or(0, |mail| mail.recipients);
         let mut last = BytesMut::new();
         relay.filter.close(&mut last);
-        self.pass_on(&mut relay, &last).await?;
         let octets = relay.filter.octets();
         let reply = match (relay.refusal, relay.passage) {
             (Some(refusal), _) => refusal,
             (None, None) => lost(""),
-            (None, Some(mut passage)) => match self.io.wait(passage.verdict()).await? {
-                Ok(reply) => {
-                    self.io.wait(passage.rest(true)).await?;
-                    reply
-                }
-                Err(words) => {
-                    let known = "The provider was lost before it answered; whether the message was sent is not known";
-                    Reply::new(451, "4.4.2", format!("{known}: {words}"))
-                }
-            },
+            (None, Some(passage)) => self.conclude(passage, &last).await?,
         };
+        drop(mail);
         if let Some(outgoing) = &self.outgoing {
             outgoing.sent(&reply, recipients, octets);
         }
         Ok(reply)
+    }
+
+    /// The last piece, its dot in it, and the provider's word on the message. Where writing fails, the dot may be there all the same.
+    async fn conclude(&mut self, mut passage: PassageOf<L>, last: &[u8]) -> Result<Reply, Stop> {
+        let verdict = match self.io.wait(passage.write(last)).await? {
+            Ok(()) => self.io.wait(passage.verdict()).await?,
+            Err(words) => match self.io.wait(passage.last_words()).await? {
+                Some(reply) => return Ok(heard(reply).unwrap_or_else(|reply| reply)),
+                None => Err(words),
+            },
+        };
+        match verdict.map(heard) {
+            Ok(Ok(reply)) => {
+                self.io.wait(passage.rest(true)).await?;
+                Ok(reply)
+            }
+            Ok(Err(reply)) => Ok(reply),
+            Err(words) => {
+                let known = "The provider was lost before it answered; whether the message was sent is not known";
+                Ok(Reply::new(451, "4.4.2", format!("{known}: {words}")))
+            }
+        }
     }
 }
 
@@ -172,8 +220,7 @@ impl<P: Passage> Relay<P> {
             let words = "A dot alone beside a bare CR or LF: the message could end early elsewhere, and is not sent";
             self.give_up(Reply::new(550, "5.6.0", words));
         } else if self.refusal.is_none() && self.filter.octets() > self.limit {
-            let words = format!("The message is larger than {} octets", self.limit);
-            self.give_up(Reply::new(552, "5.3.4", words));
+            self.give_up(too_large(self.limit));
         }
         (ended, dotted)
     }

@@ -154,6 +154,9 @@ async fn only_from_ones_own_addresses() {
 async fn strangers_are_shown_out() {
     let bench = Bench::new();
     let mut client = bench.connect();
+    // Much to read for nobody.
+    client.play("S: 220…\nC: BDAT 1048577 LAST\nS: 552 5.3.4…\nS: (end)").await;
+    let mut client = bench.connect();
     client.play("S: 220…\nC: POST / HTTP/1.1\nS: 421 4.7.0 This is an SMTP server\nS: (end)").await;
     let mut client = bench.connect();
     client.line().await;

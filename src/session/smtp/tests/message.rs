@@ -143,6 +143,45 @@ async fn a_provider_that_is_lost_is_told_truly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reply_that_is_no_answer_is_none() {
+    let not_known = "250…|250…|451 4.4.2 The provider was lost before it answered; whether the message was sent is not known: reset";
+    let table = [
+        ("MAIL", 354, "451 4.4.2…|503…|503…", "(closed)"),
+        ("MAIL", 421, "451 4.4.2 odd|503…|503…", "(closed)"),
+        ("MAIL", 530, "454 4.7.0 odd|503…|503…", "(closed)"),
+        ("RCPT", 354, "250…|451 4.4.2…|451…", "(closed)"),
+        ("RCPT", 421, "250…|451 4.4.2 odd|451…", "(closed)"),
+        ("RCPT", 535, "250…|454 4.7.0 odd|454…", "(closed)"),
+        ("DATA", 250, "250…|250…|451 4.4.2…", "(closed)"),
+        ("DATA", 334, "250…|250…|451 4.4.2…", "(closed)"),
+        ("DATA", 421, "250…|250…|451 4.4.2 odd", "(closed)"),
+        ("DATA", 452, "250…|250…|452 4.0.0 odd", "(reset)"),
+        (".", 354, "250…|250…|451 4.4.2…", "(closed)"),
+        (".", 421, "250…|250…|451 4.4.2 odd", "(closed)"),
+        (".", 530, "250…|250…|454 4.7.0 odd", "(closed)"),
+        (".", 554, "250…|250…|554 5.0.0 odd", "(rests)"),
+        // The dot could not be written: the provider may have it.
+        ("dot", 250, "250…|250…|250…", "(closed)"),
+        ("dot", 452, "250…|250…|452 4.0.0 odd", "(closed)"),
+        ("dot without a word", 250, not_known, "(closed)"),
+    ];
+    for (place, code, answers, end) in table {
+        let bench = Bench::new();
+        let is_dot = place.starts_with("dot");
+        *bench.provider.odd.lock().unwrap() = Some((if is_dot { "." } else { place }, code));
+        if is_dot {
+            *bench.provider.lost_at.lock().unwrap() = place;
+        }
+        let mut client = bench.login().await;
+        client.send("MAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\nBDAT 1 LAST\r\nx").await;
+        let answers: String = answers.split('|').map(|answer| format!("S: {answer}\n")).collect();
+        client.play(&answers).await;
+        client.leave().await;
+        assert_eq!(bench.provider.heard().last().map(String::as_str), Some(end), "{place} {code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_offered_is_refused_and_the_rest_left_out() {
     let bench = Bench::new();
     bench
@@ -161,17 +200,60 @@ async fn what_was_not_offered_is_refused_and_the_rest_left_out() {
              S: 503 5.5.1 A message is under way already
              C: DATA
              S: 554 5.5.1 No recipient was taken
+             C: RCPT TO:<bob@example.net>
+             S: 503 5.5.1 MAIL comes first
+             C: MAIL FROM:<ann@example.org> SIZE=1001
+             S: 552 5.3.4 The message is larger than 1000 octets
              P: (rests)
              P: (rests)
              P: MAIL FROM:<ann@example.org>
-             P: (closed)",
+             P: (reset)",
         )
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_kept_waiting() {
+    let bench = Bench::new();
+    let mut client = bench.login().await;
+    client.play("C: MAIL FROM:<ann@example.org>\nS: 250…\nC: RCPT TO:<bob@example.net>\nS: 250…").await;
+    // Silence: another's message may need the session.
+    let given_back = async {
+        while bench.provider.heard().last().map(String::as_str) != Some("(reset)") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(70), given_back).await.unwrap();
+    client
+        .play(
+            "C: RCPT TO:<bob@example.net>
+             S: 451 4.4.2 Too long without a command…
+             C: DATA
+             S: 451 4.4.2 Too long without a command…
+             C: MAIL FROM:<ann@example.org>
+             S: 250…
+             C: RSET
+             S: 250…",
+        )
+        .await;
+    *bench.provider.lost_at.lock().unwrap() = "silence";
+    client.play("C: MAIL FROM:<ann@example.org>\nS: 451 4.4.1 The provider takes too long to answer").await;
+    client.leave().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_day_that_is_spent_is_told_with_the_time() {
     let bench = Bench::new();
     *bench.provider.spent.lock().unwrap() = true;
-    bench.play("C: MAIL FROM:<ann@example.org> SIZE=5\nS: 452 4.5.3 spent until 14:00 (Some(5))").await;
+    bench.play("C: MAIL FROM:<ann@example.org> SIZE=5\nS: 452 4.5.3 spent until 14:00 (5)\nC: MAIL FROM:<ann@example.org>\nS: 452 4.5.3 spent until 14:00 (1)").await;
+    // Spent while a message without SIZE goes.
+    *bench.provider.spent.lock().unwrap() = false;
+    let mut client = bench.login().await;
+    client
+        .play("C: MAIL FROM:<ann@example.org>\nS: 250…\nC: RCPT TO:<bob@example.net>\nS: 250…\nC: DATA\nS: 354…")
+        .await;
+    *bench.provider.spent.lock().unwrap() = true;
+    client.play("C: text\\r\\n.\\r\\n\nS: 452 4.5.3 spent until 14:00 (1048576)").await;
+    client.leave().await;
+    assert_eq!(bench.provider.heard().last().map(String::as_str), Some("(closed)"));
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use super::{Login, LoginError, Outgoing, Passage, Server, serve};
+use super::{Grant, Login, LoginError, Outgoing, Passage, Server, serve};
 use crate::net::Stream;
 use crate::secret::Secret;
 use crate::session::front::{Accepted, Unobserved};
@@ -23,9 +23,12 @@ struct Provider {
     heard: Arc<Mutex<Vec<String>>>,
     message: Arc<Mutex<Vec<u8>>>,
     offers: Arc<Mutex<Extensions>>,
-    /// The connection is lost at the command with this word, or at the message's octets (`octets`), or its end (`verdict`).
+    /// The connection is lost at the command with this word, or at the message's octets (`octets`), or its end (`dot`, `dot without a word`,
+    /// `verdict`).
     lost_at: Arc<Mutex<&'static str>>,
     spent: Arc<Mutex<bool>>,
+    /// The command that begins with this word (`.`: the message) is answered by this code.
+    odd: Arc<Mutex<Option<(&'static str, u16)>>>,
     /// What every message came to.
     told: Arc<Mutex<Vec<(u16, usize, u64)>>>,
 }
@@ -38,6 +41,11 @@ impl Provider {
     fn is_lost_at(&self, place: &str) -> bool {
         let at = *self.lost_at.lock().unwrap();
         !at.is_empty() && place.contains(at)
+    }
+
+    fn odd_at(&self, place: &str) -> Option<Reply> {
+        let odd = *self.odd.lock().unwrap();
+        odd.filter(|(word, _)| place.starts_with(word)).map(|(_, code)| Reply::new(code, "", "odd"))
     }
 
     fn heard(&self) -> Vec<String> {
@@ -85,6 +93,9 @@ impl Passage for Way {
 
     async fn reply(&mut self) -> Result<Reply, String> {
         let line = self.replies.pop_front().expect("a command was sent");
+        if let Some(odd) = self.provider.odd_at(&line) {
+            return Ok(odd);
+        }
         let reply = match line.as_str() {
             line if line.contains("nobody") => Reply::new(550, "5.1.1", "no such user"),
             line if line.contains("slow") => Reply::new(451, "4.7.1", "greylisted"),
@@ -96,7 +107,8 @@ impl Passage for Way {
     }
 
     async fn write(&mut self, dotted: &[u8]) -> Result<(), String> {
-        if self.provider.is_lost_at("octets") {
+        let is_end = dotted.ends_with(b".\r\n");
+        if self.provider.is_lost_at("octets") || (is_end && self.provider.is_lost_at("dot without a word")) {
             return Err("reset".into());
         }
         self.provider.message.lock().unwrap().extend_from_slice(dotted);
@@ -108,11 +120,14 @@ impl Passage for Way {
         if self.provider.is_lost_at("verdict") {
             return Err("reset".into());
         }
-        Ok(Reply::new(250, "2.0.0", "queued as 1"))
+        Ok(self.provider.odd_at(".").unwrap_or_else(|| Reply::new(250, "2.0.0", "queued as 1")))
     }
 
     async fn last_words(&mut self) -> Option<Reply> {
-        Some(Reply::new(552, "5.3.4", "enough"))
+        match *self.provider.lost_at.lock().unwrap() == "dot without a word" {
+            true => None,
+            false => Some(self.provider.odd_at(".").unwrap_or_else(|| Reply::new(552, "5.3.4", "enough"))),
+        }
     }
 
     async fn rest(mut self, clean: bool) {
@@ -136,14 +151,17 @@ impl Outgoing for Provider {
         self.offers.lock().unwrap().clone()
     }
 
-    fn admit(&self, octets: Option<u64>) -> Result<(), Reply> {
+    fn admit(&self, octets: u64) -> Result<Grant, Reply> {
         if *self.spent.lock().unwrap() {
-            return Err(Reply::new(452, "4.5.3", format!("spent until 14:00 ({octets:?})")));
+            return Err(Reply::new(452, "4.5.3", format!("spent until 14:00 ({octets})")));
         }
-        Ok(())
+        Ok(Box::new(()))
     }
 
     async fn open(&self) -> Result<Way, Reply> {
+        if self.is_lost_at("silence") {
+            std::future::pending::<()>().await;
+        }
         if self.is_lost_at("open") {
             return Err(Reply::new(451, "4.4.1", "away"));
         }

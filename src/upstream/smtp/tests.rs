@@ -1,0 +1,103 @@
+//! A login at a server that plays its replies in order, one for each line it is told. Time is paused.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::net::dial::{DialError, TlsMode};
+use crate::net::{Stream, Tap};
+use crate::secret::Secret;
+use crate::upstream::config::TokenFault;
+
+/// Replies, the greeting first; every connection plays them from the beginning.
+struct Played {
+    replies: &'static [&'static str],
+    /// The last reply never ends: an octet each second.
+    drips: bool,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Dial for Played {
+    fn dial(&self, _: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
+        let (here, there) = Stream::pair();
+        let (replies, drips, heard) = (self.replies, self.drips, Arc::clone(&self.heard));
+        tokio::spawn(async move {
+            let mut there = BufReader::new(there);
+            for reply in replies {
+                there.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+                let mut line = String::new();
+                if there.read_line(&mut line).await.unwrap_or(0) == 0 {
+                    return;
+                }
+                heard.lock().unwrap().push(line.trim_end().to_owned());
+            }
+            while drips && there.write_all(b"2").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        async { Ok(here) }.boxed()
+    }
+
+    fn upgrade(&self, stream: Stream) -> BoxFuture<'_, Result<Stream, DialError>> {
+        async { Ok(stream) }.boxed()
+    }
+
+    fn tls(&self) -> TlsMode {
+        TlsMode::Implicit
+    }
+
+    fn host(&self) -> (&str, u16) {
+        ("smtp.example.org", 465)
+    }
+}
+
+/// What a login comes to, what the server was told, and how long it took.
+async fn log_in(
+    replies: &'static [&'static str],
+    drips: bool,
+    credentials: &Credentials,
+) -> (Smtp, Result<(), SmtpError>, Vec<String>, Duration) {
+    let heard = Arc::new(Mutex::default());
+    let dial = Arc::new(Played { replies, drips, heard: Arc::clone(&heard) });
+    let config = SmtpConfig { label: "ann".into(), dial, username: "ann".into(), meter: Arc::new(()) };
+    let (smtp, started) = (Smtp::new(config), Instant::now());
+    let done = smtp.lease(credentials).await.map(drop);
+    let heard = heard.lock().unwrap().clone();
+    (smtp, done, heard, started.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_response_follows_the_challenge() {
+    let replies = &["220 x", "250-x\r\n250 AUTH PLAIN", "334 ", "235 welcome"];
+    let password = Credentials::Password(Secret::new("x".repeat(600).into_bytes()));
+    let (_, done, heard, _) = log_in(replies, false, &password).await;
+    assert_eq!(done, Ok(()));
+    assert_eq!(heard.get(1).map(String::as_str), Some("AUTH PLAIN"));
+    assert!(heard.get(2).is_some_and(|line| line.len() > 800), "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_come_to_no_end_are_left() {
+    let password = Credentials::Password(Secret::new(*b"pw"));
+    let asks = &["220 x", "250-x\r\n250 AUTH PLAIN", "334 ", "334 ", "334 "];
+    let (_, done, heard, _) = log_in(asks, false, &password).await;
+    assert!(matches!(done, Err(SmtpError::Unavailable(_))), "{done:?}");
+    assert_eq!(heard.last().map(String::as_str), Some("*"));
+    let (_, done, _, took) = log_in(&["220 x"], true, &password).await;
+    assert!(matches!(done, Err(SmtpError::Unavailable(_))), "{done:?}");
+    assert_eq!(took.as_secs(), 45);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_consent_is_no_refusal_of_the_server() {
+    let tokens = |_| async { Err(TokenFault::Login("consent is wanted".into())) };
+    let credentials = Credentials::OAuth(Arc::new(tokens));
+    let (smtp, done, _, _) = log_in(&["220 x", "250-x\r\n250 AUTH XOAUTH2"], false, &credentials).await;
+    assert!(matches!(done, Err(SmtpError::Unavailable(words)) if words.contains("account login ann")));
+    assert_eq!(smtp.inner.may_try(), Ok(()));
+}
