@@ -28,7 +28,7 @@ pub mod world;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The user name at the upstream servers.
@@ -74,22 +74,53 @@ pub fn give_to_nobody(root: &Path) {
 }
 
 /// A port that was free a moment ago, and that nobody else was given lately. Taken from below the kernel's ephemeral range (32768 up), so
-/// that no outgoing connection of a test running beside us is given it in between; and from a part of our own, so that a test
-/// running beside us, whose process number is near ours, is not given it either before our server listens there.
+/// that no outgoing connection of a test running beside us is given it in between; and from parts that belong to this process by a
+/// lock, so that a test running beside us is not given it either before our server listens there.
 pub fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const PARTS: u32 = 187;
-    const PART: u16 = 64;
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    let part = FIRST + (std::process::id() % PARTS) as u16 * PART;
-    for _ in 0..1000 {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        let port = part + given % PART;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+    static OWN: Mutex<OwnPorts> = Mutex::new(OwnPorts { parts: Vec::new(), given: 0 });
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// The parts of the range this process holds, each with the locked file that says so.
+struct OwnPorts {
+    parts: Vec<(u16, std::fs::File)>,
+    given: usize,
+}
+
+const FIRST_PORT: u16 = 20_000;
+const PARTS: u32 = 187;
+const PART: u16 = 64;
+
+impl OwnPorts {
+    fn next(&mut self) -> u16 {
+        loop {
+            // Each port of ours once in turn; when a whole round finds none, one more part.
+            for _ in 0..self.parts.len() * usize::from(PART) {
+                let at = self.given % (self.parts.len() * usize::from(PART));
+                self.given += 1;
+                let port = self.parts[at / usize::from(PART)].0 + (at % usize::from(PART)) as u16;
+                if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                    return port;
+                }
+            }
+            self.claim();
         }
     }
-    panic!("no free port from {part} up");
+
+    /// Takes a part nobody holds. The lock ends with the process, however it ends.
+    fn claim(&mut self) {
+        let dir = std::env::temp_dir().join("mailweir-test-ports");
+        std::fs::create_dir_all(&dir).expect("a directory for the locks of ports");
+        let start = std::process::id();
+        for part in (0..PARTS).map(|n| (start + n) % PARTS) {
+            let file = std::fs::File::create(dir.join(part.to_string())).expect("the lock of a part of the ports");
+            if fs4::fs_std::FileExt::try_lock_exclusive(&file).is_ok_and(|locked| locked) {
+                self.parts.push((FIRST_PORT + part as u16 * PART, file));
+                return;
+            }
+        }
+        panic!("no ports left: {} parts are held here, all others by other tests", self.parts.len());
+    }
 }
 
 /// Waits until `ready` says so; panics with `what` when `PATIENCE` is over. The pause between two looks is not a wait
