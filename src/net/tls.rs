@@ -19,7 +19,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig, SupportedCipherSuite};
 
-use super::ca::{Authority, Leaf, Material, RENEW_BEFORE};
+use super::ca::{Authority, Leaf, Material, Names, RENEW_BEFORE};
 pub use super::ca::{CertError, Facts};
 use super::names;
 use crate::config;
@@ -227,8 +227,8 @@ fn load(settings: &config::Tls, leaf: Leaf, found: &[String], now: OffsetDateTim
     let stamp = settings.own.as_ref().map(|own| Stamp::of(&own.cert_file, &own.key_file));
     let material = match &settings.own {
         None => {
-            let names: Vec<_> = settings.names.iter().chain(found).cloned().collect();
-            Authority::new(&settings.dir, now).ensure(&names, leaf)?
+            let names = Names { configured: &settings.names, found };
+            Authority::new(&settings.dir, now).ensure(names, leaf)?
         }
         Some(own) => Material {
             cert_pem: read_users(&own.cert_file)?,
