@@ -159,7 +159,7 @@ fn read_listen(table: &Table<'_>) -> Listen {
         }
         list
     };
-    let listen = Listen {
+    let mut listen = Listen {
         imap: addresses("imap"),
         imaps: addresses("imaps"),
         pop3: addresses("pop3"),
@@ -167,9 +167,13 @@ fn read_listen(table: &Table<'_>) -> Listen {
         submission: addresses("submission"),
         submissions: addresses("submissions"),
         http: addresses("http"),
+        lan: table.boolean("lan").is_some_and(|at| at.value),
         plaintext_login: read_plaintext_login(table),
     };
-    let keys = schema::LISTEN.keys.iter().filter(|k| **k != "plaintext_login");
+    if listen.lan {
+        listen.open_to_the_network();
+    }
+    let keys = schema::LISTEN.keys.iter().filter(|k| !["lan", "plaintext_login"].contains(k));
     if !keys.clone().any(|k| table.has(k)) {
         table.fault("", "nothing listens", "Add at least `imap = [\"127.0.0.1:1143\"]` under [listen].");
     }

@@ -20,7 +20,7 @@ mod schema;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -61,6 +61,8 @@ pub struct Listen {
     pub submission: Vec<SocketAddr>,
     pub submissions: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
+    /// The local network is served, too, and nobody beyond it: the loopback addresses above have become all of this computer.
+    pub lan: bool,
     pub plaintext_login: PlaintextLogin,
 }
 
@@ -314,6 +316,22 @@ impl Listen {
             ("submissions", &self.submissions),
             ("http", &self.http),
         ]
+    }
+
+    /// `lan`: what would listen on this computer's own address listens on every one of its kind.
+    fn open_to_the_network(&mut self) {
+        let lists = [
+            &mut self.imap,
+            &mut self.imaps,
+            &mut self.pop3,
+            &mut self.pop3s,
+            &mut self.submission,
+            &mut self.submissions,
+            &mut self.http,
+        ];
+        for address in lists.into_iter().flatten().filter(|address| address.ip().is_loopback()) {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const ROOT: Section =
 
 pub(super) const LISTEN: Section = Section {
     path: "listen",
-    keys: &["imap", "imaps", "pop3", "pop3s", "submission", "submissions", "http", "plaintext_login"],
+    keys: &["imap", "imaps", "pop3", "pop3s", "submission", "submissions", "http", "lan", "plaintext_login"],
 };
 
 pub(super) const TLS: Section = Section { path: "tls", keys: &["dir", "names", "cert_file", "key_file"] };

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, OnDele, PlaintextLogin};
 use crate::metrics::{Held, Metrics, Protocol};
 use crate::net::listener::{self, Gate};
+use crate::net::networks::is_local;
+use crate::net::stream::Stream;
 use crate::session::front::{Accepted, Observer};
 use crate::session::{imap, pop3, smtp};
 
+use super::http::visitor::Pages;
 use super::logins::{Logins, seated};
 use super::{Daemon, StartError, http};
 
@@ -81,10 +83,13 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
     let mut addresses = Vec::new();
     for (key, listener, implicit_tls) in bound {
         addresses.push((key, listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
-        let (session, policy) = (session.clone(), config.listen.plaintext_login.clone());
+        let (session, policy, lan) = (session.clone(), config.listen.plaintext_login.clone(), config.listen.lan);
         let (tasks, stop) = (daemon.tasks.clone(), daemon.stop.clone());
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
+                if lan && is_far(&stream) {
+                    return;
+                }
                 let plaintext_login = lets(&policy, stream.peer_ip());
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
                 let stop = stop.child_token();
@@ -104,7 +109,7 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
 pub(super) fn http(
     daemon: &Daemon,
     config: &Config,
-    routes: &Router,
+    pages: &Arc<Pages>,
 ) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
     let gate = http::gate();
     let listeners = listener::bind("http", &config.listen.http)
@@ -112,18 +117,34 @@ pub(super) fn http(
     let mut addresses = Vec::new();
     for listener in listeners {
         addresses.push(("http", listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
-        let (routes, tasks, stop) = (routes.clone(), daemon.tasks.clone(), daemon.stop.clone());
+        let (pages, tasks, stop) = (Arc::clone(pages), daemon.tasks.clone(), daemon.stop.clone());
+        let (tls, lan) = (daemon.tls.server_config(), config.listen.lan);
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
-                let serving = http::serve(stream, routes.clone(), stop.clone());
+                if lan && is_far(&stream) {
+                    return;
+                }
+                let (pages, tls, stop) = (Arc::clone(&pages), Arc::clone(&tls), stop.clone());
                 tasks.spawn(async move {
-                    serving.await;
+                    if let Some((stream, visitor)) = http::visitor::welcome(stream, tls).await {
+                        http::serve(stream, pages.to(visitor, lan), stop).await;
+                    }
                     drop(ticket);
                 });
             });
         daemon.tasks.spawn(serving);
     }
     Ok(addresses)
+}
+
+/// With `lan`: somebody from beyond the local network, who is not served.
+fn is_far(stream: &Stream) -> bool {
+    let (peer, ours) = (stream.peer_ip(), stream.local_addr().ip());
+    let far = !is_local(peer, ours);
+    if far {
+        tracing::debug!(%peer, "connection closed: it comes from beyond the local network");
+    }
+    far
 }
 
 fn observer(daemon: &Daemon, protocol: Protocol) -> Arc<dyn Observer> {

@@ -11,6 +11,7 @@ mod logins;
 mod marker;
 mod pop3;
 mod reload;
+pub(crate) mod setup;
 pub mod simulated;
 mod smtp;
 mod spending;
@@ -131,8 +132,12 @@ impl Daemon {
         self.listeners.extend(listen::pop3(self, config, logins.clone())?);
         self.listeners.extend(listen::submission(self, config, logins)?);
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
-        let routes = http::routes(names, Arc::clone(&self.shared) as Arc<dyn http::Source>);
-        self.listeners.extend(listen::http(self, config, &routes)?);
+        let shared = Arc::clone(&self.shared);
+        let kit = Arc::new(setup::kit::Kit::new(Arc::clone(&self.tls), config, move || shared.accounts.addresses()));
+        let pages = http::routes(Arc::clone(&names), Arc::clone(&self.shared) as Arc<dyn http::Source>);
+        let pages = http::visitor::Pages::new(pages, &names, &kit);
+        self.listeners.extend(listen::http(self, config, &Arc::new(pages))?);
+        kit.set_listeners(&self.listeners);
         Ok(())
     }
 

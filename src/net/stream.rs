@@ -144,6 +144,14 @@ impl Stream {
         }
     }
 
+    /// Waits for the peer's first octet, without taking it: whether TLS begins with it, as the record type of a handshake (RFC 8446 §5.1)
+    /// does and no line of a text protocol. Has no time-out of its own. Memory cannot be looked into: false.
+    pub async fn begins_with_tls(&self) -> io::Result<bool> {
+        let Transport::Tcp(tcp) = &self.socket().transport else { return Ok(false) };
+        let mut first = [0];
+        Ok(tcp.peek(&mut first).await? == 1 && first == [22])
+    }
+
     /// Whether what is written here is encrypted.
     pub fn is_tls(&self) -> bool {
         !matches!(self.inner, Inner::Plain(_))

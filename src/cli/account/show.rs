@@ -26,6 +26,9 @@ pub(super) fn settings(config: &Config, account: &Account, password: Option<&str
         }
     }
     row("authority to trust", &config.tls.dir.join("ca.pem").display().to_string());
+    if let Some(http) = listen.http.first() {
+        row("files and steps", &format!("http://localhost:{}/trust", http.port()));
+    }
     out.push_str(CLIENTS);
     out
 }
@@ -39,7 +42,7 @@ const CLIENTS: &str = "
   Thunderbird    Account Setup > Configure manually; \"Normal password\"; import the authority under Settings > Certificates
   Outlook        File > Add Account > Let me set up my account manually > IMAP (classic Outlook; the new one goes through Microsoft)
   Apple Mail     Add Other Mail Account; the authority into the keychain, always trusted
-  iOS, Android   only where [listen] serves more than this computer; \"Other\" account, IMAP; install the authority first
+  iOS, Android   only with `lan = true` under [listen]; \"Other\" account, IMAP; install the authority first
   The Bat!       Account > New > IMAP with TLS; the authority into \"Trusted Root CA\"
 
 ";

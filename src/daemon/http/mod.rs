@@ -1,10 +1,15 @@
-//! What the daemon shows: `/metrics`, `/healthz`, `/readyz`, `/status.json` and a status page at `/`.
+//! What the daemon shows: `/metrics`, `/healthz`, `/readyz`, `/status.json` and a status page at `/`; and for setting up mail programs
+//! `/trust` (`trust`) and the answers of `autoconfig`.
 //!
 //! Nothing here changes anything, and nothing names a secret. The pages are for the machine's owner: the default address is loopback.
 //! A page on the web must not read them through its owner's browser by giving its own name our address (DNS rebinding): a
 //! request that calls us by a name that is not ours is refused.
 
+mod autoconfig;
 mod page;
+mod trust;
+mod trust_page;
+pub(super) mod visitor;
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -89,6 +94,10 @@ async fn ours_only(State(names): State<Arc<[String]>>, request: Request, next: N
     if host.is_none_or(|host| is_ours(host, &names)) {
         return next.run(request).await;
     }
+    not_ours()
+}
+
+fn not_ours() -> Response {
     (StatusCode::MISDIRECTED_REQUEST, "This computer is not known by that name; add it to tls.names.\n").into_response()
 }
 

@@ -1,0 +1,67 @@
+//! From a connection to the pages its other end may see.
+//!
+//! The listener speaks TLS as well, on the same port, when that is how a connection begins: Outlook asks for its settings over TLS only,
+//! and a person sees by it whether his device trusts the certificate.
+//!
+//! Who sees what: somebody on this computer sees everything, and on the trust page the accounts' addresses. Somebody in the network sees the
+//! trust page without any address, the certificate (which every TLS connection shows anyway), and the answers for mail programs, which
+//! tell ports and, to who names a domain, whether it is served here. With `listen.lan` that is all; where a person has bound `listen.http`
+//! itself to the network, the status pages are open to it as ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Redirect;
+use axum::routing::get;
+use axum::{Extension, Router};
+use tokio::time::timeout;
+use tokio_rustls::rustls::ServerConfig;
+use tracing::debug;
+
+use super::{HEAD_TIMEOUT, autoconfig, trust};
+use crate::daemon::setup::kit::{Kit, Visitor};
+use crate::net::stream::Stream;
+
+/// How long a request's body may take to come, once it is wanted.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pages, by who may see them.
+pub(in crate::daemon) struct Pages {
+    all: Router,
+    network: Router,
+}
+
+impl Pages {
+    /// `own` are the pages for this computer's owner.
+    pub(in crate::daemon) fn new(own: Router, names: &Arc<[String]>, kit: &Arc<Kit>) -> Self {
+        let setup = trust::routes(names, kit).merge(autoconfig::routes(names, kit));
+        let network = setup.clone().route("/", get(async || Redirect::to("/trust")));
+        Self { all: own.merge(setup), network }
+    }
+
+    /// The pages for one connection.
+    pub(in crate::daemon) fn to(&self, visitor: Visitor, lan: bool) -> Router {
+        let pages = if lan && !visitor.is_here() { &self.network } else { &self.all };
+        pages.clone().layer(Extension(visitor))
+    }
+}
+
+/// The connection, over TLS if it begins so; `None` when it came to nothing.
+pub(in crate::daemon) async fn welcome(stream: Stream, tls: Arc<ServerConfig>) -> Option<(Stream, Visitor)> {
+    let begun = timeout(HEAD_TIMEOUT, stream.begins_with_tls()).await;
+    let Ok(Ok(encrypted)) = begun else {
+        debug!("a connection to the pages said nothing");
+        return None;
+    };
+    let visitor = Visitor { peer: stream.peer_ip(), ours: stream.local_addr().ip().to_canonical(), tls: encrypted };
+    if !encrypted {
+        return Some((stream, visitor));
+    }
+    match stream.start_tls_server(tls).await {
+        Ok(stream) => Some((stream, visitor)),
+        Err(error) => {
+            debug!(%error, "a connection to the pages did not finish its TLS handshake");
+            None
+        }
+    }
+}
