@@ -1,6 +1,6 @@
 //! `mailweir status`: what the running daemon says of itself.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,11 +31,15 @@ impl Status {
             Ok(config) => config,
             Err(code) => return code,
         };
-        let Some(address) = config.listen.http.first().copied() else {
+        let Some(mut address) = config.listen.http.first().copied() else {
             return fail(
                 "listen.http is not set in the configuration, so there is nobody to ask; set it and restart the daemon",
             );
         };
+        // Every address of this computer is listened on; not every system connects to that.
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
         let body = match timeout(TIMEOUT, fetch(address)).await {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => {

@@ -126,7 +126,7 @@ pub(super) fn http(
                 }
                 let (pages, tls, stop) = (Arc::clone(&pages), Arc::clone(&tls), stop.clone());
                 tasks.spawn(async move {
-                    if let Some((stream, visitor)) = http::visitor::welcome(stream, tls).await {
+                    if let Some((stream, visitor)) = http::visitor::welcome(stream, tls, &stop).await {
                         http::serve(stream, pages.to(visitor, lan), stop).await;
                     }
                     drop(ticket);

@@ -30,7 +30,7 @@ pub(super) fn render(kit: &Kit, visitor: &Visitor, host: &str) -> String {
     }
     phones(&mut out, kit, visitor);
     accounts(&mut out, kit, visitor, &offer);
-    settings(&mut out, &offer);
+    settings(&mut out, visitor, &offer);
     if kit.authority().is_some() {
         out.push_str(STEPS);
     }
@@ -127,7 +127,7 @@ fn accounts(out: &mut String, kit: &Kit, visitor: &Visitor, offer: &Offer) {
                 escape(&address),
             );
         }
-        out.push_str("</ul>");
+        out.push_str("</ul><p>These are for this computer. For another device, open this page there.</p>");
     } else {
         out.push_str(
             "<form action=\"/trust/mailweir.mobileconfig\" method=\"get\"><label for=\"address\">Your mail address</label>\
@@ -138,7 +138,7 @@ fn accounts(out: &mut String, kit: &Kit, visitor: &Visitor, offer: &Offer) {
     out.push_str("</section>");
 }
 
-fn settings(out: &mut String, offer: &Offer) {
+fn settings(out: &mut String, visitor: &Visitor, offer: &Offer) {
     out.push_str("<section class=\"card\"><h2>Settings for any mail program</h2>");
     if !offer.serves() {
         out.push_str("<p>No mail is served at the address you came by.</p></section>");
@@ -148,7 +148,9 @@ fn settings(out: &mut String, offer: &Offer) {
     let mut row = |name: &str, value: &str| {
         let _ = write!(out, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
     };
-    row("Server", &format!("<code>{}</code>", escape(&offer.host)));
+    let whose =
+        if visitor.is_here() { ", for programs on this computer; for others, open this page there" } else { "" };
+    row("Server", &format!("<code>{}</code>{whose}", escape(&offer.host)));
     for (protocol, name) in [(Protocol::Imap, "IMAP"), (Protocol::Pop3, "POP3"), (Protocol::Smtp, "Sending (SMTP)")] {
         let ways: Vec<String> = offer
             .of(protocol)

@@ -16,6 +16,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use tokio::time::timeout;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{HEAD_TIMEOUT, autoconfig, trust};
@@ -46,9 +47,13 @@ impl Pages {
     }
 }
 
-/// The connection, over TLS if it begins so; `None` when it came to nothing.
-pub(in crate::daemon) async fn welcome(stream: Stream, tls: Arc<ServerConfig>) -> Option<(Stream, Visitor)> {
-    let begun = timeout(HEAD_TIMEOUT, stream.begins_with_tls()).await;
+/// The connection, over TLS if it begins so; `None` when it came to nothing, or at `stop`: browsers open connections they may never use.
+pub(in crate::daemon) async fn welcome(
+    stream: Stream,
+    tls: Arc<ServerConfig>,
+    stop: &CancellationToken,
+) -> Option<(Stream, Visitor)> {
+    let begun = stop.run_until_cancelled(timeout(HEAD_TIMEOUT, stream.begins_with_tls())).await?;
     let Ok(Ok(encrypted)) = begun else {
         debug!("a connection to the pages said nothing");
         return None;
@@ -57,7 +62,7 @@ pub(in crate::daemon) async fn welcome(stream: Stream, tls: Arc<ServerConfig>) -
     if !encrypted {
         return Some((stream, visitor));
     }
-    match stream.start_tls_server(tls).await {
+    match stop.run_until_cancelled(stream.start_tls_server(tls)).await? {
         Ok(stream) => Some((stream, visitor)),
         Err(error) => {
             debug!(%error, "a connection to the pages did not finish its TLS handshake");

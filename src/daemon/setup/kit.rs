@@ -119,7 +119,14 @@ impl Kit {
         }
         names.sort_by_key(|name| {
             let configured = self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
-            (!configured, name.parse::<IpAddr>().is_err(), name.contains(':'))
+            let rank = match name.parse::<IpAddr>() {
+                Ok(IpAddr::V4(_)) => 0,
+                Err(_) if name.contains('.') => 1,
+                Ok(IpAddr::V6(_)) => 2,
+                // Only computers that speak Windows' own protocols find it without a domain.
+                Err(_) => 3,
+            };
+            (!configured, rank)
         });
         let url = |name: &String| match name.parse::<IpAddr>() {
             Ok(IpAddr::V6(_)) => format!("http://[{name}]:{}{path}", at.port()),
@@ -227,6 +234,7 @@ pub(in crate::daemon) mod tests {
         assert_eq!(of("127.0.0.1:1080"), [""; 0]);
         let urls = of("0.0.0.0:1080");
         assert_eq!(urls[..2], ["http://192.168.1.5:1080/trust", "http://mail.lan:1080/trust"], "{urls:?}");
+        assert!(!urls.last().unwrap().contains(".local") || urls.len() == 2, "{urls:?}");
         assert!(urls.iter().all(|url| !url.contains("127.0.0.1") && !url.contains("localhost") && !url.contains('*')));
         assert!(of("[::]:80").contains(&"http://[fd00::5]:80/trust".to_owned()));
         assert!(!of("192.168.1.5:80").iter().any(|url| url.contains("fd00")));
