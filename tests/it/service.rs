@@ -146,3 +146,16 @@ fn the_service_manager_is_told_how_it_is() {
     until("STOPPING=1");
     assert_eq!(server.wait_end(Duration::from_secs(20)), Some(0));
 }
+
+/// Read by another's reader of property lists, and its keys are launchd.plist(5)'s.
+#[test]
+fn the_property_list_of_launchd_is_one() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/com.mailweir.daemon.plist");
+    let read = "import plistlib, sys; d = plistlib.load(open(sys.argv[1], 'rb')); \
+                print(d['Label'], ' '.join(d['ProgramArguments']), d['KeepAlive'], d['Umask'], *sorted(d))";
+    let (done, said) = run("/usr/bin/python3", Path::new("/"), &["-c", read, file]);
+    let keys =
+        "ExitTimeOut KeepAlive Label ProcessType ProgramArguments RunAtLoad SoftResourceLimits ThrottleInterval Umask";
+    let want = format!("com.mailweir.daemon /usr/local/bin/mailweir run {{'SuccessfulExit': False}} 63 {keys}\n");
+    assert!(done && said == want, "{said}");
+}
