@@ -145,7 +145,7 @@ fn a_letter_over_gmail_is_sent_once_and_filed_once() {
     });
     assert!(letter.len() > 300_000, "{} octets", letter.len());
     assert_eq!(exim.sent().len(), 1, "sent once");
-    let appends = daemon.metric("mailweir_commands_total", &["append", "\"ok\""]);
+    let appends = daemon.metric("mailweir_commands_total", &["APPEND", "\"ok\""]);
     assert!((appends - 1.0).abs() < f64::EPSILON, "Thunderbird has filed its own: {appends}");
     let mut straight = gmail.straight();
     let copies = contents(&mut straight, SENT).into_iter().filter(|(subject, _)| subject == "a letter").count();
