@@ -1,16 +1,14 @@
 //! `mailweir check`: logs in at each account's provider and says in plain words what is wrong.
 
-mod mend;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 
-use self::mend::trouble_of;
 use super::{USAGE, load};
 use crate::config;
+use crate::daemon::mend::trouble_of;
 use crate::daemon::tokens::Vault;
 use crate::net::Target;
 use crate::upstream::smtp::{Smtp, SmtpConfig};

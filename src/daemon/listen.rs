@@ -15,7 +15,7 @@ use crate::session::front::{Accepted, Observer};
 use crate::session::{imap, pop3, smtp};
 
 use super::logins::{Logins, seated};
-use super::{Daemon, StartError, http};
+use super::{Daemon, StartError, http, programs};
 
 /// One configured list of addresses: its key, and whether it speaks TLS from the first byte.
 type Ports<'a> = [(&'static str, &'a [SocketAddr], bool); 2];
@@ -82,16 +82,18 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
     for (key, listener, implicit_tls) in bound {
         addresses.push((key, listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
         let (session, policy) = (session.clone(), config.listen.plaintext_login.clone());
-        let (tasks, stop) = (daemon.tasks.clone(), daemon.stop.clone());
+        let (tasks, stop, programs) = (daemon.tasks.clone(), daemon.stop.clone(), daemon.shared.programs.clone());
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
                 let plaintext_login = lets(&policy, stream.peer_ip());
+                let peer = stream.peer_ip();
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
                 let stop = stop.child_token();
                 // Boxed, or the task would have room for it twice and more.
                 let session = Box::pin(session(accepted, stop.clone()));
+                let programs = programs.clone();
                 tasks.spawn(async move {
-                    seated(stop, session).await;
+                    programs.seated(spoken(key), peer, seated(stop, session)).await;
                     drop(ticket);
                 });
             });
@@ -124,6 +126,15 @@ pub(super) fn http(
         daemon.tasks.spawn(serving);
     }
     Ok(addresses)
+}
+
+/// The protocol behind a key of `listen`.
+fn spoken(key: &str) -> &'static str {
+    match key {
+        "imap" | "imaps" => "imap",
+        "pop3" | "pop3s" => "pop3",
+        _ => "smtp",
+    }
 }
 
 fn observer(daemon: &Daemon, protocol: Protocol) -> Arc<dyn Observer> {
@@ -165,6 +176,14 @@ impl Observer for Observed {
 
     fn command(&self, name: &'static str, outcome: &'static str, took: Duration) {
         self.metrics.command(self.protocol, name, outcome, took);
+    }
+
+    fn program(&self, name: &str, version: &str) {
+        programs::is_called(name, version);
+    }
+
+    fn selected(&self, mailbox: Option<&str>) {
+        programs::has_open(mailbox);
     }
 }
 

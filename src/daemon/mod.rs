@@ -9,7 +9,10 @@ mod listen;
 mod lock;
 mod logins;
 mod marker;
+pub(crate) mod mend;
 mod pop3;
+mod problems;
+mod programs;
 mod reload;
 pub mod simulated;
 mod smtp;
@@ -59,6 +62,7 @@ pub struct Daemon {
     tasks: TaskTracker,
     stop: CancellationToken,
     stop_watch: watch::Sender<bool>,
+    door: Arc<http::Door>,
     _lock: DataDirLock,
 }
 
@@ -68,6 +72,7 @@ struct Shared {
     metrics: Metrics,
     /// Client connections open now.
     sessions: Arc<AtomicU64>,
+    programs: programs::Programs,
     started: Instant,
 }
 
@@ -102,8 +107,17 @@ impl Daemon {
         let accounts = Accounts::default();
         accounts.replace(accounts::start_all(&context, &config.accounts).await?);
         let metrics = context.metrics.clone();
-        let shared = Arc::new(Shared { accounts, metrics, sessions: Arc::default(), started: Instant::now() });
+        let shared = Arc::new(Shared {
+            accounts,
+            metrics,
+            sessions: Arc::default(),
+            programs: programs::Programs::default(),
+            started: Instant::now(),
+        });
+        let door = Arc::<http::Door>::default();
+        door.set(http::Door::token(&config.http).await.map_err(one)?.as_ref());
         let mut daemon = Self {
+            door,
             shared: Arc::clone(&shared),
             context,
             logins: Arc::new(logins),
@@ -131,7 +145,8 @@ impl Daemon {
         self.listeners.extend(listen::pop3(self, config, logins.clone())?);
         self.listeners.extend(listen::submission(self, config, logins)?);
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
-        let routes = http::routes(names, Arc::clone(&self.shared) as Arc<dyn http::Source>);
+        let source = Arc::clone(&self.shared) as Arc<dyn http::Source>;
+        let routes = http::routes(names, source, Arc::clone(&self.door), self.stop.clone());
         self.listeners.extend(listen::http(self, config, &routes)?);
         Ok(())
     }
@@ -164,7 +179,10 @@ impl Daemon {
 
 impl http::Source for Shared {
     fn status(&self) -> Status {
+        let (clients, logged_in) = self.programs.told();
         Status {
+            clients,
+            logged_in,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),
             sessions: self.sessions.load(Ordering::Relaxed),
