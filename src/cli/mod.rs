@@ -17,6 +17,7 @@ mod certs;
 mod check;
 mod demo;
 mod login;
+mod progress;
 mod run;
 mod service;
 mod status;
@@ -91,7 +92,11 @@ pub fn main() -> ExitCode {
         _ => "warn",
     };
     let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(progress::is_shown())
+        .with_writer(progress::above)
+        .init();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use super::read;
+use super::{progress, read};
 use crate::daemon::Daemon;
 
 /// Starts, prints the listeners, serves until told to stop.
@@ -30,14 +30,22 @@ pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
         }
     };
     announce(&daemon);
+    tokio::select! {
+        () = serve(&daemon, &mut signals) => {}
+        never = progress::follow(|| daemon.status()) => match never {},
+    }
+    stop(daemon, signals).await
+}
+
+/// Until it is told to stop.
+async fn serve(daemon: &Daemon, signals: &mut signals::Signals) {
     let mut told = signals.next().await;
     while matches!(told, signals::Told::Reload) {
-        told = match reload(&daemon, &mut signals).await {
+        told = match reload(daemon, signals).await {
             Some(told) => told,
             None => signals.next().await,
         };
     }
-    stop(daemon, signals).await
 }
 
 /// Reloads; what was told meanwhile. A stop ends it half way, another reload waits for its end.

@@ -35,6 +35,7 @@ mod sidebyside;
 mod straight;
 mod submission;
 mod sync;
+mod terminal;
 mod thunderbird;
 mod tls;
 mod twoway;
