@@ -27,7 +27,7 @@ struct Noted {
 }
 
 impl Problems {
-    /// Takes note of a problem. The same as the last one only counts.
+    /// Takes note of a problem. One that was there before only counts.
     pub(super) fn note(&self, what: &str, now: SystemTime) {
         let mend = trouble_of(what).map(|trouble| trouble.mend.to_owned());
         self.keep(what, mend, now);
@@ -53,10 +53,10 @@ impl Problems {
     fn keep(&self, what: &str, mend: Option<String>, now: SystemTime) {
         let what: String = what.chars().filter(|c| !c.is_control()).take(WORDS_MOST).collect();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.back_mut().filter(|last| last.what == what) {
-            Some(last) => (last.at, last.times) = (now, last.times + 1),
-            None => all.push_back(Noted { what, mend, at: now, times: 1 }),
-        }
+        // Two troubles that take turns do not push all others out.
+        let before = all.iter().position(|noted| gist(&noted.what) == gist(&what)).and_then(|at| all.remove(at));
+        let times = before.map_or(1, |before| before.times + 1);
+        all.push_back(Noted { what, mend, at: now, times });
         while all.len() > MOST {
             all.pop_front();
         }
@@ -75,6 +75,11 @@ impl Problems {
     }
 }
 
+/// What is said, whatever times and counts it is said with.
+fn gist(words: &str) -> String {
+    words.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
 /// Notes what an account says of itself when it changes.
 #[derive(Default)]
 pub(super) struct Watch([Option<String>; 3]);
@@ -83,7 +88,7 @@ impl Watch {
     /// `now` is what is wrong at this moment, each kind in its own place.
     pub(super) fn look(&mut self, now: [Option<String>; 3], problems: &Problems) {
         for (before, now) in self.0.iter_mut().zip(now) {
-            if let Some(words) = now.as_deref().filter(|_| *before != now) {
+            if let Some(words) = now.as_deref().filter(|_| before.as_deref().map(gist) != now.as_deref().map(gist)) {
                 problems.note(words, SystemTime::now());
             }
             *before = now;
@@ -114,7 +119,7 @@ mod tests {
         assert!(told[0].mend.as_deref().is_some_and(|mend| mend.contains("application password")), "{told:?}");
         assert!(!told[0].what.contains('\n'));
         for n in 0..100 {
-            problems.note(&format!("{n} {}", "x".repeat(10_000)), at(n));
+            problems.note(&"x".repeat(n as usize + 1), at(n));
         }
         let told = problems.told(at(100));
         assert_eq!((told.len(), told[0].ago_seconds), (MOST, 1));
@@ -129,7 +134,8 @@ mod tests {
         watch.look(fault("a"), &problems);
         watch.look([None, None, None], &problems);
         assert_eq!(problems.told(at(0)).len(), 1);
-        watch.look(fault("b"), &problems);
+        watch.look(fault("opens again in 59 min"), &problems);
+        watch.look(fault("opens again in 8 min"), &problems);
         assert_eq!(problems.told(at(0)).len(), 2);
     }
 }

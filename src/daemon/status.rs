@@ -50,15 +50,21 @@ pub struct AccountStatus {
     /// All in all.
     #[serde(default)]
     pub state: State,
+    /// What its owner can do about it, where something is wrong.
+    #[serde(default)]
+    pub mend: Option<String>,
     /// The first readings of mailboxes that are under way.
     #[serde(default)]
     pub readings: Vec<Reading>,
     /// The mailboxes that hold messages; empty until their list is known, and not all of very many.
     #[serde(default)]
     pub mailboxes: Vec<MailboxStatus>,
-    /// How many there are, and how many of them were read whole.
+    /// How many there are,
     #[serde(default)]
-    pub mailboxes_known: (u64, u64),
+    pub mailbox_count: u64,
+    /// and how many of them were read whole.
+    #[serde(default)]
+    pub mailboxes_read: u64,
     #[serde(default)]
     pub messages: u64,
     /// What the cache of this account takes on disk.

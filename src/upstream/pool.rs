@@ -26,7 +26,7 @@ use super::types::Class;
 use super::words::Meaning;
 
 mod standing;
-pub use standing::{Standing, Waits};
+pub use standing::{Blocked, Standing, Waits};
 
 /// Somebody looks at a screen: longer than this they have given up.
 const INTERACTIVE_WAIT: Duration = Duration::from_secs(30);

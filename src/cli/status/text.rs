@@ -38,6 +38,9 @@ pub(super) fn words(report: &Status) -> String {
 fn account_words(out: &mut String, account: &AccountStatus, clients: &[&Client]) {
     line(out, &format!("{} {}: {}", sign(account.state), account.address, account.state.headline()));
     line(out, &format!("  {}", account.explanation()));
+    if let Some(mend) = &account.mend {
+        line(out, &format!("  What helps: {mend}"));
+    }
     for reading in &account.readings {
         let percent = (reading.messages * 100).checked_div(reading.of).unwrap_or(100);
         let left = reading.left_seconds.map(|left| format!(", about {} left", duration(left.max(1))));
@@ -58,7 +61,7 @@ fn account_words(out: &mut String, account: &AccountStatus, clients: &[&Client])
     row(out, "sent", &allowance(account.uploaded, account.upload_allowed));
     let hits = account.reads.hit_percent().map(|percent| format!(", {percent} % of reads answered from here"));
     row(out, "cache", &format!("{}{}", octets(account.cache_bytes), hits.unwrap_or_default()));
-    let (mailboxes, _) = account.mailboxes_known;
+    let mailboxes = account.mailbox_count;
     let mail =
         format!("{} in {}", count(account.messages, "message", "messages"), count(mailboxes, "mailbox", "mailboxes"));
     row(out, "mail", &mail);
@@ -147,7 +150,8 @@ mod tests {
             downloaded: 500,
             download_allowed: Some(1000),
             messages: 1,
-            mailboxes_known: (2, 1),
+            mailbox_count: 2,
+            mailboxes_read: 1,
             reads: Reads { hit: 3, filled: 1, ..Reads::default() },
             readings: vec![Reading { mailbox: "INBOX".into(), messages: 5, of: 20, left_seconds: Some(61) }],
             waiting: vec![Waiting { what: "All".into(), why: "throttled".into(), seconds: Some(90) }],

@@ -4,10 +4,11 @@ use std::time::SystemTime;
 
 use super::Running;
 use crate::budget::Direction;
+use crate::daemon::mend::trouble_of;
 use crate::daemon::programs::shown;
-use crate::daemon::status::{AccountStatus, MailboxStatus, Reading, Reads, Waiting};
+use crate::daemon::status::{AccountStatus, MailboxStatus, Reading, Reads, State, Waiting};
 use crate::engine::Allowance;
-use crate::upstream::{Meaning, Standing};
+use crate::upstream::{Blocked, Meaning, Standing};
 
 /// Mailboxes that are told by name; of more there is only the number.
 const MAILBOXES_MOST: usize = 500;
@@ -35,7 +36,8 @@ impl Running {
             fault: self.account.upstream_fault(),
             notice: self.account.notice(),
             readings: self.readings(),
-            mailboxes_known: (overview.len() as u64, overview.iter().filter(|mailbox| mailbox.known).count() as u64),
+            mailbox_count: overview.len() as u64,
+            mailboxes_read: overview.iter().filter(|mailbox| mailbox.known).count() as u64,
             messages: overview.iter().map(|mailbox| mailbox.messages).sum(),
             mailboxes: overview
                 .into_iter()
@@ -54,12 +56,13 @@ impl Running {
             address: settings.address,
             ..AccountStatus::default()
         };
-        for problem in &mut status.problems {
-            problem.mend = problem.mend.take().map(|mend| mend.replace("ADDRESS", &status.address));
+        status.state = status.judge(standing.blocked.as_ref().is_some_and(|blocked| blocked.needs_user));
+        if matches!(status.state, State::NeedsYou | State::Waiting) {
+            let trouble = trouble_of(&status.explanation());
+            status.mend = trouble.map(|trouble| trouble.mend.to_owned());
         }
-        let stopped = matches!(standing.blocked, Some((_, None)));
-        status.state = status.judge(stopped);
         status.waiting = self.waiting(&standing, &status);
+        name_account(&mut status);
         status
     }
 
@@ -80,7 +83,7 @@ impl Running {
             all.push(Waiting { what: what.into(), why: why.into(), seconds });
         };
         // A stop of the pool's is told as the state.
-        if let Some(words) = status.notice.as_deref().filter(|_| !matches!(standing.blocked, Some((_, None)))) {
+        if let Some(words) = status.notice.as_deref().filter(|_| status.state != State::NeedsYou) {
             add("Mail that is not here yet", words, None);
         }
         if let Some(rest) = self.spending.prefetch_rests() {
@@ -94,14 +97,27 @@ impl Running {
     }
 }
 
+/// Commands as they are to be typed for this account. In a provider's words only what we have added ourselves.
+fn name_account(status: &mut AccountStatus) {
+    let address = status.address.clone();
+    let command = format!("account login {address}`");
+    let mends = status.problems.iter_mut().filter_map(|problem| problem.mend.as_mut()).chain(&mut status.mend);
+    mends.for_each(|mend| *mend = mend.replace("ADDRESS", &address));
+    let told = [&mut status.fault, &mut status.notice].into_iter().flatten();
+    let told = told.chain(status.waiting.iter_mut().map(|waiting| &mut waiting.why));
+    let told = told.chain(status.problems.iter_mut().map(|problem| &mut problem.what));
+    told.for_each(|words| *words = words.replace("account login`", &command));
+}
+
 /// What waits by the pool's account.
 fn waiting(standing: &Standing, allowed: u64) -> Vec<Waiting> {
     let mut all = Vec::new();
     let mut add = |what: String, why: &str, seconds: Option<u64>| {
         all.push(Waiting { what, why: why.to_owned(), seconds });
     };
-    if let Some((why, Some(wait))) = &standing.blocked {
-        add("Everything asked of the provider".into(), why, Some(wait.as_secs().max(1)));
+    if let Some(Blocked { why, wait: Some(wait), needs_user }) = &standing.blocked {
+        let what = if *needs_user { "The next login at the provider" } else { "Everything asked of the provider" };
+        add(what.into(), why, Some(wait.as_secs().max(1)));
     }
     let requests = |count: usize, one: &str, more: &str| match count {
         1 => format!("1 {one}"),
@@ -143,7 +159,11 @@ mod tests {
         let standing = Standing {
             waits: Waits { people: 1, sync: 3, ..Waits::default() },
             lowered: Some(1),
-            blocked: Some(("the network is away".into(), Some(Duration::from_millis(10)))),
+            blocked: Some(Blocked {
+                why: "the network is away".into(),
+                wait: Some(Duration::from_millis(10)),
+                needs_user: false,
+            }),
             resting: Some(Duration::from_secs(9)),
         };
         let told = waiting(&standing, 3);
@@ -158,7 +178,11 @@ mod tests {
         assert_eq!(what, want);
         assert_eq!(told[0].seconds, Some(1), "not none, which would mean unknown");
         assert!(told[4].why.contains("1 of 3"));
-        let stopped = Standing { blocked: Some(("log in".into(), None)), ..Standing::default() };
+        let login = Blocked { why: "log in".into(), wait: None, needs_user: true };
+        let later = Blocked { wait: Some(Duration::from_secs(60)), ..login.clone() };
+        let told = waiting(&Standing { blocked: Some(later), ..Standing::default() }, 3);
+        assert_eq!((told[0].what.as_str(), told[0].seconds), ("The next login at the provider", Some(60)));
+        let stopped = Standing { blocked: Some(login), ..Standing::default() };
         assert_eq!(waiting(&stopped, 3), [], "that is the state, and no waiting");
     }
 }

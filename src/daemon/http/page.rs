@@ -10,8 +10,8 @@ mod html;
 
 use std::fmt::Write as _;
 
-use self::html::{count, escape, size};
-use crate::daemon::status::{State, Status, duration};
+use self::html::{count, escape, rough, size};
+use crate::daemon::status::{State, Status};
 
 /// Our own, and nobody else's: no request leaves for anywhere.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -152,7 +152,7 @@ fn about(status: &Status) -> String {
     format!(
         "mailweir {}, up for {}. {} kept on disk, {} connected. No mail is shown here: no subjects, no senders.",
         escape(&status.version),
-        duration(status.uptime_seconds),
+        rough(status.uptime_seconds),
         size(status.cache_bytes),
         count(status.sessions, "client", "clients"),
     )

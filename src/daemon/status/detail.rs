@@ -111,7 +111,7 @@ impl Reads {
 impl AccountStatus {
     /// All in all; `stopped`: nothing is tried again before its owner acts.
     pub(in crate::daemon) fn judge(&self, stopped: bool) -> State {
-        let (mailboxes, known) = self.mailboxes_known;
+        let (mailboxes, known) = (self.mailbox_count, self.mailboxes_read);
         if self.needs_login.is_some() || stopped {
             State::NeedsYou
         } else if self.not_ready().is_some() && (self.fault.is_some() || self.seen_seconds.is_some()) {
@@ -127,14 +127,17 @@ impl AccountStatus {
 
     /// What the state means here and now, in a sentence.
     pub fn explanation(&self) -> String {
-        let (mailboxes, known) = self.mailboxes_known;
+        let (mailboxes, known) = (self.mailbox_count, self.mailboxes_read);
         match self.state {
             State::Starting => "The provider has not answered yet.".into(),
             State::InStep => match self.seen_seconds {
                 Some(seconds) if seconds < 90 => "The provider answered a moment ago.".into(),
-                seconds => format!("The provider last answered {} ago.", duration(seconds.unwrap_or_default())),
+                seconds => {
+                    format!("The provider last answered {} ago.", duration(seconds.unwrap_or_default() / 60 * 60))
+                }
             },
             State::Reading if mailboxes == 0 => "The list of mailboxes is being read.".into(),
+            State::Reading if known == 0 => format!("None of {mailboxes} mailboxes is read whole yet."),
             State::Reading => format!("{known} of {mailboxes} mailboxes are read. What is read can be used already."),
             State::Waiting => self.not_ready().unwrap_or_default(),
             State::NeedsYou => {
@@ -166,13 +169,14 @@ mod tests {
 
     #[test]
     fn an_account_is_judged_by_what_matters_most() {
-        let well = AccountStatus { seen_seconds: Some(3), mailboxes_known: (2, 2), ..AccountStatus::default() };
+        let well =
+            AccountStatus { seen_seconds: Some(3), mailbox_count: 2, mailboxes_read: 2, ..AccountStatus::default() };
         let reading = crate::daemon::status::Reading::default();
         let table = [
             (well.clone(), false, State::InStep),
             (AccountStatus { seen_seconds: None, ..well.clone() }, false, State::Starting),
-            (AccountStatus { mailboxes_known: (0, 0), ..well.clone() }, false, State::Starting),
-            (AccountStatus { mailboxes_known: (2, 1), ..well.clone() }, false, State::Reading),
+            (AccountStatus { mailbox_count: 0, mailboxes_read: 0, ..well.clone() }, false, State::Starting),
+            (AccountStatus { mailbox_count: 2, mailboxes_read: 1, ..well.clone() }, false, State::Reading),
             (AccountStatus { readings: vec![reading], ..well.clone() }, false, State::Reading),
             (AccountStatus { seen_seconds: None, fault: Some("away".into()), ..well.clone() }, false, State::Waiting),
             (AccountStatus { seen_seconds: Some(10_000), ..well.clone() }, false, State::Waiting),

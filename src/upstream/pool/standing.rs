@@ -20,14 +20,25 @@ pub struct Waits {
     pub prefetch: usize,
 }
 
+/// Something that keeps us from the provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Blocked {
+    /// In words.
+    pub why: String,
+    /// How long until it is tried again, at most; `None`: not before the user acts.
+    pub wait: Option<Duration>,
+    /// The user is needed, though it may be tried again.
+    pub needs_user: bool,
+}
+
 /// The pool at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub waits: Waits,
     /// The maximum the provider's words have left of the configured one; `None`: all of it.
     pub lowered: Option<usize>,
-    /// Why nothing is asked of the provider now, and how long that lasts at most; no time where it needs the user.
-    pub blocked: Option<(String, Option<Duration>)>,
+    /// Why nothing is asked of the provider now.
+    pub blocked: Option<Blocked>,
     /// Only what somebody waits for is fetched, for so long.
     pub resting: Option<Duration>,
 }
@@ -52,13 +63,15 @@ impl Pool {
         }
         // One lock at a time: the pool's is taken before the gate's elsewhere.
         let mut gate = self.shared.gate.lock();
-        let stopped = gate.stopped().map(|reason| (reason.to_owned(), None));
+        let stopped = gate.stopped().map(|why| Blocked { why: why.to_owned(), wait: None, needs_user: true });
         let blocked = stopped.or_else(|| match gate.may_connect(now) {
-            Err(Error::Unavailable { reason, retry_after }) => Some((reason, Some(retry_after))),
-            // A refused login that is tried again by itself, much later.
-            Err(Error::Login(reason)) => Some((reason, gate.connecting_in(now))),
-            Err(error) => Some((error.to_string(), Some(Duration::ZERO))),
             Ok(()) => None,
+            Err(Error::Unavailable { reason, retry_after }) => {
+                Some(Blocked { why: reason, wait: Some(retry_after), needs_user: false })
+            }
+            // A refused login that is tried again by itself, much later.
+            Err(Error::Login(why)) => Some(Blocked { why, wait: gate.connecting_in(now), needs_user: true }),
+            Err(error) => Some(Blocked { why: error.to_string(), wait: Some(Duration::ZERO), needs_user: false }),
         });
         let resting = match gate.may_work_behind(now) {
             Err(Error::Unavailable { retry_after, .. }) => Some(retry_after),

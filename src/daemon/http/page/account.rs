@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart;
-use super::html::{count, escape, grouped, number, rich, size};
+use super::html::{count, escape, grouped, number, rich, rough, size};
 use crate::daemon::status::{AccountStatus, Client, State, Waiting, duration};
 
 /// Dots for connections; more are only a number.
@@ -27,6 +27,9 @@ pub(super) fn head(account: &AccountStatus) -> String {
 /// What it means, and what is being read.
 pub(super) fn state(account: &AccountStatus, id: &str) -> String {
     let mut out = format!("<p class=\"say\">{}</p>", rich(&account.explanation()));
+    if let Some(mend) = &account.mend {
+        let _ = write!(out, "<p class=\"say mend\"><b>What helps:</b> {}</p>", rich(mend));
+    }
     if account.readings.is_empty() {
         return out;
     }
@@ -66,7 +69,7 @@ pub(super) fn figures(account: &AccountStatus) -> String {
         None => "<small>no message was read yet</small>".into(),
     };
     let cache = format!("<span class=\"big\">{}</span>{hits}", size(account.cache_bytes));
-    let (mailboxes, _) = account.mailboxes_known;
+    let mailboxes = account.mailbox_count;
     let mail = format!(
         "<span class=\"big\">{}</span> {}<small>in {}</small>",
         number(account.messages),
@@ -74,11 +77,11 @@ pub(super) fn figures(account: &AccountStatus) -> String {
         count(mailboxes, "mailbox", "mailboxes")
     );
     let rows = [
-        ("connections", "Connections", connections),
-        ("download", "Received in 24 hours", allowance(account.downloaded, account.download_allowed, "Received")),
-        ("upload", "Sent in 24 hours", allowance(account.uploaded, account.upload_allowed, "Sent")),
-        ("cache", "Kept here", cache),
         ("mail", "Mail", mail),
+        ("cache", "Kept here", cache),
+        ("connections", "Connections", connections),
+        ("download", "Received in 24 h", allowance(account.downloaded, account.download_allowed, "Received")),
+        ("upload", "Sent in 24 h", allowance(account.uploaded, account.upload_allowed, "Sent")),
     ];
     let row = |(class, name, value): &(&str, &str, String)| {
         format!("<div class=\"{class}\"><dt>{name}</dt><dd>{value}</dd></div>")
@@ -118,7 +121,7 @@ fn allowance(used: u64, allowed: Option<u64>, what: &str) -> String {
         80..90 => " high",
         _ => " full",
     };
-    let percent = if percent == 0 && used > 0 { "less than 1".to_owned() } else { percent.to_string() };
+    let percent = if percent == 0 && used > 0 { "under 1".to_owned() } else { percent.to_string() };
     format!(
         "<span class=\"big\">{}</span><div class=\"meter{class}\" role=\"meter\" \
          aria-label=\"{what}, percent of the day&#39;s allowance\" aria-valuemin=\"0\" aria-valuemax=\"100\" aria-valuenow=\"{filled}\">\
@@ -153,7 +156,7 @@ pub(super) fn clients(account: &AccountStatus, clients: &[Client], more: u64) ->
             spoken(&client.protocol),
             device.unwrap_or_default(),
             escape(&client.peer),
-            duration(client.since_seconds)
+            rough(client.since_seconds)
         );
     }
     if rows.is_empty() {
@@ -165,7 +168,7 @@ pub(super) fn clients(account: &AccountStatus, clients: &[Client], more: u64) ->
     };
     format!(
         "<table><thead><tr><th scope=\"col\">Program</th><th scope=\"col\">From</th>\
-         <th scope=\"col\">Has open</th><th scope=\"col\">For</th></tr></thead><tbody>{rows}</tbody></table>{more}"
+         <th scope=\"col\">Open</th><th scope=\"col\">For</th></tr></thead><tbody>{rows}</tbody></table>{more}"
     )
 }
 
@@ -193,7 +196,7 @@ pub(super) fn events(account: &AccountStatus) -> String {
                 out,
                 "<li><p>{}</p><p class=\"quiet\">{} ago{times}</p>",
                 rich(&problem.what),
-                duration(problem.ago_seconds)
+                rough(problem.ago_seconds)
             );
             if let Some(mend) = &problem.mend {
                 let _ = write!(out, "<p class=\"mend\"><b>What helps:</b> {}</p>", rich(mend));
@@ -234,7 +237,7 @@ pub(super) fn mailboxes(account: &AccountStatus) -> String {
         let state = match (mailbox.known, mailbox.live, mailbox.checked_seconds) {
             (false, ..) => "not read yet".to_owned(),
             (true, true, _) => "in step, changes are told at once".to_owned(),
-            (true, false, Some(seconds)) => format!("in step {} ago", duration(seconds)),
+            (true, false, Some(seconds)) => format!("in step {} ago", rough(seconds)),
             (true, false, None) => "as it was last time".to_owned(),
         };
         let messages = if mailbox.known { number(mailbox.messages) } else { "–".into() };
@@ -244,7 +247,7 @@ pub(super) fn mailboxes(account: &AccountStatus) -> String {
             escape(&mailbox.name)
         );
     }
-    let (all, _) = account.mailboxes_known;
+    let all = account.mailbox_count;
     let more = all.saturating_sub(account.mailboxes.len() as u64);
     let more = if more > 0 { format!("<p class=\"empty\">And {} more.</p>", grouped(more)) } else { String::new() };
     format!(

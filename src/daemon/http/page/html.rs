@@ -1,6 +1,6 @@
 //! Text as HTML: everything that comes from outside passes through here.
 
-use crate::daemon::status::octets;
+use crate::daemon::status::{duration, octets};
 
 /// Text that stays text, also within a quoted attribute.
 pub(super) fn escape(text: &str) -> String {
@@ -56,6 +56,11 @@ pub(super) fn size(value: u64) -> String {
     format!("<data value=\"{value}\">{}</data>", octets(value).replace(' ', "\u{a0}"))
 }
 
+/// A span that does not count seconds: what nobody waits for is not to twitch.
+pub(super) fn rough(seconds: u64) -> String {
+    if seconds < 60 { "less than a minute".into() } else { duration(seconds / 60 * 60) }
+}
+
 /// `1 message`, `2 messages`.
 pub(super) fn count(value: u64, one: &str, more: &str) -> String {
     format!("{} {}", number(value), if value == 1 { one } else { more })
@@ -75,6 +80,7 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
+        assert_eq!([59, 61, 3725].map(rough), ["less than a minute", "1 min", "1 h 2 min"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]);
     }
 }
