@@ -93,6 +93,20 @@ impl Ledger {
         Some(Duration::from_secs(DAY * BUCKET))
     }
 
+    /// The last 24 hours, the oldest first. The bucket that is partly older counts for the first.
+    pub(super) fn hours(&mut self, now: SystemTime) -> [u64; 24] {
+        let present = self.settle(now);
+        let mut hours = [0_u64; 24];
+        for (bucket, bytes) in &self.buckets {
+            let ago = present.saturating_sub(*bucket) * BUCKET / 3600;
+            let at = 23_usize.saturating_sub(usize::try_from(ago).unwrap_or(usize::MAX));
+            if let Some(hour) = hours.get_mut(at) {
+                *hour = hour.saturating_add(*bytes);
+            }
+        }
+        hours
+    }
+
     pub(super) fn export(&mut self, now: SystemTime) -> Vec<Entry> {
         self.settle(now);
         self.buckets.iter().map(|(bucket, bytes)| Entry { begin: bucket * BUCKET, bytes: *bytes }).collect()
@@ -170,9 +184,22 @@ mod tests {
                     }
                 }
                 assert_eq!(ledger.used(at(now)), naive(&spent, now), "seed {seed} step {step}");
+                assert_eq!(ledger.hours(at(now)).iter().sum::<u64>(), naive(&spent, now), "seed {seed} step {step}");
                 assert!(ledger.buckets.len() as u64 <= DAY + 1);
             }
         }
+    }
+
+    #[test]
+    fn hours_are_told_by_their_age() {
+        let mut ledger = Ledger::default();
+        let now = 1_000_000_000 / BUCKET * BUCKET;
+        for (ago, bytes) in [(86_400, 1), (82_800, 2), (3600, 4), (3000, 8), (0, 16)] {
+            ledger.add(bytes, at(now - ago));
+        }
+        let hours = ledger.hours(at(now));
+        assert_eq!((hours[0], hours[22], hours[23]), (3, 4, 24));
+        assert_eq!(ledger.hours(at(now + 1800))[22..], [12, 16]);
     }
 
     #[test]

@@ -320,6 +320,12 @@ impl Budget {
         self.spending().limits.of(direction)
     }
 
+    /// Bytes of the last 24 hours, hour by hour, the oldest first; together they are what [`Budget::used`] counts. Counted in steps
+    /// of ten minutes, so an hour is that to ten minutes.
+    pub fn hours(&self, direction: Direction, now: SystemTime) -> [u64; 24] {
+        self.spending().ledger(direction).hours(now)
+    }
+
     /// Counts the bytes, if they are within what this class may use.
     ///
     /// # Errors

@@ -1,16 +1,14 @@
 //! `mailweir check`: logs in at each account's provider and says in plain words what is wrong.
 
-mod mend;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 
-use self::mend::trouble_of;
-use super::{USAGE, load};
+use super::{USAGE, load, progress};
 use crate::config;
+use crate::daemon::mend::trouble_of;
 use crate::daemon::tokens::Vault;
 use crate::net::Target;
 use crate::upstream::smtp::{Smtp, SmtpConfig};
@@ -118,6 +116,7 @@ async fn log_in_to_send(
         username: server.username.clone(),
         meter: Arc::new(()),
     });
+    let _busy = progress::busy(&format!("Logging in at {}", server.host));
     let done = match smtp.lease(&credentials).await {
         Ok(passage) => {
             passage.rest(true).await;
@@ -132,6 +131,7 @@ async fn log_in_to_send(
 /// Logs in by IMAP and looks around; what to tell.
 pub(super) async fn log_in(account: &config::Account, credentials: Credentials) -> Result<String, String> {
     let server = &account.imap;
+    let _busy = progress::busy(&format!("Logging in at {}", server.host));
     let pool = Pool::new(Config::new(&account.address, Target::of(server), &server.username, credentials, 1));
     let done = async {
         let mut lease = pool.lease(Class::Interactive, None).await?;

@@ -18,6 +18,7 @@ mod certs;
 mod check;
 mod demo;
 mod login;
+mod progress;
 mod run;
 mod service;
 mod status;
@@ -92,7 +93,11 @@ pub fn main() -> ExitCode {
         _ => "warn",
     };
     let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(progress::is_shown())
+        .with_writer(progress::above)
+        .init();
     // Before there are threads: it takes what is its own out of the environment.
     let inherited = matches!(arguments.command, Command::Run).then(Inherited::from_environment);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);

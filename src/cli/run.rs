@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use super::read;
+use super::{progress, read};
 use crate::daemon::Daemon;
 use crate::net::Inherited;
 
@@ -36,6 +36,7 @@ pub(super) async fn run(config: Option<PathBuf>, (inherited, unused): (Inherited
     announce(&daemon);
     tokio::select! {
         () = serve(&daemon, &mut signals) => {}
+        never = progress::follow(|| daemon.status()) => match never {},
         never = manager::keep_watch(&daemon) => match never {},
     }
     manager::stopping();

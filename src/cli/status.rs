@@ -1,5 +1,7 @@
 //! `mailweir status`: what the running daemon says of itself.
 
+mod text;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{fail, load};
-use crate::daemon::status::{Status as Report, octets};
+use crate::daemon::status::Status as Report;
 
 /// The daemon answers from memory.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +55,7 @@ impl Status {
         }
         match serde_json::from_str::<Report>(&body) {
             Ok(report) => {
-                print(&report);
+                print!("{}", text::words(&report));
                 ExitCode::SUCCESS
             }
             Err(error) => fail(&format!("what answers at {address} is not this program: {error}")),
@@ -70,27 +72,4 @@ async fn fetch(address: SocketAddr) -> std::io::Result<String> {
     stream.take(MOST).read_to_string(&mut answer).await?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
     body.ok_or_else(|| std::io::Error::other("no answer"))
-}
-
-fn print(report: &Report) {
-    println!("mailweir {}, {} client sessions, cache {}", report.version, report.sessions, octets(report.cache_bytes));
-    for account in &report.accounts {
-        let state = account.not_ready().unwrap_or_else(|| "in step".into());
-        println!("{}: {state}", account.address);
-        if let Some(notice) = &account.notice {
-            println!("  {notice}");
-        }
-        if let Some(reading) = &account.reading {
-            println!("  {}", reading.words());
-        }
-        println!("  {}: {} of {} connections", account.upstream, account.connections, account.connections_allowed);
-        let allowed = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", octets(limit)));
-        println!(
-            "  in 24 hours: {}{} down, {}{} up",
-            octets(account.downloaded),
-            allowed(account.download_allowed),
-            octets(account.uploaded),
-            allowed(account.upload_allowed)
-        );
-    }
 }

@@ -45,6 +45,7 @@ pub struct Config {
     pub listen: Listen,
     pub tls: Tls,
     pub cache: Cache,
+    pub http: Http,
     /// In the file's order; addresses differ.
     pub accounts: Vec<Account>,
     /// What is allowed but should be said at every start: verification switched off, a plain connection to a far server, …
@@ -101,6 +102,13 @@ pub struct Cache {
     /// Bytes of bodies kept. Default 20 GB.
     pub max_size: u64,
     pub prefetch: Prefetch,
+}
+
+/// The pages of `listen.http`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// What other computers have to show to see the owner's pages; `None`: they do not see them.
+    pub token: Option<SecretRef>,
 }
 
 /// Which bodies are fetched before anyone asks.

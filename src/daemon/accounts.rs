@@ -1,5 +1,7 @@
 //! The configured accounts, each with its cache, its upstream pool and what it spends.
 
+mod report;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,12 +12,11 @@ use tracing::{info, warn};
 
 use super::marker::{self, Found};
 use super::pop3::Hidden;
+use super::problems;
 use super::smtp::Outgoing;
 use super::spending::{self, Spending};
-use super::status::{AccountStatus, Reading};
 use super::tokens::{self, Vault, Way};
 use super::{GRACE, StartError, cache_dir};
-use crate::budget::Direction;
 use crate::config::{self, Prefetch};
 use crate::engine::{self, Account, Cache};
 use crate::metrics::Metrics;
@@ -357,31 +358,6 @@ impl Running {
         Hidden::new(self.disk.state.clone(), self.disk.threads.clone(), self.account.address(), device)
     }
 
-    pub(super) fn status(&self) -> AccountStatus {
-        let settings = self.settings();
-        let (downloaded, download_allowed) = self.spending.used(Direction::Download);
-        let (uploaded, upload_allowed) = self.spending.used(Direction::Upload);
-        AccountStatus {
-            upstream: format!("{}:{}", settings.imap.host, settings.imap.port),
-            address: settings.address,
-            connections: self.spending.open() as u64,
-            connections_allowed: u64::from(settings.limits.connections),
-            downloaded,
-            download_allowed,
-            uploaded,
-            upload_allowed,
-            seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
-            needs_login: self.account.alert().map(|words| words.to_string()),
-            fault: self.account.upstream_fault(),
-            notice: self.account.notice(),
-            reading: self.account.reading().map(|progress| Reading {
-                mailbox: progress.mailbox.to_string(),
-                messages: progress.messages,
-                of: progress.of,
-            }),
-        }
-    }
-
     pub(super) fn cache_bytes(&self) -> u64 {
         self.account.cache().disk_bytes()
     }
@@ -427,6 +403,7 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marked = (Instant::now(), spending.recorded());
     let mut sweep_at = Instant::now() + SWEEP_FIRST;
+    let mut watch = problems::Watch::default();
     loop {
         let now = tokio::select! {
             now = ticks.tick() => now,
@@ -438,6 +415,7 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
                 continue;
             }
         };
+        watch.look(wrong(&account), spending.problems());
         if spending.is_save_due() {
             save(&spending, &disk).await;
         }
@@ -451,6 +429,15 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
             sweep_at = now + SWEEP_EVERY;
         }
     }
+}
+
+/// What is wrong with an account at this moment, in words.
+fn wrong(account: &Account) -> [Option<String>; 3] {
+    // What needs the user says what the fault says, and more.
+    let stopped = account.alert().map(|words| words.to_string()).or_else(|| account.notice());
+    let fault = account.upstream_fault().filter(|_| stopped.is_none());
+    let cache = (!account.cache().is_open()).then(|| "The cache on disk fails: going on without it".to_owned());
+    [stopped, fault, cache]
 }
 
 /// Whether the count is on the disk.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, OnDele, PlaintextLogin};
@@ -15,9 +16,8 @@ use crate::net::stream::Stream;
 use crate::session::front::{Accepted, Observer};
 use crate::session::{imap, pop3, smtp};
 
-use super::http::visitor::Pages;
 use super::logins::{Logins, seated};
-use super::{Daemon, StartError, http};
+use super::{Daemon, StartError, http, programs};
 
 /// One configured list of addresses: its key, and whether it speaks TLS from the first byte.
 type Ports<'a> = [(&'static str, &'a [SocketAddr], bool); 2];
@@ -84,19 +84,21 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
     for (key, listener, implicit_tls) in bound {
         addresses.push((key, listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
         let (session, policy, lan) = (session.clone(), config.listen.plaintext_login.clone(), config.listen.lan);
-        let (tasks, stop) = (daemon.tasks.clone(), daemon.stop.clone());
+        let (tasks, stop, programs) = (daemon.tasks.clone(), daemon.stop.clone(), daemon.shared.programs.clone());
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
                 if lan && is_far(&stream) {
                     return;
                 }
                 let plaintext_login = lets(&policy, stream.peer_ip());
+                let peer = stream.peer_ip();
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
                 let stop = stop.child_token();
                 // Boxed, or the task would have room for it twice and more.
                 let session = Box::pin(session(accepted, stop.clone()));
+                let programs = programs.clone();
                 tasks.spawn(async move {
-                    seated(stop, session).await;
+                    programs.seated(spoken(key), peer, seated(stop, session)).await;
                     drop(ticket);
                 });
             });
@@ -109,7 +111,7 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
 pub(super) fn http(
     daemon: &Daemon,
     config: &Config,
-    pages: &Arc<Pages>,
+    pages: &Router,
 ) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
     let gate = http::gate();
     let bound = daemon.inherited.bind("http", &config.listen.http);
@@ -117,17 +119,17 @@ pub(super) fn http(
     let mut addresses = Vec::new();
     for listener in listeners {
         addresses.push(("http", listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
-        let (pages, tasks, stop) = (Arc::clone(pages), daemon.tasks.clone(), daemon.stop.clone());
+        let (pages, tasks, stop) = (pages.clone(), daemon.tasks.clone(), daemon.stop.clone());
         let (tls, lan) = (daemon.tls.server_config(), config.listen.lan);
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
                 if lan && is_far(&stream) {
                     return;
                 }
-                let (pages, tls, stop) = (Arc::clone(&pages), Arc::clone(&tls), stop.clone());
+                let (pages, tls, stop) = (pages.clone(), Arc::clone(&tls), stop.clone());
                 tasks.spawn(async move {
                     if let Some((stream, visitor)) = http::visitor::welcome(stream, tls, &stop).await {
-                        http::serve(stream, pages.to(visitor, lan), stop).await;
+                        http::serve(stream, visitor, pages, stop).await;
                     }
                     drop(ticket);
                 });
@@ -145,6 +147,15 @@ fn is_far(stream: &Stream) -> bool {
         tracing::debug!(%peer, "connection closed: it comes from beyond the local network");
     }
     far
+}
+
+/// The protocol behind a key of `listen`.
+fn spoken(key: &str) -> &'static str {
+    match key {
+        "imap" | "imaps" => "imap",
+        "pop3" | "pop3s" => "pop3",
+        _ => "smtp",
+    }
 }
 
 fn observer(daemon: &Daemon, protocol: Protocol) -> Arc<dyn Observer> {
@@ -186,6 +197,14 @@ impl Observer for Observed {
 
     fn command(&self, name: &'static str, outcome: &'static str, took: Duration) {
         self.metrics.command(self.protocol, name, outcome, took);
+    }
+
+    fn program(&self, name: &str, version: &str) {
+        programs::is_called(name, version);
+    }
+
+    fn selected(&self, mailbox: Option<&str>) {
+        programs::has_open(mailbox);
     }
 }
 

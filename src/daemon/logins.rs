@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::accounts::Running;
 use super::pop3::Hidden;
+use super::programs;
 use super::smtp::{Outgoing, common};
 use crate::auth::{self, LocalLogins};
 use crate::engine::Account;
@@ -122,6 +123,7 @@ impl Logins {
         let running = self.shared.accounts.find(&login.address).ok_or(LoginError::Unavailable)?;
         // Outside a seat nobody ends the session but the end of the daemon.
         let _ = SEAT.try_with(|seat| seat.send_replace(Some(running.closing.clone())));
+        programs::logged_in(&login.address, login.device.as_deref());
         Ok((login, running))
     }
 }

@@ -9,7 +9,10 @@ mod listen;
 mod lock;
 mod logins;
 mod marker;
+pub(crate) mod mend;
 mod pop3;
+mod problems;
+mod programs;
 mod reload;
 pub(crate) mod setup;
 pub mod simulated;
@@ -63,6 +66,7 @@ pub struct Daemon {
     tasks: TaskTracker,
     stop: CancellationToken,
     stop_watch: watch::Sender<bool>,
+    door: Arc<http::Door>,
     _lock: DataDirLock,
 }
 
@@ -72,6 +76,7 @@ struct Shared {
     metrics: Metrics,
     /// Client connections open now.
     sessions: Arc<AtomicU64>,
+    programs: programs::Programs,
     started: Instant,
 }
 
@@ -111,8 +116,17 @@ impl Daemon {
         let accounts = Accounts::default();
         accounts.replace(accounts::start_all(&context, &config.accounts).await?);
         let metrics = context.metrics.clone();
-        let shared = Arc::new(Shared { accounts, metrics, sessions: Arc::default(), started: Instant::now() });
+        let shared = Arc::new(Shared {
+            accounts,
+            metrics,
+            sessions: Arc::default(),
+            programs: programs::Programs::default(),
+            started: Instant::now(),
+        });
+        let door = Arc::<http::Door>::default();
+        door.set(http::Door::token(&config.http).await.map_err(one)?.as_ref());
         let mut daemon = Self {
+            door,
             shared: Arc::clone(&shared),
             context,
             logins: Arc::new(logins),
@@ -143,9 +157,9 @@ impl Daemon {
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
         let shared = Arc::clone(&self.shared);
         let kit = Arc::new(setup::kit::Kit::new(Arc::clone(&self.tls), config, move || shared.accounts.addresses()));
-        let pages = http::routes(Arc::clone(&names), Arc::clone(&self.shared) as Arc<dyn http::Source>);
-        let pages = http::visitor::Pages::new(pages, &names, &kit);
-        self.listeners.extend(listen::http(self, config, &Arc::new(pages))?);
+        let source = Arc::clone(&self.shared) as Arc<dyn http::Source>;
+        let pages = http::routes(names, source, Arc::clone(&self.door), &kit, self.stop.clone());
+        self.listeners.extend(listen::http(self, config, &pages)?);
         kit.set_listeners(&self.listeners);
         for address in self.inherited.close_rest() {
             warn!(%address, "the service manager has opened a socket that stands nowhere under [listen]: nobody serves it");
@@ -181,7 +195,10 @@ impl Daemon {
 
 impl http::Source for Shared {
     fn status(&self) -> Status {
+        let (clients, logged_in) = self.programs.told();
         Status {
+            clients,
+            logged_in,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),
             sessions: self.sessions.load(Ordering::Relaxed),

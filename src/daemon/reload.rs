@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::accounts::{self, Prepared, Running};
+use super::http::Door;
 use super::tokens::Way;
 use super::{Daemon, blocking};
 use crate::config::{self, Config};
@@ -53,9 +54,11 @@ impl Daemon {
         let (tls, settings) = (Arc::clone(&self.tls), config.tls.clone());
         let certificates = blocking(move || tls.reload(&settings)).await;
         certificates.map_err(|error| vec![error])?;
+        let token = Door::token(&config.http).await.map_err(|error| vec![error])?;
         trust::forget();
         let logins = self.logins.reload(&config.accounts).await;
         logins.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        self.door.set(token.as_ref());
         self.carry_out(steps).await;
         Ok(())
     }

@@ -6,6 +6,8 @@
 //! [`SAVE_EVERY`] is over, and nobody reads or sends beyond it. So a crash forgets nothing, and counts at most one lead too
 //! much, beside what was promised and under way.
 
+mod view;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,18 +16,18 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use super::status::octets;
+use super::problems::Problems;
 use crate::budget::{self, Budget, Direction, Limits, Refused};
 use crate::config;
 use crate::engine::{Allowance, Error, Grant};
 use crate::metrics::{AccountMetrics, Held, Login};
 use crate::state::{self, State};
 use crate::upstream::{self, Class, Meaning, Meter, Outcome, Pacing, Permit, Permits};
+use view::words;
 
 /// How often the count is saved while anything is spent.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
@@ -74,6 +76,7 @@ pub(super) struct Spending {
     /// The disk did not answer in time; until then it is not waited for.
     hopeless: Mutex<Option<Instant>>,
     lowered: Mutex<Lowered>,
+    problems: Problems,
 }
 
 #[derive(Clone, Copy)]
@@ -135,6 +138,7 @@ impl Spending {
             covered: Notify::new(),
             hopeless: Mutex::default(),
             lowered: Mutex::new(Lowered { maximum: lowered, is_saved: true }),
+            problems: Problems::default(),
         };
         spending.save(state)?;
         Ok(spending)
@@ -308,23 +312,6 @@ fn limits_of(limits: &config::Limits) -> Limits {
     }
 }
 
-/// For a mail program to show.
-fn words(refused: &Refused, now: SystemTime) -> String {
-    let minutes = refused.retry_after.as_secs().div_ceil(60);
-    let wait = match (minutes / 60, minutes % 60) {
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    };
-    let at = OffsetDateTime::from(now + refused.retry_after);
-    format!(
-        "The {} allowance of this account ({} in 24 hours) is used up; it opens again in {wait}, at {:02}:{:02} UTC",
-        refused.direction.as_str(),
-        octets(refused.limit),
-        at.hour(),
-        at.minute(),
-    )
-}
-
 impl Meter for Spending {
     fn received(&self, octets: u64) {
         self.record(Direction::Download, octets);
@@ -346,6 +333,7 @@ impl Meter for Spending {
 
     fn refused(&self, meaning: Meaning) {
         self.metrics.refused(meaning.as_str());
+        self.problems.meant(meaning, SystemTime::now());
     }
 
     fn connections(&self, open: usize) {

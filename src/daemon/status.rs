@@ -1,6 +1,10 @@
 //! What the daemon says of itself: the one value behind the status page, `mailweir status` and `/readyz`.
 
+mod detail;
+
 use serde::{Deserialize, Serialize};
+
+pub use detail::{Client, Hour, MailboxStatus, Problem, Reads, State, Waiting, duration};
 
 /// An account whose last round trip to its provider is older than this is not ready: IDLE is renewed every nine minutes.
 const FRESH_SECONDS: u64 = 660;
@@ -12,7 +16,13 @@ pub struct Status {
     /// Client connections open now.
     pub sessions: u64,
     pub cache_bytes: u64,
+    /// Of these, the ones that are logged in.
+    #[serde(default)]
+    pub logged_in: u64,
     pub accounts: Vec<AccountStatus>,
+    /// Who is logged in, the oldest first; not all of very many.
+    #[serde(default)]
+    pub clients: Vec<Client>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,9 +47,43 @@ pub struct AccountStatus {
     /// What the user should know of it: what waits for him, or what is spent.
     #[serde(default)]
     pub notice: Option<String>,
-    /// The first reading of a mailbox that is under way.
+    /// All in all.
     #[serde(default)]
-    pub reading: Option<Reading>,
+    pub state: State,
+    /// What its owner can do about it, where something is wrong.
+    #[serde(default)]
+    pub mend: Option<String>,
+    /// The first readings of mailboxes that are under way.
+    #[serde(default)]
+    pub readings: Vec<Reading>,
+    /// The mailboxes that hold messages; empty until their list is known, and not all of very many.
+    #[serde(default)]
+    pub mailboxes: Vec<MailboxStatus>,
+    /// How many there are,
+    #[serde(default)]
+    pub mailbox_count: u64,
+    /// and how many of them were read whole.
+    #[serde(default)]
+    pub mailboxes_read: u64,
+    #[serde(default)]
+    pub messages: u64,
+    /// What the cache of this account takes on disk.
+    #[serde(default)]
+    pub cache_bytes: u64,
+    #[serde(default)]
+    pub reads: Reads,
+    /// The last 24 hours, the oldest first; together they are `downloaded` and `uploaded`.
+    #[serde(default)]
+    pub hours: Vec<Hour>,
+    /// Sessions the provider bears for now, where it has said that there are too many.
+    #[serde(default)]
+    pub connections_lowered: Option<u64>,
+    /// What does not go on, and why.
+    #[serde(default)]
+    pub waiting: Vec<Waiting>,
+    /// What went wrong lately, the newest first.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
 }
 
 /// How far the first reading of a mailbox is.
@@ -48,12 +92,16 @@ pub struct Reading {
     pub mailbox: String,
     pub messages: u64,
     pub of: u64,
+    /// How much longer, at the pace so far.
+    #[serde(default)]
+    pub left_seconds: Option<u64>,
 }
 
 impl Reading {
     /// For a reader.
     pub fn words(&self) -> String {
-        format!("reading {}: {} of {} messages", self.mailbox, self.messages, self.of)
+        let left = self.left_seconds.map(|left| format!(", about {} left", duration(left.max(1))));
+        format!("reading {}: {} of {} messages{}", self.mailbox, self.messages, self.of, left.unwrap_or_default())
     }
 }
 

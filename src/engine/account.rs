@@ -24,6 +24,7 @@ use super::error::Error;
 use super::folders::FolderList;
 use super::mailbox::{Mailbox, State};
 use super::names::shown_quota_root;
+use super::progress::{ReadCounts, Readings};
 use super::snapshot::StatusData;
 use super::writes::{Append, Appended, Unfinished};
 use crate::metrics::Metrics;
@@ -95,7 +96,7 @@ pub struct Disk {
 /// An account as sessions see it. Cloned freely.
 #[derive(Clone)]
 pub struct Account {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     /// What the client it was given to has had fetched.
     appetite: Arc<Appetite>,
 }
@@ -123,17 +124,9 @@ pub(crate) struct Inner {
     fault: Mutex<Option<String>>,
     /// What the account's owner must know and do.
     alert: Mutex<Option<Arc<str>>>,
-    /// The first reading of a mailbox that is under way.
-    pub(super) progress: Mutex<Option<Progress>>,
-}
-
-/// How far the first reading of a mailbox is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub mailbox: Arc<str>,
-    pub messages: u64,
-    /// How many there are.
-    pub of: u64,
+    /// First readings of mailboxes that are under way.
+    pub(super) readings: Readings,
+    pub(super) reads: ReadCounts,
 }
 
 impl Account {
@@ -156,9 +149,9 @@ impl Account {
         stopped.or_else(|| self.inner.options.allowance.notice())
     }
 
-    /// The first reading of a mailbox that is under way.
-    pub fn reading(&self) -> Option<Progress> {
-        self.inner.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What stands in the way at the provider now, and who waits for a session.
+    pub fn standing(&self) -> upstream::Standing {
+        self.inner.pool.standing()
     }
 
     /// Ends watching and fetching, lets running writes end (bounded), flushes the store, logs out upstream.
@@ -311,7 +304,8 @@ impl Inner {
             last_seen: Mutex::default(),
             fault: Mutex::default(),
             alert: Mutex::default(),
-            progress: Mutex::default(),
+            readings: Readings::default(),
+            reads: ReadCounts::default(),
         })
     }
 

@@ -112,6 +112,11 @@ impl GateState {
         still(&mut self.connecting, now)
     }
 
+    /// How long until a connection is tried again.
+    pub(super) fn connecting_in(&self, now: Instant) -> Option<Duration> {
+        self.connecting.as_ref().map(|wait| wait.until.saturating_duration_since(now))
+    }
+
     /// What needs the user, if anything does.
     pub(super) fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()

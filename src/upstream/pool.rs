@@ -25,6 +25,9 @@ use super::session::{CHECK_TIMEOUT, Session};
 use super::types::Class;
 use super::words::Meaning;
 
+mod standing;
+pub use standing::{Blocked, Standing, Waits};
+
 /// Somebody looks at a screen: longer than this they have given up.
 const INTERACTIVE_WAIT: Duration = Duration::from_secs(30);
 /// Sync and prefetch wait for a batch of others to end; then the engine plans anew.

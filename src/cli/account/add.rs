@@ -17,6 +17,7 @@ use super::edit::{self, Entry};
 use super::{show, tell};
 use crate::cli::check::log_in;
 use crate::cli::login::{self, Flow};
+use crate::cli::progress;
 use crate::config::{Account, Config, TlsMode};
 use crate::daemon::tokens::Vault;
 use crate::net::files::{Access, write_atomic};
@@ -236,6 +237,7 @@ impl Add {
             return Ok(vec![Offer { source: preset.title.clone(), found: Found::Preset(preset), vouched: true }]);
         }
         println!("Looking for the servers of {}…", self.address);
+        let _busy = progress::busy("Asking the domain and Thunderbird's list");
         Ok(discover::offers(&self.address, self.autoconfig.as_deref(), self.nameserver).await)
     }
 

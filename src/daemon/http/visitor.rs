@@ -5,47 +5,22 @@
 //!
 //! Who sees what: somebody on this computer sees everything, and on the trust page the accounts' addresses. Somebody in the network sees the
 //! trust page without any address, the certificate (which every TLS connection shows anyway), and the answers for mail programs, which
-//! tell ports and, to who names a domain, whether it is served here. With `listen.lan` that is all; where a person has bound `listen.http`
-//! itself to the network, the status pages are open to it as ever.
+//! tell ports and, to who names a domain, whether it is served here. All else wants the token ([`super::Door`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::Redirect;
-use axum::routing::get;
-use axum::{Extension, Router};
 use tokio::time::timeout;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{HEAD_TIMEOUT, autoconfig, trust};
-use crate::daemon::setup::kit::{Kit, Visitor};
+use super::HEAD_TIMEOUT;
+use crate::daemon::setup::kit::Visitor;
 use crate::net::stream::Stream;
 
 /// How long a request's body may take to come, once it is wanted.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The pages, by who may see them.
-pub(in crate::daemon) struct Pages {
-    all: Router,
-    network: Router,
-}
-
-impl Pages {
-    /// `own` are the pages for this computer's owner.
-    pub(in crate::daemon) fn new(own: Router, names: &Arc<[String]>, kit: &Arc<Kit>) -> Self {
-        let setup = trust::routes(names, kit).merge(autoconfig::routes(names, kit));
-        let network = setup.clone().route("/", get(async || Redirect::to("/trust")));
-        Self { all: own.merge(setup), network }
-    }
-
-    /// The pages for one connection.
-    pub(in crate::daemon) fn to(&self, visitor: Visitor, lan: bool) -> Router {
-        let pages = if lan && !visitor.is_here() { &self.network } else { &self.all };
-        pages.clone().layer(Extension(visitor))
-    }
-}
 
 /// The connection, over TLS if it begins so; `None` when it came to nothing, or at `stop`: browsers open connections they may never use.
 pub(in crate::daemon) async fn welcome(

@@ -1,12 +1,11 @@
 //! The first reading of a large mailbox: part after part, the newest first, gone on with where it was cut, and with its progress told.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::World;
 use super::provider::Provider;
-use crate::engine::account::Progress;
 use crate::upstream::Class;
 
 const MESSAGES: u32 = 25_000;
@@ -24,8 +23,9 @@ async fn a_line_that_breaks_costs_a_part_and_not_the_whole() {
     let (account, looked) = (Arc::clone(&world.account), Arc::clone(&state));
     let looking = tokio::spawn(async move { account.freshen(&looked, Instant::now(), Class::Interactive).await });
     world.provider.told("UID FETCH 5001:15000", 1).await;
-    let progress = world.account.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert_eq!(progress, Some(Progress { mailbox: name, messages: 10_000, of: u64::from(MESSAGES) }));
+    let told = world.account.readings.all();
+    assert_eq!(told.len(), 1);
+    assert_eq!((&*told[0].mailbox, told[0].messages, told[0].of), (&*name, 10_000, u64::from(MESSAGES)));
     assert!(!state.is_known(), "a part is no mailbox: numbers would shift when the rest comes");
     world.provider.hold("");
     looking.await.unwrap().unwrap();
@@ -35,5 +35,5 @@ async fn a_line_that_breaks_costs_a_part_and_not_the_whole() {
     assert_eq!([asked("15001:*"), asked("5001:15000"), asked("1:5000")], [1, 1, 2], "what was read is not read again");
     // What changed between the two attempts was asked for, and is.
     assert_eq!(asked("1:*"), 1);
-    assert_eq!(*world.account.progress.lock().unwrap_or_else(PoisonError::into_inner), None);
+    assert_eq!(world.account.readings.all(), []);
 }

@@ -15,7 +15,7 @@ use super::reply::{Reply, Status, no, untagged};
 use super::state::{Failure, Session, Telling};
 use super::{Accepted, Login, Server};
 use crate::engine::Error;
-use crate::session::backend::Account as _;
+use crate::session::backend::{Account as _, Mailbox as _};
 use crate::session::front::{Open, is_other_protocol};
 use crate::wire::imap::command::{Command, Tagged};
 use crate::wire::imap::framer::{Frame, FramingError};
@@ -192,6 +192,10 @@ impl<L: Login> Session<L> {
         }
         reply.render(tag, &mut self.io.out);
         self.server.observer.command(name, reply.outcome(), started.elapsed());
+        if matches!(name, "SELECT" | "EXAMINE" | "CLOSE" | "UNSELECT" | "DELETE" | "RENAME") {
+            let open = self.selected.as_deref().map(|selected| selected.mailbox.name());
+            self.server.observer.selected(open.as_deref());
+        }
         // BAD or not, it was a command: only what is none at all counts as nonsense.
         self.bad_commands = 0;
         self.spoke_imap = true;

@@ -262,6 +262,11 @@ impl Daemon {
         (status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
+    /// The same of a daemon that may not listen yet.
+    pub fn http_get_if_up(&self, path: &str) -> Option<(u16, String)> {
+        super::accepts(self.http).then(|| self.http_get(path))
+    }
+
     /// All samples of `/metrics`, by name with labels.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let (status, body) = self.http_get("/metrics");

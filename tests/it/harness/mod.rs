@@ -7,6 +7,7 @@
 //! A panic is the way a helper fails: it ends the test with the transcript in hand.
 
 pub mod answer;
+pub mod browser;
 pub mod ca;
 pub mod client;
 pub mod cyrus;

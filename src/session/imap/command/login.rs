@@ -50,8 +50,15 @@ impl<L: Login> Session<L> {
         self.io.is_tls() || self.plaintext_login
     }
 
-    /// RFC 2971. What the client says of itself is of no use to us.
-    pub(crate) fn id(&mut self) -> Reply {
+    /// RFC 2971. What the client says of itself is shown to the account's owner, and of no use besides.
+    pub(crate) fn id(&mut self, fields: Option<&[(String, Option<String>)]>) -> Reply {
+        if let Some(fields) = fields {
+            let field = |name: &str| {
+                let found = fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found.and_then(|(_, value)| value.as_deref()).unwrap_or_default()
+            };
+            self.server.observer.program(field("name"), field("version"));
+        }
         let out = &mut self.io.out;
         render::text(out, "* ID (\"name\" ");
         render::string(out, self.server.name.as_bytes());

@@ -5,11 +5,11 @@
 
 /// One trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Trouble {
+pub(crate) struct Trouble {
     /// In a few words.
-    pub(in crate::cli) what: &'static str,
+    pub(crate) what: &'static str,
     /// What to do, a sentence.
-    pub(in crate::cli) mend: &'static str,
+    pub(crate) mend: &'static str,
 }
 
 /// Words, in lower case, of which any shows the trouble.
@@ -138,7 +138,7 @@ const TABLE: [Row; 18] = [
 ];
 
 /// What these words mean; nothing if they are none of those known.
-pub(in crate::cli) fn trouble_of(words: &str) -> Option<Trouble> {
+pub(crate) fn trouble_of(words: &str) -> Option<Trouble> {
     let words = words.to_lowercase();
     TABLE.iter().find(|(signs, _)| signs.iter().any(|sign| words.contains(sign))).map(|(_, trouble)| *trouble)
 }
