@@ -43,7 +43,7 @@ pub(in crate::daemon) struct Kit {
 }
 
 impl Kit {
-    /// `addresses` gives the accounts' as they are now, their aliases among them.
+    /// `addresses` gives the accounts' as they are now; no aliases, by which nobody logs in.
     pub(in crate::daemon) fn new(
         tls: Arc<TlsIdentity>,
         config: &Config,
@@ -172,7 +172,7 @@ pub(in crate::daemon) mod tests {
         Visitor { peer: [192, 168, 1, 9].into(), ours: [192, 168, 1, 5].into(), tls: false }
     }
 
-    /// A kit with an authority of its own, for these `tls.names` and listeners, and one account, `ann@example.org`.
+    /// A kit with an authority of its own, for these `tls.names` and listeners, and two accounts.
     pub(in crate::daemon) fn kit(dir: &std::path::Path, names: &[&str], listeners: &[(&'static str, &str)]) -> Kit {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let tls = config::Tls { dir: dir.to_owned(), names: names.clone(), own: None };
@@ -180,7 +180,7 @@ pub(in crate::daemon) mod tests {
             tls: Arc::new(TlsIdentity::open(&tls).unwrap()),
             names,
             listeners: OnceLock::new(),
-            addresses: Box::new(|| vec!["ann@example.org".into(), "ann@alias.example".into()]),
+            addresses: Box::new(|| vec!["ann@example.org".into(), "bob@second.example".into()]),
         };
         kit.set_listeners(&listeners.iter().map(|(key, at)| (*key, at.parse().unwrap())).collect::<Vec<_>>());
         kit
@@ -204,7 +204,7 @@ pub(in crate::daemon) mod tests {
         for (asked, visitor, want) in table {
             assert_eq!(kit.offer(asked, &visitor).host, want, "{asked}");
         }
-        assert!(kit.serves_domain("EXAMPLE.org") && kit.serves_domain("alias.example") && !kit.serves_domain("lan"));
+        assert!(kit.serves_domain("EXAMPLE.org") && kit.serves_domain("second.example") && !kit.serves_domain("lan"));
         let dir = tempfile::tempdir().unwrap();
         let kit = self::kit(dir.path(), &[], &[]);
         assert_eq!(kit.offer("autoconfig.example.org", &phone()).host, "192.168.1.5");
