@@ -343,6 +343,24 @@ mod tests {
     }
 
     #[test]
+    fn one_switch_serves_the_local_network() {
+        let read = |more: &str| {
+            let text = format!(
+                "[listen]\n{more}imap = [\"192.168.1.5:1143\", \"localhost:1143\", \"[::1]:1143\", \"127.0.0.2:1143\", \"10.0.0.1:2143\"]\nhttp = [\"127.0.0.1:1080\"]"
+            );
+            Config::parse(Path::new("/etc/mailweir.toml"), &text).unwrap().listen
+        };
+        let listen = read("lan = true\n");
+        let shown: Vec<_> = listen.imap.iter().chain(&listen.http).map(ToString::to_string).collect();
+        assert_eq!(shown, ["0.0.0.0:1143", "[::]:1143", "10.0.0.1:2143", "0.0.0.0:1080"]);
+        assert_eq!(listen.plaintext_login, PlaintextLogin::Loopback);
+        for more in ["", "lan = false\n"] {
+            let listen = read(more);
+            assert!(!listen.lan && listen.imap.len() == 5 && listen.http[0].ip().is_loopback());
+        }
+    }
+
+    #[test]
     fn certificate_names() {
         for (name, ok) in [
             ("localhost", true),

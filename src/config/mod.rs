@@ -20,7 +20,7 @@ mod schema;
 mod values;
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -337,8 +337,24 @@ impl Listen {
             &mut self.submissions,
             &mut self.http,
         ];
-        for address in lists.into_iter().flatten().filter(|address| address.ip().is_loopback()) {
-            address.set_ip(if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
+        for list in lists {
+            for address in list.iter_mut().filter(|address| address.ip().is_loopback()) {
+                let all =
+                    if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+                address.set_ip(all);
+            }
+            // What stands beside it at the same port is among all of them.
+            let before = list.clone();
+            let wider = |at: &SocketAddr, other: &SocketAddr| {
+                other.ip().is_unspecified() && other.port() == at.port() && other.is_ipv4() == at.is_ipv4()
+            };
+            let mut place = 0;
+            list.retain(|at| {
+                let (earlier, later) = before.split_at(place);
+                place += 1;
+                !earlier.iter().any(|other| wider(at, other))
+                    && (at.ip().is_unspecified() || !later.iter().any(|other| wider(at, other)))
+            });
         }
     }
 }

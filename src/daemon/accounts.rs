@@ -86,14 +86,9 @@ impl Accounts {
         self.all().iter().find(|running| running.is(address)).cloned()
     }
 
-    /// The addresses of all, with their aliases.
+    /// The addresses mail programs log in by.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let all = self.all();
-        let of = |running: &Arc<Running>| {
-            let settings = running.settings.lock().unwrap_or_else(PoisonError::into_inner);
-            [std::slice::from_ref(&settings.address), &settings.aliases].concat()
-        };
-        all.iter().flat_map(of).collect()
+        self.all().iter().map(|running| running.account.address().to_owned()).collect()
     }
 
     pub(super) fn replace(&self, running: Vec<Arc<Running>>) {

@@ -1,6 +1,6 @@
 //! The offer for one visitor: under which name, with which ports, and for whose addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -43,7 +43,7 @@ pub(in crate::daemon) struct Kit {
 }
 
 impl Kit {
-    /// `addresses` gives the accounts' as they are now, their aliases among them.
+    /// `addresses` gives the accounts' as they are now; no aliases, by which nobody logs in.
     pub(in crate::daemon) fn new(
         tls: Arc<TlsIdentity>,
         config: &Config,
@@ -111,14 +111,16 @@ impl Kit {
         let http = self.listeners().iter().find(|(key, at)| *key == "http" && !at.ip().is_loopback());
         let Some((_, at)) = http else { return Vec::new() };
         let mut names = self.tls.facts().names;
-        names.retain(|name| !name.starts_with("*.") && !is_loopback(name));
+        let configured = |name: &String| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        // The certificate keeps addresses of other networks a laptop was in; only one that is ours now can be bound to.
+        let is_ours = |name: &String| name.parse::<IpAddr>().map_or(true, |ip| UdpSocket::bind((ip, 0)).is_ok());
+        names.retain(|name| !name.starts_with("*.") && !is_loopback(name) && (configured(name) || is_ours(name)));
         if !at.ip().is_unspecified() {
             names.retain(|name| name.parse::<IpAddr>().map_or(true, |ip| ip == at.ip()));
         } else if at.is_ipv4() {
             names.retain(|name| name.parse::<IpAddr>().map_or(true, |ip| ip.is_ipv4()));
         }
         names.sort_by_key(|name| {
-            let configured = self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
             let rank = match name.parse::<IpAddr>() {
                 Ok(IpAddr::V4(_)) => 0,
                 Err(_) if name.contains('.') => 1,
@@ -126,7 +128,7 @@ impl Kit {
                 // Only computers that speak Windows' own protocols find it without a domain.
                 Err(_) => 3,
             };
-            (!configured, rank)
+            (!configured(name), rank)
         });
         let url = |name: &String| match name.parse::<IpAddr>() {
             Ok(IpAddr::V6(_)) => format!("http://[{name}]:{}{path}", at.port()),
@@ -172,7 +174,7 @@ pub(in crate::daemon) mod tests {
         Visitor { peer: [192, 168, 1, 9].into(), ours: [192, 168, 1, 5].into(), tls: false }
     }
 
-    /// A kit with an authority of its own, for these `tls.names` and listeners, and one account, `ann@example.org`.
+    /// A kit with an authority of its own, for these `tls.names` and listeners, and two accounts.
     pub(in crate::daemon) fn kit(dir: &std::path::Path, names: &[&str], listeners: &[(&'static str, &str)]) -> Kit {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let tls = config::Tls { dir: dir.to_owned(), names: names.clone(), own: None };
@@ -180,7 +182,7 @@ pub(in crate::daemon) mod tests {
             tls: Arc::new(TlsIdentity::open(&tls).unwrap()),
             names,
             listeners: OnceLock::new(),
-            addresses: Box::new(|| vec!["ann@example.org".into(), "ann@alias.example".into()]),
+            addresses: Box::new(|| vec!["ann@example.org".into(), "bob@second.example".into()]),
         };
         kit.set_listeners(&listeners.iter().map(|(key, at)| (*key, at.parse().unwrap())).collect::<Vec<_>>());
         kit
@@ -204,7 +206,7 @@ pub(in crate::daemon) mod tests {
         for (asked, visitor, want) in table {
             assert_eq!(kit.offer(asked, &visitor).host, want, "{asked}");
         }
-        assert!(kit.serves_domain("EXAMPLE.org") && kit.serves_domain("alias.example") && !kit.serves_domain("lan"));
+        assert!(kit.serves_domain("EXAMPLE.org") && kit.serves_domain("second.example") && !kit.serves_domain("lan"));
         let dir = tempfile::tempdir().unwrap();
         let kit = self::kit(dir.path(), &[], &[]);
         assert_eq!(kit.offer("autoconfig.example.org", &phone()).host, "192.168.1.5");
@@ -229,10 +231,15 @@ pub(in crate::daemon) mod tests {
     #[test]
     fn other_devices_are_told_where_the_page_is() {
         let dir = tempfile::tempdir().unwrap();
+        // An address of yesterday's network, which the certificate keeps.
+        let yesterday = kit(dir.path(), &["203.0.113.77"], &[("http", "0.0.0.0:1080")]);
+        assert!(yesterday.urls("/")[0].contains("203.0.113.77"), "configured then");
         let names = ["localhost", "mail.lan", "*.lan", "192.168.1.5", "fd00::5"];
         let of = |at| kit(dir.path(), &names, &[("http", at)]).urls("/trust");
         assert_eq!(of("127.0.0.1:1080"), [""; 0]);
         let urls = of("0.0.0.0:1080");
+        assert!(yesterday.tls.facts().names.contains(&"203.0.113.77".to_owned()));
+        assert!(urls.iter().all(|url| !url.contains("203.0.113.77")), "{urls:?}");
         assert_eq!(urls[..2], ["http://192.168.1.5:1080/trust", "http://mail.lan:1080/trust"], "{urls:?}");
         assert!(!urls.last().unwrap().contains(".local") || urls.len() == 2, "{urls:?}");
         assert!(urls.iter().all(|url| !url.contains("127.0.0.1") && !url.contains("localhost") && !url.contains('*')));
