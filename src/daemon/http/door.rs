@@ -22,6 +22,7 @@ use tracing::warn;
 use super::page;
 use crate::auth::Delays;
 use crate::config;
+use crate::net::Stream;
 use crate::secret::Secret;
 
 /// The shortest token: 16 characters at random cannot be guessed within the answers' delays, nor within a lifetime without.
@@ -40,7 +41,22 @@ const HANDED_ON: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) IpAddr);
+pub(super) struct Peer {
+    ip: IpAddr,
+    /// It is this computer's: by loopback, or by the very address it was reached at.
+    own: bool,
+}
+
+impl Peer {
+    pub(super) fn of(stream: &Stream) -> Self {
+        Self::at(stream.peer_ip(), stream.local_addr().ip())
+    }
+
+    fn at(ip: IpAddr, local: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        Self { ip, own: ip.is_loopback() || ip == local.to_canonical() }
+    }
+}
 
 /// The token, and who was wrong lately. Shared by all requests; a reload may change the token.
 #[derive(Default)]
@@ -120,12 +136,13 @@ impl Door {
 
 /// Lets the owner in, and shows everybody else the door.
 pub(super) async fn owner_only(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>().map(|peer| peer.0) else {
+    let Some(peer) = request.extensions().get::<Peer>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     if is_near(peer, request.headers()) {
         return next.run(request).await;
     }
+    let peer = peer.ip;
     let wants_html = wants_html(request.headers());
     let Some(key) = door.key() else { return closed(wants_html) };
     if let Some(token) = asked_with(request.uri()) {
@@ -151,7 +168,7 @@ pub(super) async fn owner_only(State(door): State<Arc<Door>>, request: Request, 
 
 /// `POST /login`: the form.
 pub(super) async fn login(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>().map(|peer| peer.0) else {
+    let Some(peer) = request.extensions().get::<Peer>().map(|peer| peer.ip) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let Some(key) = door.key() else { return closed(true) };
@@ -167,8 +184,8 @@ pub(super) async fn login(State(door): State<Arc<Door>>, request: Request) -> Re
 }
 
 /// Whether a request is this computer's own.
-fn is_near(peer: IpAddr, headers: &HeaderMap) -> bool {
-    peer.to_canonical().is_loopback() && !HANDED_ON.iter().any(|name| headers.contains_key(*name))
+fn is_near(peer: Peer, headers: &HeaderMap) -> bool {
+    peer.own && !HANDED_ON.iter().any(|name| headers.contains_key(*name))
 }
 
 fn asked_with(uri: &Uri) -> Option<String> {
@@ -259,12 +276,21 @@ mod tests {
 
     #[test]
     fn a_proxy_is_not_this_computer() {
-        let near: IpAddr = "127.0.0.1".parse().unwrap();
+        let peer = |ip: &str, local: &str| Peer::at(ip.parse().unwrap(), local.parse().unwrap());
         let mut headers = HeaderMap::new();
-        assert!(is_near(near, &headers) && is_near("::ffff:127.0.0.1".parse().unwrap(), &headers));
-        assert!(!is_near("192.168.1.5".parse().unwrap(), &headers));
+        let table = [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::ffff:127.0.0.1", "127.0.0.1", true),
+            ("::1", "::1", true),
+            ("192.168.1.5", "192.168.1.5", true),
+            ("192.168.1.6", "192.168.1.5", false),
+            ("fe80::1", "fe80::2", false),
+        ];
+        for (ip, local, want) in table {
+            assert_eq!(is_near(peer(ip, local), &headers), want, "{ip} at {local}");
+        }
         headers.insert("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
-        assert!(!is_near(near, &headers));
+        assert!(!is_near(peer("127.0.0.1", "127.0.0.1"), &headers));
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn owner(source: Arc<dyn Source>, stop: CancellationToken) -> Router {
 pub(super) async fn serve(stream: Stream, routes: Router, stop: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let routes = routes.layer(Extension(Peer(stream.peer_ip())));
+    let routes = routes.layer(Extension(Peer::of(&stream)));
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
     let served = async {
         tokio::select! {
