@@ -36,8 +36,8 @@ pub(super) async fn run(config: Option<PathBuf>, (inherited, unused): (Inherited
     announce(&daemon);
     tokio::select! {
         () = serve(&daemon, &mut signals) => {}
-        never = progress::follow(|| daemon.status()) => match never {},
         never = manager::keep_watch(&daemon) => match never {},
+        never = progress::follow(|| daemon.status()) => match never {},
     }
     manager::stopping();
     stop(daemon, signals).await

@@ -274,10 +274,11 @@ fn the_local_network_is_served_by_one_switch() {
         client.login(ADDRESS, LOCAL_PASSWORD);
         Client::connect_tls(at(imaps), &ca).login(ADDRESS, LOCAL_PASSWORD);
         let url = |path: &str| format!("http://{}{path}", at(http));
-        let (status, head, _) = fetch(&url("/"), &[]);
-        assert!(status == 303 && head.to_lowercase().contains("location: /trust"), "{head}");
-        for path in ["/metrics", "/status.json", "/readyz"] {
-            assert_eq!(fetch(&url(path), &[]).0, 404, "{path}");
+        // The owner's pages want a token, and there is none; where to go instead is told.
+        for path in ["/", "/events", "/metrics", "/status.json", "/readyz"] {
+            let (status, _, told) = fetch(&url(path), &["-H", "Accept: text/html"]);
+            assert_eq!(status, 401, "{path}");
+            assert!(String::from_utf8_lossy(&told).contains("href=\"/trust\""), "{path}");
         }
         let (status, _, page) = fetch(&url("/trust"), &[]);
         let page = String::from_utf8(page).unwrap();
