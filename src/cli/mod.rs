@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 
@@ -16,6 +15,7 @@ mod cache;
 mod certs;
 mod check;
 mod demo;
+mod log;
 mod login;
 mod run;
 mod service;
@@ -49,7 +49,7 @@ Start with `mailweir demo`: it needs no account. Then `mailweir account add ADDR
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve, in the foreground, until told to stop (SIGTERM, Ctrl-C). SIGHUP reloads accounts, limits and certificates.
-    Run,
+    Run(log::LogArguments),
     /// Show what it does, without an account: a simulated provider with Gmail's limits, and the daemon in front of it.
     Demo(demo::Demo),
     /// Log in to every account's provider and say in plain words what is wrong, if anything is.
@@ -84,14 +84,13 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let default = match arguments.command {
-        Command::Run => "info",
+    match arguments.command {
+        // Its log is as the configuration says, which is read first.
+        Command::Run(_) => {}
         // What it changes is told as the daemon tells it.
-        Command::Account { .. } => "warn,audit=info",
-        _ => "warn",
-    };
-    let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        Command::Account { .. } => log::begin_command("warn,mailweir::audit=info"),
+        _ => log::begin_command("warn"),
+    }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))
@@ -105,7 +104,7 @@ pub fn main() -> ExitCode {
     let config = arguments.config;
     let code = runtime.block_on(async move {
         match arguments.command {
-            Command::Run => run::run(config).await,
+            Command::Run(log) => run::run(config, &log).await,
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run(config).await,
             Command::Status(status) => status.run(config).await,

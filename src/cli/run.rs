@@ -6,16 +6,18 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
+use super::log::{LogArguments, begin_daemon};
 use super::read;
 use crate::daemon::Daemon;
 
 /// Starts, prints the listeners, serves until told to stop.
-pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
+pub(super) async fn run(config: Option<PathBuf>, log: &LogArguments) -> ExitCode {
     // Its warnings are the daemon's to log.
     let config = match read(config) {
         Ok(config) => config,
         Err(code) => return code,
     };
+    begin_daemon(&config.log, log);
     let mut signals = match signals::Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return super::fail(&format!("cannot listen for signals: {error}")),

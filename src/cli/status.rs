@@ -1,5 +1,6 @@
 //! `mailweir status`: what the running daemon says of itself.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,11 +19,21 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Far above any report.
 const MOST: u64 = 16 << 20;
 
+/// How often `--watch` looks.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Cursor home; to the end of the line, of the screen (ECMA-48: CUP, EL, ED). Line by line over what stood there, so that nothing flickers.
+const HOME: &str = "\x1b[H";
+const REST_OF_LINE: &str = "\x1b[K";
+const REST_OF_SCREEN: &str = "\x1b[J";
+
 #[derive(Debug, Args)]
 pub(super) struct Status {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    /// Again every two seconds until Ctrl-C: on a terminal in place, else one block (with --json, one line) after the other.
+    #[arg(long)]
+    watch: bool,
 }
 
 impl Status {
@@ -36,25 +47,74 @@ impl Status {
                 "listen.http is not set in the configuration, so there is nobody to ask; set it and restart the daemon",
             );
         };
+        if self.watch {
+            return self.watch(address).await;
+        }
+        match self.look(address).await {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(words) => fail(&words),
+        }
+    }
+
+    /// Shows it again and again. A daemon that does not answer is shown as such: it may come back.
+    async fn watch(&self, address: SocketAddr) -> ExitCode {
+        let in_place = std::io::stdout().is_terminal() && !self.json;
+        loop {
+            let block = match self.look(address).await {
+                Ok(text) => text,
+                Err(words) if in_place => format!("{words}\n"),
+                Err(words) => {
+                    eprintln!("mailweir: {words}");
+                    String::new()
+                }
+            };
+            let shown = if in_place { redrawn(&block) } else { self.apart(block) };
+            let mut out = std::io::stdout().lock();
+            if out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_err() {
+                // Who has read has gone.
+                return ExitCode::SUCCESS;
+            }
+            drop(out);
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return ExitCode::SUCCESS,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// Blocks are told apart by an empty line, JSON by its line.
+    fn apart(&self, block: String) -> String {
+        if self.json || block.is_empty() { block } else { block + "\n" }
+    }
+
+    /// What there is to show now; else why there is nothing.
+    async fn look(&self, address: SocketAddr) -> Result<String, String> {
         let body = match timeout(TIMEOUT, fetch(address)).await {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => {
-                return fail(&format!("the daemon does not answer at {address}: {error}. Is `mailweir run` running?"));
+                return Err(format!("the daemon does not answer at {address}: {error}. Is `mailweir run` running?"));
             }
-            Err(_) => return fail(&format!("the daemon does not answer at {address} in time")),
+            Err(_) => return Err(format!("the daemon does not answer at {address} in time")),
         };
+        let strange = |error: serde_json::Error| format!("what answers at {address} is not this program: {error}");
+        if self.json && self.watch {
+            let value: serde_json::Value = serde_json::from_str(&body).map_err(strange)?;
+            return Ok(format!("{value}\n"));
+        }
         if self.json {
-            println!("{body}");
-            return ExitCode::SUCCESS;
+            return Ok(format!("{body}\n"));
         }
-        match serde_json::from_str::<Report>(&body) {
-            Ok(report) => {
-                print(&report);
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(&format!("what answers at {address} is not this program: {error}")),
-        }
+        serde_json::from_str::<Report>(&body).map(|report| words(&report)).map_err(strange)
     }
+}
+
+/// A block over what stood on the screen before.
+fn redrawn(block: &str) -> String {
+    let lines: String = block.lines().map(|line| format!("{line}{REST_OF_LINE}\n")).collect();
+    format!("{HOME}{lines}{REST_OF_SCREEN}")
 }
 
 /// One GET; the server closes after it.
@@ -68,25 +128,57 @@ async fn fetch(address: SocketAddr) -> std::io::Result<String> {
     body.ok_or_else(|| std::io::Error::other("no answer"))
 }
 
-fn print(report: &Report) {
-    println!("mailweir {}, {} client sessions, cache {}", report.version, report.sessions, octets(report.cache_bytes));
+fn words(report: &Report) -> String {
+    let mut out = format!(
+        "mailweir {}, {} client sessions, cache {}\n",
+        report.version,
+        report.sessions,
+        octets(report.cache_bytes)
+    );
+    let mut line = |text: &str| {
+        // What a provider says may hold anything; a terminal is not to obey it.
+        out.extend(text.chars().map(|c| if c.is_control() { '?' } else { c }));
+        out.push('\n');
+    };
     for account in &report.accounts {
         let state = account.not_ready().unwrap_or_else(|| "in step".into());
-        println!("{}: {state}", account.address);
+        line(&format!("{} (id {}): {state}", account.address, account.id));
         if let Some(notice) = &account.notice {
-            println!("  {notice}");
+            line(&format!("  {notice}"));
         }
         if let Some(reading) = &account.reading {
-            println!("  {}", reading.words());
+            line(&format!("  {}", reading.words()));
         }
-        println!("  {}: {} of {} connections", account.upstream, account.connections, account.connections_allowed);
+        line(&format!(
+            "  {}: {} of {} connections",
+            account.upstream, account.connections, account.connections_allowed
+        ));
         let allowed = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", octets(limit)));
-        println!(
+        line(&format!(
             "  in 24 hours: {}{} down, {}{} up",
             octets(account.downloaded),
             allowed(account.download_allowed),
             octets(account.uploaded),
             allowed(account.upload_allowed)
-        );
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::status::AccountStatus;
+
+    #[test]
+    fn a_provider_does_not_write_to_the_terminal() {
+        let account = AccountStatus { fault: Some("no\x1b[2J\r\nmore".into()), ..AccountStatus::default() };
+        let shown = words(&Report { accounts: vec![account], ..Report::default() });
+        assert!(shown.contains("no?[2J??more") && !shown.contains('\x1b') && !shown.contains('\r'), "{shown}");
+    }
+
+    #[test]
+    fn a_block_covers_the_one_before() {
+        assert_eq!(redrawn("a\nb\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
     }
 }

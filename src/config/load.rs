@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::account;
 use super::fault::{Fault, Faults};
+use super::observe;
 use super::reader::{At, Table};
 use super::schema;
 use super::values::{Wrong, days, listen_address, size};
@@ -129,6 +130,8 @@ fn read_root(path: &Path, root: &Table<'_>) -> Config {
         listen: read_listen(&root.table("listen")),
         tls: read_tls(&root.table("tls"), dir, &data_dir),
         cache: read_cache(&root.table("cache")),
+        http: observe::read_http(&root.table("http")),
+        log: observe::read_log(&root.table("log")),
         accounts: read_accounts(root, dir),
         file: path.to_owned(),
         data_dir,

@@ -13,6 +13,7 @@ mod account;
 mod fault;
 mod load;
 mod oauth2;
+mod observe;
 mod reader;
 #[cfg(test)]
 mod sample;
@@ -30,6 +31,7 @@ use crate::secret::{Secret, SecretRef};
 
 pub use fault::Fault;
 pub use load::{LocateError, default_path};
+pub use observe::{Http, Log, LogFormat};
 pub use values::Network;
 
 /// Everything the file says, defaults filled in.
@@ -45,6 +47,8 @@ pub struct Config {
     pub listen: Listen,
     pub tls: Tls,
     pub cache: Cache,
+    pub http: Http,
+    pub log: Log,
     /// In the file's order; addresses differ.
     pub accounts: Vec<Account>,
     /// What is allowed but should be said at every start: verification switched off, a plain connection to a far server, …

@@ -9,7 +9,7 @@ pub(super) struct Section {
 }
 
 pub(super) const ROOT: Section =
-    Section { path: "", keys: &["data_dir", "token_key", "listen", "tls", "cache", "account"] };
+    Section { path: "", keys: &["data_dir", "token_key", "listen", "tls", "cache", "http", "log", "account"] };
 
 pub(super) const LISTEN: Section = Section {
     path: "listen",
@@ -19,6 +19,11 @@ pub(super) const LISTEN: Section = Section {
 pub(super) const TLS: Section = Section { path: "tls", keys: &["dir", "names", "cert_file", "key_file"] };
 
 pub(super) const CACHE: Section = Section { path: "cache", keys: &["max_size", "prefetch"] };
+
+pub(super) const HTTP: Section = Section { path: "http", keys: &["label_accounts", "ready_within"] };
+
+pub(super) const LOG: Section =
+    Section { path: "log", keys: &["format", "level", "audit", "audit_size", "audit_files"] };
 
 pub(super) const ACCOUNT: Section = Section {
     path: "account",
@@ -72,4 +77,5 @@ pub(super) const LOCAL_PASSWORD_KEYS: &[&str] =
     &["file", "env", "command", "keyring", "credential", "plain", "argon2id"];
 
 #[cfg(test)]
-pub(super) const ALL: &[&Section] = &[&ROOT, &LISTEN, &TLS, &CACHE, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];
+pub(super) const ALL: &[&Section] =
+    &[&ROOT, &LISTEN, &TLS, &CACHE, &HTTP, &LOG, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];

@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::audit::Trail;
 use super::marker::{self, Found};
 use super::pop3::Hidden;
 use super::smtp::Outgoing;
@@ -18,13 +19,15 @@ use super::{GRACE, StartError, cache_dir};
 use crate::budget::Direction;
 use crate::config::{self, Prefetch};
 use crate::engine::{self, Account, Cache};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::net::Target;
 use crate::provider::Quirk;
 use crate::secret::SecretRef;
 use crate::state::{self, State};
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{self, Pool};
+
+mod told;
 
 /// Largest message a client may APPEND: above what any preset's provider takes (Mail.ru 70 MB, Gmail 35 MB).
 const APPEND_LIMIT: u64 = 73_400_320;
@@ -47,11 +50,13 @@ const IN_STEP: Duration = Duration::from_secs(660);
 pub(super) struct Context {
     pub(super) data_dir: PathBuf,
     pub(super) cache: config::Cache,
+    pub(super) http: config::Http,
     /// Accounts at start: each has its share of the cache.
     pub(super) shares: u64,
     pub(super) state: State,
     pub(super) threads: StorePool,
     pub(super) metrics: Metrics,
+    pub(super) audit: Arc<Trail>,
     /// Some listener takes mail to be sent.
     pub(super) sends: bool,
     pub(super) token_key: SecretRef,
@@ -102,6 +107,8 @@ pub(super) struct Running {
     pool: Pool,
     spending: Arc<Spending>,
     disk: Disk,
+    ready_within: Duration,
+    began: Instant,
 }
 
 /// Where an account's durable part is kept, and the threads that may wait for it.
@@ -249,6 +256,8 @@ impl Running {
             connections,
             parts: believes_parts(&settings),
             english_names: settings.english_names,
+            refresh: context.http.ready_within,
+            audit: Some(Arc::<Trail>::clone(&context.audit)),
             allowance: Arc::<Spending>::clone(&spending),
             upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
@@ -274,7 +283,9 @@ impl Running {
             let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), outgoing.clone(), metrics);
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
-        Self { account, outgoing, closing, settings: Mutex::new(settings), way, pool, spending, disk }
+        let settings = Mutex::new(settings);
+        let (ready_within, began) = (context.http.ready_within, Instant::now());
+        Self { account, outgoing, closing, settings, way, pool, spending, disk, ready_within, began }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -353,6 +364,7 @@ impl Running {
         let (uploaded, upload_allowed) = self.spending.used(Direction::Upload);
         AccountStatus {
             upstream: format!("{}:{}", settings.imap.host, settings.imap.port),
+            id: metrics::account_id(&settings.address),
             address: settings.address,
             connections: self.spending.open() as u64,
             connections_allowed: u64::from(settings.limits.connections),
@@ -360,6 +372,8 @@ impl Running {
             download_allowed,
             uploaded,
             upload_allowed,
+            ready_within_seconds: self.ready_within.as_secs(),
+            disk_fault: self.account.disk_fault(),
             seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
             needs_login: self.account.alert().map(|words| words.to_string()),
             fault: self.account.upstream_fault(),
@@ -374,14 +388,6 @@ impl Running {
 
     pub(super) fn cache_bytes(&self) -> u64 {
         self.account.cache().disk_bytes()
-    }
-
-    /// Brings up to date what is only counted when somebody asks.
-    pub(super) fn refresh_metrics(&self) {
-        self.spending.refresh_metrics();
-        if let Some(lag) = self.account.upstream_seen() {
-            self.spending.metrics().set_sync_lag(lag);
-        }
     }
 
     pub(super) fn kick(&self) {
@@ -422,14 +428,15 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
             now = ticks.tick() => now,
             () = spending.save_wanted() => {
                 if !save(&spending, &disk).await {
+                    account.state_failed();
                     // Who waits for the count asks again at once: a disk that fails is not asked without end.
                     tokio::time::sleep(TICK).await;
                 }
                 continue;
             }
         };
-        if spending.is_save_due() {
-            save(&spending, &disk).await;
+        if spending.is_save_due() && !save(&spending, &disk).await {
+            account.state_failed();
         }
         let recorded = spending.recorded();
         if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {

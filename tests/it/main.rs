@@ -25,6 +25,7 @@ mod licences;
 mod limits;
 mod memory;
 mod oauth;
+mod observe;
 mod parts;
 mod pool;
 mod pop3;
