@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::net::Inherited;
 
 mod account;
 mod cache;
@@ -91,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::Account { .. } => log::begin_command("warn,mailweir::audit=info"),
         _ => log::begin_command("warn"),
     }
+    // Before there are threads: it takes what is its own out of the environment.
+    let inherited = matches!(arguments.command, Command::Run(_)).then(Inherited::from_environment);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))
@@ -104,7 +107,7 @@ pub fn main() -> ExitCode {
     let config = arguments.config;
     let code = runtime.block_on(async move {
         match arguments.command {
-            Command::Run(log) => run::run(config, &log).await,
+            Command::Run(log) => run::run(config, &log, inherited.unwrap_or_default()).await,
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run(config).await,
             Command::Status(status) => status.run(config).await,
