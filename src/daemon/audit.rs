@@ -26,8 +26,8 @@ use crate::net::files::make_private_dir;
 
 /// The directory in the data directory.
 const DIR: &str = "audit";
-/// Records that wait for the disk: seconds of the fastest client there is, of some kilobytes each at most.
-const WAITING: usize = 4096;
+/// Records that wait for the disk: of 60 KB each at most, and mostly of some hundred octets.
+const WAITING: usize = 1024;
 /// How long the end of the daemon waits for the last of them.
 const LAST_WAIT: Duration = Duration::from_secs(3);
 

@@ -17,7 +17,7 @@ use crate::message;
 use crate::model::{Uid, UidSet, UidValidity};
 
 /// Message-IDs told of one write at most: the UIDs are all told, and a mailbox of a million is emptied too.
-const NAMED_MOST: usize = 500;
+const NAMED_MOST: usize = 200;
 /// Characters of a Message-ID, of what a client says it is, and of the words of an outcome.
 const WORDS_MOST: usize = 300;
 
