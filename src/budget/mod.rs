@@ -12,6 +12,7 @@
 
 mod connections;
 mod ledger;
+mod marks;
 mod sends;
 
 use std::num::NonZeroU32;

@@ -177,7 +177,7 @@ fn pop3(config: &Config, address: &str, unhide: bool, device: Option<&str>) -> R
         let shown = state.unhide(&key, device).map_err(failed)?;
         // In this process's log, as each QUIT that hid them is in the daemon's: which of the two changed it shows there.
         let of = device.unwrap_or("every device");
-        tracing::info!(target: "audit", account = key, device = of, count = shown, "shown again over POP3");
+        tracing::info!(target: "mailweir::audit", account = key, device = of, count = shown, "shown again over POP3");
         return Ok(format!("{address}: {shown} messages are shown again\n"));
     }
     let counts = state.hidden_counts(&key).map_err(failed)?;

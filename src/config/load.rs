@@ -10,10 +10,11 @@ use toml::de::DeTable;
 
 use super::account;
 use super::fault::{Fault, Faults};
+use super::observe;
 use super::reader::{At, Table};
 use super::schema;
 use super::values::{Wrong, days, listen_address, size};
-use super::{Account, Cache, Config, Http, Listen, OwnCertificate, PlaintextLogin, Prefetch, Tls};
+use super::{Account, Cache, Config, Listen, OwnCertificate, PlaintextLogin, Prefetch, Tls};
 use crate::secret::SecretRef;
 
 /// A configuration file larger than this is some other file: thousands of accounts fit.
@@ -129,7 +130,8 @@ fn read_root(path: &Path, root: &Table<'_>) -> Config {
         listen: read_listen(&root.table("listen")),
         tls: read_tls(&root.table("tls"), dir, &data_dir),
         cache: read_cache(&root.table("cache")),
-        http: read_http(&root.table("http"), dir),
+        http: observe::read_http(&root.table("http"), dir),
+        log: observe::read_log(&root.table("log")),
         accounts: read_accounts(root, dir),
         file: path.to_owned(),
         data_dir,
@@ -242,11 +244,6 @@ fn read_cache(table: &Table<'_>) -> Cache {
         max_size: read_size(table, "max_size").unwrap_or(DEFAULT_CACHE),
         prefetch: prefetch.unwrap_or(DEFAULT_PREFETCH),
     }
-}
-
-fn read_http(table: &Table<'_>, dir: &Path) -> Http {
-    table.allow(&schema::HTTP);
-    Http { token: account::read_secret(table, "token", dir) }
 }
 
 fn read_accounts(root: &Table<'_>, dir: &Path) -> Vec<Account> {

@@ -13,6 +13,7 @@ mod account;
 mod fault;
 mod load;
 mod oauth2;
+mod observe;
 mod reader;
 #[cfg(test)]
 mod sample;
@@ -30,6 +31,7 @@ use crate::secret::{Secret, SecretRef};
 
 pub use fault::Fault;
 pub use load::{LocateError, default_path};
+pub use observe::{Http, Log, LogFormat};
 pub use values::Network;
 
 /// Everything the file says, defaults filled in.
@@ -46,6 +48,7 @@ pub struct Config {
     pub tls: Tls,
     pub cache: Cache,
     pub http: Http,
+    pub log: Log,
     /// In the file's order; addresses differ.
     pub accounts: Vec<Account>,
     /// What is allowed but should be said at every start: verification switched off, a plain connection to a far server, …
@@ -102,13 +105,6 @@ pub struct Cache {
     /// Bytes of bodies kept. Default 20 GB.
     pub max_size: u64,
     pub prefetch: Prefetch,
-}
-
-/// The pages of `listen.http`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Http {
-    /// What other computers have to show to see the owner's pages; `None`: they do not see them.
-    pub token: Option<SecretRef>,
 }
 
 /// Which bodies are fetched before anyone asks.

@@ -115,7 +115,7 @@ fn defaults_shown_in_the_sample_are_the_defaults() {
     assert_eq!(shown.listen.imap, bare.listen.imap);
     assert_eq!(shown.data_dir, bare.data_dir);
     assert_eq!(shown.tls, bare.tls);
-    assert_eq!(shown.http, bare.http);
+    assert_eq!((&shown.http, &shown.log), (&bare.http, &bare.log));
     assert_eq!(shown.accounts, bare.accounts);
     assert_eq!(bare.cache, Cache { max_size: 20_000_000_000, prefetch: Prefetch::Days(30) });
 }

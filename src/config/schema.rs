@@ -9,7 +9,7 @@ pub(super) struct Section {
 }
 
 pub(super) const ROOT: Section =
-    Section { path: "", keys: &["data_dir", "token_key", "listen", "tls", "cache", "http", "account"] };
+    Section { path: "", keys: &["data_dir", "token_key", "listen", "tls", "cache", "http", "log", "account"] };
 
 pub(super) const LISTEN: Section = Section {
     path: "listen",
@@ -20,7 +20,10 @@ pub(super) const TLS: Section = Section { path: "tls", keys: &["dir", "names", "
 
 pub(super) const CACHE: Section = Section { path: "cache", keys: &["max_size", "prefetch"] };
 
-pub(super) const HTTP: Section = Section { path: "http", keys: &["token"] };
+pub(super) const HTTP: Section = Section { path: "http", keys: &["token", "label_accounts", "ready_within"] };
+
+pub(super) const LOG: Section =
+    Section { path: "log", keys: &["format", "level", "audit", "audit_size", "audit_files"] };
 
 pub(super) const ACCOUNT: Section = Section {
     path: "account",
@@ -75,4 +78,4 @@ pub(super) const LOCAL_PASSWORD_KEYS: &[&str] =
 
 #[cfg(test)]
 pub(super) const ALL: &[&Section] =
-    &[&ROOT, &LISTEN, &TLS, &CACHE, &HTTP, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];
+    &[&ROOT, &LISTEN, &TLS, &CACHE, &HTTP, &LOG, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];

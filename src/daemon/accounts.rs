@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::audit::Trail;
 use super::marker::{self, Found};
 use super::pop3::Hidden;
 use super::problems;
@@ -26,6 +27,8 @@ use crate::secret::SecretRef;
 use crate::state::{self, State};
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{self, Pool};
+
+mod told;
 
 /// Largest message a client may APPEND: above what any preset's provider takes (Mail.ru 70 MB, Gmail 35 MB).
 const APPEND_LIMIT: u64 = 73_400_320;
@@ -48,11 +51,13 @@ const IN_STEP: Duration = Duration::from_secs(660);
 pub(super) struct Context {
     pub(super) data_dir: PathBuf,
     pub(super) cache: config::Cache,
+    pub(super) http: config::Http,
     /// Accounts at start: each has its share of the cache.
     pub(super) shares: u64,
     pub(super) state: State,
     pub(super) threads: StorePool,
     pub(super) metrics: Metrics,
+    pub(super) audit: Arc<Trail>,
     /// Some listener takes mail to be sent.
     pub(super) sends: bool,
     pub(super) token_key: SecretRef,
@@ -108,6 +113,8 @@ pub(super) struct Running {
     pool: Pool,
     spending: Arc<Spending>,
     disk: Disk,
+    ready_within: Duration,
+    began: Instant,
 }
 
 /// Where an account's durable part is kept, and the threads that may wait for it.
@@ -255,6 +262,8 @@ impl Running {
             connections,
             parts: believes_parts(&settings),
             english_names: settings.english_names,
+            refresh: context.http.ready_within,
+            audit: Some(Arc::<Trail>::clone(&context.audit)),
             allowance: Arc::<Spending>::clone(&spending),
             upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
@@ -280,7 +289,9 @@ impl Running {
             let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), outgoing.clone(), metrics);
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
-        Self { account, outgoing, closing, settings: Mutex::new(settings), way, pool, spending, disk }
+        let settings = Mutex::new(settings);
+        let (ready_within, began) = (context.http.ready_within, Instant::now());
+        Self { account, outgoing, closing, settings, way, pool, spending, disk, ready_within, began }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -357,14 +368,6 @@ impl Running {
         self.account.cache().disk_bytes()
     }
 
-    /// Brings up to date what is only counted when somebody asks.
-    pub(super) fn refresh_metrics(&self) {
-        self.spending.refresh_metrics();
-        if let Some(lag) = self.account.upstream_seen() {
-            self.spending.metrics().set_sync_lag(lag);
-        }
-    }
-
     pub(super) fn kick(&self) {
         if let Way::Tokens(grant) = &self.way {
             grant.kick();
@@ -404,6 +407,7 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
             now = ticks.tick() => now,
             () = spending.save_wanted() => {
                 if !save(&spending, &disk).await {
+                    account.state_failed();
                     // Who waits for the count asks again at once: a disk that fails is not asked without end.
                     tokio::time::sleep(TICK).await;
                 }
@@ -411,8 +415,8 @@ async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
             }
         };
         watch.look(wrong(&account), spending.problems());
-        if spending.is_save_due() {
-            save(&spending, &disk).await;
+        if spending.is_save_due() && !save(&spending, &disk).await {
+            account.state_failed();
         }
         let recorded = spending.recorded();
         if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::config::{Config, OnDele, PlaintextLogin};
 use crate::metrics::{Held, Metrics, Protocol};
@@ -92,15 +93,19 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
                 }
                 let plaintext_login = lets(&policy, stream.peer_ip());
                 let peer = stream.peer_ip();
+                // The account is known once somebody has logged in.
+                let protocol = spoken(key);
+                let span = tracing::info_span!("session", protocol, %peer, account = tracing::field::Empty);
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
                 let stop = stop.child_token();
                 // Boxed, or the task would have room for it twice and more.
                 let session = Box::pin(session(accepted, stop.clone()));
                 let programs = programs.clone();
-                tasks.spawn(async move {
-                    programs.seated(spoken(key), peer, seated(stop, session)).await;
+                let session = async move {
+                    programs.seated(protocol, peer, seated(stop, session)).await;
                     drop(ticket);
-                });
+                };
+                tasks.spawn(session.instrument(span));
             });
         daemon.tasks.spawn(serving);
     }

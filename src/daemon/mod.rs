@@ -4,6 +4,7 @@
 //! [`Daemon::shutdown`] they say BYE, accounts end their writes and flush, and what does not end within the grace is left behind.
 
 mod accounts;
+mod audit;
 mod http;
 mod listen;
 mod lock;
@@ -34,7 +35,7 @@ use tracing::warn;
 
 use crate::auth::LocalLogins;
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{AccountLabels, Metrics};
 use crate::net::Inherited;
 use crate::net::tls::TlsIdentity;
 use crate::state::State;
@@ -78,6 +79,9 @@ struct Shared {
     sessions: Arc<AtomicU64>,
     programs: programs::Programs,
     started: Instant,
+    tls: Arc<TlsIdentity>,
+    /// Octets all caches may take.
+    cache_limit: u64,
 }
 
 /// Why the daemon did not start: every reason, in plain words.
@@ -101,13 +105,17 @@ impl Daemon {
         let lock = blocking(move || DataDirLock::take(&data_dir)).await.map_err(one)?;
         let tls_settings = config.tls.clone();
         let tls = Arc::new(blocking(move || TlsIdentity::open(&tls_settings)).await.map_err(one)?);
+        let labels = if config.http.label_accounts { AccountLabels::Address } else { AccountLabels::Id };
+        let metrics = Metrics::new(labels);
         let context = Context {
             data_dir: config.data_dir.clone(),
             cache: config.cache.clone(),
+            http: config.http.clone(),
             shares: config.accounts.len() as u64,
             state: open_state(&config.data_dir).await.map_err(one)?,
             threads: StorePool::new(STORE_THREADS),
-            metrics: Metrics::default(),
+            audit: Arc::new(audit::Trail::open(&config.log, &config.data_dir, &metrics)),
+            metrics: metrics.clone(),
             sends: !config.listen.submission.is_empty() || !config.listen.submissions.is_empty(),
             token_key: config.token_key.clone(),
         };
@@ -115,13 +123,14 @@ impl Daemon {
         let logins = logins.map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
         let accounts = Accounts::default();
         accounts.replace(accounts::start_all(&context, &config.accounts).await?);
-        let metrics = context.metrics.clone();
         let shared = Arc::new(Shared {
             accounts,
             metrics,
             sessions: Arc::default(),
             programs: programs::Programs::default(),
             started: Instant::now(),
+            tls: Arc::clone(&tls),
+            cache_limit: config.cache.max_size,
         });
         let door = Arc::<http::Door>::default();
         door.set(http::Door::token(&config.http).await.map_err(one)?.as_ref());
@@ -190,6 +199,9 @@ impl Daemon {
         }
         let accounts = self.shared.accounts.all();
         futures_util::future::join_all(accounts.iter().map(|account| account.shutdown(GRACE))).await;
+        let audit = Arc::clone(&self.context.audit);
+        // What it cannot end it has told.
+        let _ = tokio::task::spawn_blocking(move || audit.close()).await;
     }
 }
 
@@ -207,11 +219,17 @@ impl http::Source for Shared {
         }
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self) -> Metrics {
         let accounts = self.accounts.all();
         accounts.iter().for_each(|running| running.refresh_metrics());
-        self.metrics.set_cache_bytes(accounts.iter().map(|running| running.cache_bytes()).sum());
-        self.metrics.encode()
+        let metrics = &self.metrics;
+        metrics.set_accounts(accounts.len());
+        metrics.set_cache_bytes(accounts.iter().map(|running| running.cache_bytes()).sum(), self.cache_limit);
+        metrics.set_certificate("server", self.tls.facts().not_after.unix_timestamp());
+        if let Some(authority) = self.tls.authority() {
+            metrics.set_certificate("authority", authority.not_after.unix_timestamp());
+        }
+        metrics.clone()
     }
 }
 

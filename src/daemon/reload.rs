@@ -27,8 +27,12 @@ impl Daemon {
     pub async fn reload(&self) {
         let _one = self.reloading.lock().await;
         match self.take_over().await {
-            Ok(()) => info!("the configuration was read again"),
+            Ok(()) => {
+                self.context.metrics.set_reloaded(true);
+                info!("the configuration was read again");
+            }
             Err(faults) => {
+                self.context.metrics.set_reloaded(false);
                 for fault in &faults {
                     error!("{fault}");
                 }
@@ -76,6 +80,8 @@ impl Daemon {
             ("listen", config.listen != self.config.listen),
             ("cache", config.cache != self.config.cache),
             ("token_key", config.token_key != self.config.token_key),
+            ("http", config.http != self.config.http),
+            ("log", config.log != self.config.log),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             warn!("`{key}` has changed in {}; that is taken over at the next start", config.file.display());

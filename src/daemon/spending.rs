@@ -24,10 +24,12 @@ use super::problems::Problems;
 use crate::budget::{self, Budget, Direction, Limits, Refused};
 use crate::config;
 use crate::engine::{Allowance, Error, Grant};
-use crate::metrics::{AccountMetrics, Held, Login};
+use crate::metrics::{AccountMetrics, Held};
 use crate::state::{self, State};
-use crate::upstream::{self, Class, Meaning, Meter, Outcome, Pacing, Permit, Permits};
+use crate::upstream::{self, Class, Pacing, Permit, Permits};
 use view::words;
+
+mod meter;
 
 /// How often the count is saved while anything is spent.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
@@ -173,14 +175,6 @@ impl Spending {
         &self.metrics
     }
 
-    /// Brings the metrics of the budget up to date.
-    pub(super) fn refresh_metrics(&self) {
-        let (used, limit) = self.used(Direction::Download);
-        self.metrics.set_download(used, limit);
-        let (used, limit) = self.used(Direction::Upload);
-        self.metrics.set_upload(used, limit);
-    }
-
     /// Whether the count is to be saved because of the time.
     pub(super) fn is_save_due(&self) -> bool {
         let saved = *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -312,37 +306,6 @@ fn limits_of(limits: &config::Limits) -> Limits {
     }
 }
 
-impl Meter for Spending {
-    fn received(&self, octets: u64) {
-        self.record(Direction::Download, octets);
-        self.metrics.received(octets);
-    }
-
-    fn sent(&self, octets: u64) {
-        self.record(Direction::Upload, octets);
-        self.metrics.sent(octets);
-    }
-
-    fn login(&self, outcome: Outcome) {
-        self.metrics.login(match outcome {
-            Outcome::Ok => Login::Ok,
-            Outcome::Refused | Outcome::Limited => Login::Refused,
-            Outcome::Failed => Login::Failed,
-        });
-    }
-
-    fn refused(&self, meaning: Meaning) {
-        self.metrics.refused(meaning.as_str());
-        self.problems.meant(meaning, SystemTime::now());
-    }
-
-    fn connections(&self, open: usize) {
-        self.open.store(open, Ordering::Relaxed);
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        connected.resize_with(open, || self.metrics.connection());
-    }
-}
-
 impl Permits for Spending {
     fn connection(&self) -> Result<Permit, upstream::Error> {
         self.may_talk()?;
@@ -446,6 +409,7 @@ impl Allowance for Spending {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use crate::upstream::Meter as _;
 
     fn spending(state: &State, download: Option<u64>) -> Spending {
         let limits = config::Limits { connections: 2, download_per_day: download, ..config::Limits::default() };

@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 pub use detail::{Client, Hour, MailboxStatus, Problem, Reads, State, Waiting, duration};
 
-/// An account whose last round trip to its provider is older than this is not ready: IDLE is renewed every nine minutes.
-const FRESH_SECONDS: u64 = 660;
-
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
@@ -28,6 +25,9 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountStatus {
     pub address: String,
+    /// The label of its metrics, unless `http.label_accounts` is on.
+    #[serde(default)]
+    pub id: String,
     /// Host and port of the provider's IMAP server.
     pub upstream: String,
     pub connections: u64,
@@ -39,6 +39,12 @@ pub struct AccountStatus {
     pub upload_allowed: Option<u64>,
     /// Since the provider last answered; none before its first answer.
     pub seen_seconds: Option<u64>,
+    /// The last round trip is to be no older than this (`http.ready_within`).
+    #[serde(default)]
+    pub ready_within_seconds: u64,
+    /// What is wrong with the disk it is kept on.
+    #[serde(default)]
+    pub disk_fault: Option<String>,
     /// The account's owner has to log in at the provider: why, and how.
     #[serde(default)]
     pub needs_login: Option<String>,
@@ -112,10 +118,34 @@ impl AccountStatus {
             return Some(words.clone());
         }
         match (&self.fault, self.seen_seconds) {
-            (_, Some(seconds)) if seconds <= FRESH_SECONDS => None,
+            _ if self.is_reached() => self.disk_fault.clone(),
             (Some(fault), _) => Some(fault.clone()),
             (None, None) => Some("the provider has not answered yet".into()),
+            (None, Some(seconds)) if seconds < 120 => {
+                Some(format!("the provider has not answered for {seconds} seconds"))
+            }
             (None, Some(seconds)) => Some(format!("the provider has not answered for {} minutes", seconds / 60)),
+        }
+    }
+
+    /// Whether the last authenticated round trip is young enough. The words that kept us away meanwhile do not count: a connection that
+    /// was lost and came back is no news.
+    pub fn is_reached(&self) -> bool {
+        self.seen_seconds.is_some_and(|seconds| seconds <= self.ready_within_seconds)
+    }
+
+    /// One of [`crate::metrics::STATES`]. `refused`: the provider has refused the login.
+    pub(super) fn state(&self, refused: bool) -> &'static str {
+        if self.needs_login.is_some() || refused {
+            "needs_login"
+        } else if !self.is_reached() && (self.seen_seconds.is_some() || self.fault.is_some()) {
+            "unreachable"
+        } else if self.disk_fault.is_some() {
+            "disk"
+        } else if self.seen_seconds.is_none() {
+            "starting"
+        } else {
+            "ready"
         }
     }
 }
@@ -137,6 +167,7 @@ mod tests {
     fn readiness() {
         let account = |seen, fault: Option<&str>| AccountStatus {
             seen_seconds: seen,
+            ready_within_seconds: 660,
             fault: fault.map(str::to_owned),
             ..AccountStatus::default()
         };
@@ -149,6 +180,32 @@ mod tests {
         let needs_login = AccountStatus { needs_login: Some("log in".into()), ..account(Some(5), None) };
         assert_eq!(needs_login.not_ready().as_deref(), Some("log in"));
         assert_eq!(account(None, Some("login refused")).not_ready().as_deref(), Some("login refused"));
+        let short = AccountStatus { ready_within_seconds: 3, ..account(Some(4), Some("gone")) };
+        assert_eq!(short.not_ready().as_deref(), Some("gone"));
+        let full = AccountStatus { disk_fault: Some("full".into()), ..account(Some(5), Some("blinked")) };
+        assert_eq!(full.not_ready().as_deref(), Some("full"));
+    }
+
+    #[test]
+    fn states() {
+        let within = |seen| AccountStatus { seen_seconds: seen, ready_within_seconds: 10, ..AccountStatus::default() };
+        let faulty = |account: AccountStatus| AccountStatus { fault: Some("gone".into()), ..account };
+        let full = |account: AccountStatus| AccountStatus { disk_fault: Some("full".into()), ..account };
+        let table = [
+            (within(None), false, "starting"),
+            (within(Some(10)), false, "ready"),
+            (faulty(within(Some(10))), false, "ready"),
+            (faulty(within(Some(11))), false, "unreachable"),
+            (within(Some(11)), false, "unreachable"),
+            (faulty(within(None)), false, "unreachable"),
+            (full(within(Some(1))), false, "disk"),
+            (full(within(None)), false, "disk"),
+            (within(Some(11)), true, "needs_login"),
+        ];
+        for (account, refused, want) in table {
+            assert_eq!(account.state(refused), want, "{account:?}");
+            assert!(crate::metrics::STATES.contains(&want));
+        }
     }
 
     #[test]

@@ -14,12 +14,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{Instrument as _, error, warn};
 
 use super::allowance::Allowance;
 use super::appetite::Appetite;
+use super::audit::{self, Audit, Client, on_behalf};
 use super::bodies::Bodies;
 use super::cache::Cache;
+use super::disk::Ills;
 use super::error::Error;
 use super::folders::FolderList;
 use super::mailbox::{Mailbox, State};
@@ -27,11 +29,11 @@ use super::names::shown_quota_root;
 use super::progress::{ReadCounts, Readings};
 use super::snapshot::StatusData;
 use super::writes::{Append, Appended, Unfinished};
-use crate::metrics::Metrics;
+use crate::metrics::{AccountMetrics, Metrics};
 use crate::model::{Folders, Role};
 use crate::provider::Quirk;
 use crate::state;
-use crate::store::{self, Store, StorePool};
+use crate::store::{Store, StorePool};
 use crate::upstream::{self, Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
@@ -44,8 +46,7 @@ const FIRST_LOOK_WAIT: Duration = Duration::from_secs(10);
 const POLL_SPACING: Duration = Duration::from_secs(3);
 const POLL_WAIT: Duration = Duration::from_millis(1500);
 
-/// Deadlines of store calls (Law 4): a message, a batch; and a whole mailbox of a million.
-const QUICK_CALL: Duration = Duration::from_secs(5);
+/// Deadline of a store call about a whole mailbox of a million (Law 4).
 pub(crate) const LONG_CALL: Duration = Duration::from_secs(120);
 
 /// A mailbox seen to agree with upstream this recently is not asked for again: a burst of STATUS and SELECT from many clients is one
@@ -75,6 +76,10 @@ pub struct Options {
     pub quirks: Vec<Quirk>,
     /// Special mailboxes are shown by English names.
     pub english_names: bool,
+    /// Upstream is to have answered within this time, always: IDLE is renewed in time, and the disk looked at as often.
+    pub refresh: Duration,
+    /// Hears of every write that can make mail disappear from somewhere.
+    pub audit: Option<Arc<dyn Audit>>,
 }
 
 impl Options {
@@ -99,12 +104,14 @@ pub struct Account {
     pub(super) inner: Arc<Inner>,
     /// What the client it was given to has had fetched.
     appetite: Arc<Appetite>,
+    client: Option<Arc<Client>>,
 }
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
+    pub(super) counts: AccountMetrics,
     pub(crate) bodies: Bodies,
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
@@ -127,6 +134,8 @@ pub(crate) struct Inner {
     /// First readings of mailboxes that are under way.
     pub(super) readings: Readings,
     pub(super) reads: ReadCounts,
+    /// What is wrong with the disk.
+    pub(super) ills: Ills,
 }
 
 impl Account {
@@ -134,12 +143,19 @@ impl Account {
     pub fn start(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Self {
         let inner = Inner::new(options, pool, disk, metrics);
         inner.spawn_keepers();
-        Self { inner, appetite: Arc::default() }
+        Self { inner, appetite: Arc::default(), client: None }
     }
 
     /// The same for one client: what it has fetched is its own ([`Class::Bulk`]).
-    pub fn for_client(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), appetite: Arc::default() }
+    pub fn for_client(&self, client: Client) -> Self {
+        Self { inner: Arc::clone(&self.inner), appetite: Arc::default(), client: Some(Arc::new(client)) }
+    }
+
+    /// The client says which program it is.
+    pub fn name_program(&self, program: &str) {
+        if let Some(client) = &self.client {
+            client.set_program(program);
+        }
     }
 
     /// What keeps this account from its provider until the user acts, or what somebody was refused lately because the day is spent; in
@@ -185,6 +201,22 @@ impl Account {
         self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What is wrong with the disk this account is kept on, in plain words.
+    pub fn disk_fault(&self) -> Option<String> {
+        self.inner.ills.words(self.inner.disk.cache.is_open())
+    }
+
+    /// The provider's words, while a refused login keeps us from it.
+    pub fn refused(&self) -> Option<String> {
+        self.inner.pool.refused()
+    }
+
+    /// What is kept of this account beside the engine's own could not be kept either.
+    pub fn state_failed(&self) {
+        self.inner.counts.state_error();
+        self.inner.ills.set_unkept(true);
+    }
+
     /// What the account's owner must know and do, for every client to show.
     pub fn alert(&self) -> Option<Arc<str>> {
         self.inner.alert.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -214,7 +246,7 @@ impl Account {
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.in_step(&name).await?;
-        Ok(Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite)))
+        Ok(self.mailbox(state))
     }
 
     /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
@@ -222,7 +254,11 @@ impl Account {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.state(&name).await?;
         let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
-        Ok(Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite)))
+        Ok(self.mailbox(state))
+    }
+
+    fn mailbox(&self, state: Arc<State>) -> Mailbox {
+        Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite), self.client.clone())
     }
 
     /// STATUS, from the mirror.
@@ -236,12 +272,13 @@ impl Account {
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        self.inner.delete(&self.inner.upstream_name(name).await?).await
+        let name = self.inner.upstream_name(name).await?;
+        on_behalf(self.client.clone(), self.inner.delete(&name)).await
     }
 
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         let (from, to) = (self.inner.upstream_name(from).await?, self.inner.new_upstream_name(to).await?);
-        self.inner.rename(&from, &to).await
+        on_behalf(self.client.clone(), self.inner.rename(&from, &to)).await
     }
 
     pub async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
@@ -250,7 +287,8 @@ impl Account {
 
     /// Uploads messages in order (several: MULTIAPPEND, RFC 3502); where they are, if upstream told.
     pub async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
-        self.inner.append(&self.inner.upstream_name(mailbox).await?, messages).await
+        let mailbox = self.inner.upstream_name(mailbox).await?;
+        on_behalf(self.client.clone(), self.inner.append(&mailbox, messages)).await
     }
 
     /// Largest message APPEND takes (RFC 7889), octets.
@@ -287,6 +325,7 @@ impl Inner {
     /// An account at rest: nothing runs by itself yet.
     pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
+            counts: metrics.account(&options.address),
             options,
             pool,
             metrics,
@@ -306,6 +345,7 @@ impl Inner {
             alert: Mutex::default(),
             readings: Readings::default(),
             reads: ReadCounts::default(),
+            ills: Ills::default(),
         })
     }
 
@@ -360,68 +400,13 @@ impl Inner {
         }
     }
 
-    /// Runs a call on the bounded store pool (Law 4). What fails is logged here, once.
-    pub(crate) async fn disk<T, F>(&self, call: F) -> Result<T, store::Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
-    {
-        self.disk_within(QUICK_CALL, call).await
-    }
-
-    /// The same for what may take longer than somebody waits for a message: writing or forgetting a whole mailbox, eviction.
-    pub(crate) async fn disk_within<T, F>(&self, deadline: Duration, call: F) -> Result<T, store::Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
-    {
-        let was_open = self.disk.cache.is_open();
-        let done = self.disk.cache.run(deadline, call).await.and_then(|done| done);
-        match &done {
-            // Told when it failed.
-            Err(_) if !was_open => {}
-            Err(store::Error::Full) => {
-                warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
-            }
-            Err(failure) => error!(account = %self.label(), %failure, "the cache failed: going on without it"),
-            Ok(_) => {}
-        }
-        done
-    }
-
-    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
-    /// is logged here, once.
-    pub(crate) async fn durable<T, F>(&self, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
-    {
-        self.durable_within(QUICK_CALL, call).await
-    }
-
-    /// The same for what concerns a whole mailbox.
-    pub(crate) async fn durable_within<T, F>(&self, deadline: Duration, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
-    {
-        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
-        let failure = match self.disk.threads.run_within(deadline, move || call(&state, &account)).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(failure)) => failure.to_string(),
-            Err(failure) => failure.to_string(),
-        };
-        error!(account = %self.label(), %failure, "the durable state failed");
-        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
-    }
-
     /// Runs work that must not stop half way when its client goes away (Law 11).
     pub(crate) fn run_to_end<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send {
         // Here and not in the block below, which would keep a place for the work beside the task's own.
-        let task = self.tasks.spawn(work);
+        let task = self.tasks.spawn(on_behalf(audit::client(), work).in_current_span());
         async move {
             task.await.unwrap_or_else(|failure| {
                 error!(account = %self.label(), %failure, "a task of the engine panicked");

@@ -175,7 +175,7 @@ impl Inner {
         let uids: UidSet = begun.keys().map(|uid| uid.0).collect();
         let (out, events) = mpsc::channel(PIECES);
         let fetch = self.fetch_parts(state, class, &uids, BodyPart::Whole, false, out);
-        let (fetched, ()) = tokio::join!(fetch, self.land(state, events, begun));
+        let (fetched, ()) = tokio::join!(fetch, self.land(state, events, begun, class));
         fetched
     }
 
@@ -231,15 +231,22 @@ impl Inner {
     }
 
     /// Feeds flights with what arrives, and stores what is complete.
-    async fn land(self: &Arc<Self>, state: &Arc<State>, events: mpsc::Receiver<BodyEvent>, begun: &mut Begun) {
+    async fn land(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        events: mpsc::Receiver<BodyEvent>,
+        begun: &mut Begun,
+        class: Class,
+    ) {
         let (landed, unstored) = mpsc::channel(UNSTORED);
-        tokio::join!(self.feed(events, begun, landed), self.keep_all(state, unstored));
+        tokio::join!(self.feed(events, begun, class, landed), self.keep_all(state, unstored));
     }
 
     async fn feed(
         self: &Arc<Self>,
         mut events: mpsc::Receiver<BodyEvent>,
         begun: &mut Begun,
+        class: Class,
         landed: mpsc::Sender<Landed>,
     ) {
         let room = Arc::new(Semaphore::new(UNSTORED_KIB as usize));
@@ -271,6 +278,7 @@ impl Inner {
                     }
                     if let Some((key, flight)) = begun.remove(&uid) {
                         self.body_read(BodyRead::Filled);
+                        self.counts.body_fetched(class.index());
                         let body = flight.joined();
                         self.bodies.remember(key, &body);
                         flight.end(Ok(()));

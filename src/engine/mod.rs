@@ -9,7 +9,8 @@
 //!   by itself
 //! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it · `names`: English ones, if wanted
-//! - `keywords`: those upstream does not keep
+//! - `keywords`: those upstream does not keep · `disk`: calls on it, and what is wrong with it · `audit`: what takes
+//!   mail away, told
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
 //!   what reading and writing may spend · `progress`: what is told of all this
@@ -21,8 +22,10 @@
 mod account;
 mod allowance;
 mod appetite;
+mod audit;
 mod bodies;
 mod cache;
+mod disk;
 mod download;
 mod error;
 mod flight;
@@ -49,6 +52,7 @@ mod writes;
 
 pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
+pub use audit::{Audit, Client, Outcome, Record};
 pub use bodies::{Body, BodyReads};
 pub use cache::Cache;
 pub use error::Error;

@@ -84,6 +84,12 @@ impl TlsIdentity {
         CertificateDer::from_pem_slice(pem.as_bytes()).ok().map(|der| fingerprint_sha256(&der))
     }
 
+    /// The same of the local authority's; `None` with a certificate of the user's own.
+    pub fn authority(&self) -> Option<Facts> {
+        let pem = self.ca_pem()?;
+        CertificateDer::from_pem_slice(pem.as_bytes()).ok().and_then(|der| Facts::of(&der))
+    }
+
     /// What the certificate in use says of itself.
     pub fn facts(&self) -> Facts {
         self.current.get().facts.clone()

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::types::Class;
 use super::words::Meaning;
 use crate::net::dial::{DialError, TlsMode};
 use crate::net::{self, Stream, Tap, Target};
@@ -201,6 +202,10 @@ pub trait Meter: Send + Sync {
     fn refused(&self, meaning: Meaning);
     /// Sessions open now.
     fn connections(&self, open: usize);
+    /// Requests that wait for a session now, by [`Class`] in its order.
+    fn waiting(&self, _waiting: [usize; 5]) {}
+    /// A request has waited so long for its session, or for the word that there is none.
+    fn waited(&self, _class: Class, _took: Duration) {}
 }
 
 /// Counts nothing.

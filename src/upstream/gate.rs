@@ -122,6 +122,12 @@ impl GateState {
         self.stopped.as_deref()
     }
 
+    /// Why the login was refused, as long as that keeps us from connecting.
+    pub(super) fn refused(&self, now: Instant) -> Option<String> {
+        let waits = self.connecting.as_ref().filter(|wait| wait.refused && wait.until > now);
+        self.stopped.clone().or_else(|| waits.map(|wait| wait.reason.clone()))
+    }
+
     /// Why work that nobody waits for may not go on now.
     pub(super) fn may_work_behind(&mut self, now: Instant) -> Result<(), Error> {
         match self.trickling {

@@ -12,6 +12,7 @@
 
 mod converse;
 mod octets;
+mod protocol;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{Span, debug};
 
 use super::answer::{Answer, Code, Data};
 use super::caps::Caps;
@@ -111,6 +112,8 @@ pub struct Session {
     permits: Arc<dyn Permits>,
     pub(super) gate: Arc<Gate>,
     label: Arc<str>,
+    /// Of the lease that has it now.
+    pub(super) span: Span,
     pub(super) selected: Option<(String, Selected)>,
     events: Events,
     /// A command is under way whose tagged answer was not seen.
@@ -146,6 +149,7 @@ impl Session {
             permits: Arc::clone(&config.permits),
             gate: Arc::clone(gate),
             label: config.label.as_str().into(),
+            span: Span::none(),
             selected: None,
             events: Events::default(),
             busy: false,
@@ -176,6 +180,7 @@ impl Session {
             permits: Arc::new(Pacing::default()),
             gate: Arc::default(),
             label: "".into(),
+            span: Span::none(),
             selected: None,
             events: Events::default(),
             busy: false,
@@ -278,6 +283,7 @@ impl Session {
             self.close("a command was given up before its answer");
         }
         self.events = Events::default();
+        self.span = Span::none();
     }
 
     fn end(&mut self, reason: &str, meaning: Meaning, ours: bool) {

@@ -26,6 +26,7 @@ mod licences;
 mod limits;
 mod memory;
 mod oauth;
+mod observe;
 mod page;
 mod parts;
 mod pool;

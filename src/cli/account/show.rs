@@ -56,8 +56,10 @@ pub(super) fn list(config: &Config) -> String {
         let provider = account.provider.map_or("-", |preset| preset.name.as_str());
         let way = if account.oauth2.is_some() { "oauth2" } else { "password" };
         let server = format!("{}:{}", account.imap.host, account.imap.port);
-        format!("{:<32} {provider:<10} {way:<9} {server}\n", account.address)
+        let id = crate::metrics::account_id(&account.address);
+        format!("{:<32} {id:<11} {provider:<10} {way:<9} {server}\n", account.address)
     });
-    let head = format!("{:<32} {:<10} {:<9} {}\n", "address", "provider", "login", "server");
+    // The id is what metrics call it.
+    let head = format!("{:<32} {:<11} {:<10} {:<9} {}\n", "address", "id", "provider", "login", "server");
     head + &rows.collect::<String>()
 }

@@ -8,6 +8,7 @@ use crate::daemon::mend::trouble_of;
 use crate::daemon::programs::shown;
 use crate::daemon::status::{AccountStatus, MailboxStatus, Reading, Reads, State, Waiting};
 use crate::engine::Allowance;
+use crate::metrics;
 use crate::upstream::{Blocked, Meaning, Standing};
 
 /// Mailboxes that are told by name; of more there is only the number.
@@ -53,6 +54,9 @@ impl Running {
             cache_bytes: self.cache_bytes(),
             reads: Reads { hit: reads.hit, filled: reads.filled, joined: reads.joined, refused: reads.refused },
             problems: self.spending.problems().told(SystemTime::now()),
+            id: metrics::account_id(&settings.address),
+            ready_within_seconds: self.ready_within.as_secs(),
+            disk_fault: self.account.disk_fault(),
             address: settings.address,
             ..AccountStatus::default()
         };

@@ -292,7 +292,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_short_token_is_refused() {
-        let http = |token: &str| config::Http { token: Some(crate::secret::SecretRef::Plain(Secret::new(token))) };
+        let http = |token: &str| config::Http {
+            token: Some(crate::secret::SecretRef::Plain(Secret::new(token))),
+            ..config::Http::default()
+        };
         assert!(Door::token(&http("short")).await.unwrap_err().contains("openssl rand"));
         assert!(Door::token(&http("0123456789abcdef")).await.unwrap().is_some());
         assert_eq!(Door::token(&config::Http::default()).await.unwrap(), None);

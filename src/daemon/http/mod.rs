@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -36,7 +36,7 @@ pub(super) use self::door::Door;
 use self::events::Feed;
 use super::setup::kit::{Kit, Visitor};
 use super::status::Status;
-use crate::metrics;
+use crate::metrics::{self, Metrics};
 use crate::net::listener::Gate;
 use crate::net::stream::Stream;
 
@@ -54,7 +54,8 @@ const CONNECTIONS: (usize, usize) = (64, 16);
 /// What the pages are made of.
 pub(super) trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
-    fn metrics(&self) -> String;
+    /// Everything counted, up to date.
+    fn metrics(&self) -> Metrics;
 }
 
 /// The places for connections to these pages: apart from the mail programs', so that neither can lock the other out.
@@ -186,8 +187,13 @@ async fn status(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], body)
 }
 
-async fn exposition(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], source.metrics())
+async fn exposition(State(source): State<Arc<dyn Source>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if metrics::takes_open_metrics(accept) {
+        ([(header::CONTENT_TYPE, metrics::OPEN_METRICS)], source.metrics().encode())
+    } else {
+        ([(header::CONTENT_TYPE, metrics::PLAIN)], source.metrics().encode_plain())
+    }
 }
 
 /// 200 when every account had an authenticated round trip lately, else 503 and why.
@@ -224,8 +230,13 @@ mod tests {
             Status { version: "1".into(), ..Status::default() }
         }
 
-        fn metrics(&self) -> String {
-            "x 1\n".repeat(100_000)
+        fn metrics(&self) -> Metrics {
+            // Many, so that the answer is larger than what a peer that does not read is sent.
+            let metrics = Metrics::default();
+            for account in 0..400 {
+                metrics.account(&format!("a{account}@example.org")).sent(1);
+            }
+            metrics
         }
     }
 

@@ -24,8 +24,8 @@ impl Source for Growing {
         Status { accounts: vec![account], ..Status::default() }
     }
 
-    fn metrics(&self) -> String {
-        "x 1\n".into()
+    fn metrics(&self) -> Metrics {
+        Metrics::default()
     }
 }
 

@@ -10,11 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::state::{Failure, Session, Way};
 use super::{Login, Server};
 use crate::session::front::{Accepted, Open, is_other_protocol};
 use crate::session::line::{LineIo, Patience, Stop};
+use crate::session::protocol;
 use crate::wire::smtp::{self, Command, Fault, Reply};
 
 /// Lines in a row that are not understood before a peer that has not logged in is shown out. A person with telnet makes a few.
@@ -102,6 +104,7 @@ impl<L: Login> Session<L> {
         let command = match smtp::command(&line) {
             Ok(command) => command,
             Err(fault) => {
+                protocol::heard_octets(line.len());
                 // A web page may make a browser send commands as the body of a request; EHLO is our own.
                 if !self.spoke_smtp && is_other_protocol(&line) {
                     Reply::new(421, "4.7.0", "This is an SMTP server").render(&mut self.io.out);
@@ -112,6 +115,8 @@ impl<L: Login> Session<L> {
                 return Ok(Next::Command);
             }
         };
+        let octets = line.len();
+        protocol::heard(command.name(), &line, matches!(command, Command::Auth { .. }));
         drop(line);
         self.spoke_smtp = true;
         self.bad_commands = 0;
@@ -134,8 +139,10 @@ impl<L: Login> Session<L> {
         };
         if let Some(reply) = &reply {
             reply.render(&mut self.io.out);
+            protocol::said(|out| reply.render(out));
         }
         self.server.observer.command(name, outcome, started.elapsed());
+        debug!(command = name, outcome, octets, ms = started.elapsed().as_millis() as u64);
         if quit {
             return Err(Stop::Close);
         }

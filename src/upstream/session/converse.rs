@@ -191,7 +191,8 @@ impl Session {
         line: Line,
         take: Take<'_>,
     ) -> Result<Option<Status>, Fault> {
-        debug!(account = %self.label, tag, command = %line.name(), "send");
+        debug!(parent: &self.span, account = %self.label, tag, command = %line.name(), octets = line.octets(), "send");
+        self.trace_sent(tag, &line);
         self.queue(tag.as_bytes());
         self.queue(b" ");
         for part in line.parts() {

@@ -90,7 +90,8 @@ impl Session {
     pub(super) async fn message(&mut self, limit: Option<Duration>) -> Result<Bytes, Fault> {
         loop {
             if let Frame::Message(message) = self.frame(limit).await? {
-                trace!(account = %self.label, octets = message.len(), "received");
+                trace!(parent: &self.span, account = %self.label, octets = message.len(), "received");
+                self.trace_received(&message);
                 return Ok(message);
             }
         }
