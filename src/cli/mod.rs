@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::secret::keep_private;
 
 mod account;
 mod cache;
@@ -92,6 +93,10 @@ pub fn main() -> ExitCode {
     };
     let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if let Err(words) = keep_private() {
+        // What is protected besides goes on being protected; a sandbox may forbid the call.
+        tracing::warn!("{words}");
+    }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))
