@@ -36,9 +36,10 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
     let address = read_address(table);
     let provider = read_provider(table, address.as_deref());
     let password = read_local_password(table, dir);
-    let oauth2 = super::oauth2::read(table, dir, provider, address.as_deref());
     let user = address.clone().unwrap_or_default();
     let imap = read_imap(table, dir, provider, &user, table.has("oauth2"));
+    let subject = imap.as_ref().map_or(user.as_str(), |imap| imap.username.as_str());
+    let oauth2 = super::oauth2::read(table, dir, provider, address.as_deref(), subject);
     let smtp = read_smtp(table, dir, provider, &user, imap.as_ref());
     let limits = read_limits(&table.table("limits"), provider);
     let pop3 = read_pop3(&table.table("pop3"));

@@ -269,7 +269,11 @@ pub struct OAuth2 {
     pub client_id: String,
     pub client_secret: Option<SecretRef>,
     pub grant: OAuthGrant,
-    /// Where a person consents; `None`: only by the device flow, or not at all ([`OAuthGrant::Client`]).
+    /// The key file of a service account ([`OAuthGrant::ServiceAccount`]).
+    pub key: Option<SecretRef>,
+    /// Whose mailbox a service account asks for.
+    pub subject: String,
+    /// Where a person consents; `None`: only by the device flow, or not at all (the other grants).
     pub authorize_url: Option<String>,
     pub token_url: String,
     /// The device authorization endpoint (RFC 8628).
@@ -293,6 +297,8 @@ pub enum OAuthGrant {
     User,
     /// Of an organisation's administrator to the application itself (client credentials, RFC 6749 §4.4).
     Client,
+    /// The same, by a signed assertion on behalf of the mailbox's owner (RFC 7523): Google's service accounts.
+    ServiceAccount,
 }
 
 impl Config {

@@ -55,6 +55,7 @@ pub(super) const OAUTH2: Section = Section {
         "client_secret",
         "tenant",
         "grant",
+        "key",
         "authorize_url",
         "token_url",
         "device_url",

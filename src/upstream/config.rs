@@ -99,8 +99,10 @@ pub trait Tokens: Send + Sync {
 pub enum TokenFault {
     /// The authorization server cannot be reached now.
     Away(String),
-    /// The user must consent anew, or mend the configuration.
+    /// The user must consent anew.
     Login(String),
+    /// The application is refused, or something of ours is wrong: the configuration must be mended.
+    Setup(String),
 }
 
 impl<F, Fut> Tokens for F

@@ -192,6 +192,7 @@ impl Session {
                     let reason = format!("{reason}. Run `mailweir account login {}`", config.label);
                     OpenFault { meaning: Meaning::Consent, reason }
                 }
+                TokenFault::Setup(reason) => OpenFault { meaning: Meaning::Consent, reason },
             })?;
             let (mechanism, response) = if bearer {
                 let (host, port) = config.dial.host();
@@ -236,12 +237,13 @@ impl Session {
             self.flush().await.map_err(|fault| self.given_up(&fault))?;
             let answer = self.next_answer(Some(READ_TIMEOUT)).await.map_err(|fault| self.given_up(&fault))?;
             match answer {
-                Answer::Continue if !given => {
+                Answer::Continue(_) if !given => {
                     given = true;
                     self.queue(encoded.expose());
                     self.queue(b"\r\n");
                 }
-                Answer::Continue => {
+                Answer::Continue(challenge) => {
+                    heard.challenge = sasl::read_error(challenge.as_bytes());
                     self.queue(sasl::encode(last).expose());
                     self.queue(b"\r\n");
                 }
@@ -280,6 +282,9 @@ impl Session {
         if status.kind != Kind::Ok {
             let code = status.code.as_ref().map(Code::whole);
             let mut fault = OpenFault::said(Place::Login, code, &status.text);
+            if let Some(challenge) = heard.challenge {
+                fault.reason = format!("{} ({challenge})", fault.reason);
+            }
             // Gmail says where to log in by an untagged line before (providers' words: WEBALERT).
             if let Some(alert) = heard.alert {
                 let said = OpenFault::said(Place::Login, alert.code.as_ref().map(Code::whole), &alert.text);
@@ -390,6 +395,8 @@ impl Session {
 struct Heard {
     caps: Option<Vec<String>>,
     alert: Option<Status>,
+    /// The error in the challenge to a token, in words.
+    challenge: Option<String>,
 }
 
 impl Heard {

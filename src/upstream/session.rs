@@ -317,7 +317,7 @@ impl Session {
             let heard = self.next_answer(None).now_or_never();
             let outcome = match heard {
                 None => return,
-                Some(Ok(Answer::Continue)) => {
+                Some(Ok(Answer::Continue(_))) => {
                     if let Some(idling) = &mut self.idling {
                         idling.confirmed = true;
                     }
@@ -357,7 +357,7 @@ impl Session {
     /// An answer while IDLE is under way.
     pub(super) fn idle_answer(&mut self, answer: Answer) -> Result<(), Fault> {
         match (answer, &mut self.idling) {
-            (Answer::Continue, Some(idling)) => idling.confirmed = true,
+            (Answer::Continue(_), Some(idling)) => idling.confirmed = true,
             (Answer::Tagged(tag, _), Some(idling)) if idling.tag == tag => {
                 self.idling = None;
                 self.used = Instant::now();

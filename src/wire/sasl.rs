@@ -17,6 +17,10 @@ pub const LOGIN_CHALLENGES: [&str; 2] = ["Username:", "Password:"];
 /// with nothing.
 pub const OAUTHBEARER_ABORT: &[u8] = b"\x01";
 
+/// The longest error challenge that is read, and the longest word of one that is shown: the known ones have some hundred octets.
+const LONGEST_ERROR: usize = 4096;
+const LONGEST_WORD: usize = 200;
+
 /// A user name and what proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -40,6 +44,26 @@ pub fn decode(line: &[u8]) -> Option<Secret> {
         return Some(Secret::new(Vec::new()));
     }
     STANDARD.decode(line).ok().map(Secret::new)
+}
+
+/// The error in a challenge to a token (RFC 7628 §3.2.2; XOAUTH2's is the same), in words: base64 of a JSON object. Nothing for anything
+/// else, an empty challenge among it.
+pub fn read_error(challenge: &[u8]) -> Option<String> {
+    let challenge = challenge.trim_ascii();
+    if challenge.len() > LONGEST_ERROR {
+        return None;
+    }
+    let told: serde_json::Value = serde_json::from_slice(decode(challenge)?.expose()).ok()?;
+    let text = |name: &str| {
+        let value = told.get(name)?;
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let plain: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_WORD).collect();
+        (!plain.is_empty()).then_some(plain)
+    };
+    let status = text("status").map(|status| format!("status \"{status}\""));
+    let scope = text("scope").map(|scope| format!("wants the scope \"{scope}\""));
+    let words: Vec<_> = status.into_iter().chain(scope).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 /// PLAIN (RFC 4616), before base64.

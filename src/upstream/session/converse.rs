@@ -225,7 +225,7 @@ impl Session {
     pub(super) async fn wait_to_go_on(&mut self, tag: &str, take: Take<'_>) -> Result<Option<Status>, Fault> {
         loop {
             match self.next_answer(Some(READ_TIMEOUT)).await? {
-                Answer::Continue => return Ok(None),
+                Answer::Continue(_) => return Ok(None),
                 Answer::Tagged(answered, status) if answered == tag => return Ok(Some(status)),
                 other => self.untagged(other, take)?,
             }
@@ -298,7 +298,7 @@ impl Session {
                 self.idling = None;
             }
             // A `+` nobody asked for and answers to nothing: harmless, and servers do send them.
-            Answer::Continue | Answer::Tagged(..) => {
+            Answer::Continue(_) | Answer::Tagged(..) => {
                 debug!(account = %self.label, "an answer to nothing");
             }
         }

@@ -21,6 +21,8 @@ use crate::wire::smtp::Replies;
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 /// RFC 5321 §4.5.3.2.6: the end of the message is where servers think; giving up earlier makes doubles.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the greeting may take: a server that waits for TLS says nothing; others look up our name first, or are slow on purpose.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
 /// From dialing to the end of the login: mail programs give MAIL about a minute.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
 /// A command with a response in it may have 512 octets (RFC 4954 §4, RFC 5321 §4.5.3.1.4); longer responses follow it.
@@ -55,7 +57,14 @@ impl Session {
         let tap = Arc::new(Counting(Arc::clone(&config.meter)));
         let link = config.dial.dial(tap).await.map_err(|error| down(error.to_string()))?;
         let mut session = Self { link, replies: Replies::default(), offers: Extensions::default(), messages: 0 };
-        let greeting = session.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
+        let greeting = timeout(GREETING_TIMEOUT, session.reply(COMMAND_TIMEOUT)).await;
+        let greeting = greeting.map_err(|_| {
+            down(
+                "the server for sending does not greet. Check `port` and `tls` (465 is implicit TLS, 587 is STARTTLS)"
+                    .into(),
+            )
+        })?;
+        let greeting = greeting.map_err(lost)?;
         if greeting.code != 220 {
             return Err(down(said("the server for sending turns us away", &greeting)));
         }
@@ -164,6 +173,7 @@ impl Session {
                     // The server has refused nothing: with a new consent the next message goes.
                     SmtpError::Unavailable(format!("{words}. Run `mailweir account login {}`", config.label))
                 }
+                TokenFault::Setup(words) => SmtpError::Unavailable(words),
             })?;
             let (mechanism, response, last) = if bearer {
                 let response = sasl::oauthbearer(&config.username, host, port, &token);
@@ -171,11 +181,13 @@ impl Session {
             } else {
                 ("XOAUTH2", sasl::xoauth2(&config.username, &token), Secret::new(Vec::new()))
             };
-            let reply = self.authenticate(mechanism, &[response, last], true).await?;
+            let (reply, challenge) = self.exchange(mechanism, &[response, last], true).await?;
             match reply {
                 reply if reply.is_positive() => return Ok(()),
                 // A token may have been withdrawn before its time; a fresh one is worth one try.
-                reply if withdrawn.is_some() || !reply.is_permanent() => return Err(refused(&reply)),
+                reply if withdrawn.is_some() || !reply.is_permanent() => {
+                    return Err(token_refused(&reply, challenge, config));
+                }
                 _ => withdrawn = Some(token),
             }
         }
@@ -187,6 +199,17 @@ impl Session {
 
     /// AUTH; `responses` answer the challenges one after the other, the first at once where `initial` says so (RFC 4954 §4).
     async fn authenticate(&mut self, mechanism: &str, responses: &[Secret], initial: bool) -> Result<Reply, SmtpError> {
+        self.exchange(mechanism, responses, initial).await.map(|(reply, _)| reply)
+    }
+
+    /// The same, with the error the last challenge told of, in words.
+    async fn exchange(
+        &mut self,
+        mechanism: &str,
+        responses: &[Secret],
+        initial: bool,
+    ) -> Result<(Reply, Option<String>), SmtpError> {
+        let mut told = None;
         let mut left = responses.iter();
         let mut line = format!("AUTH {mechanism}").into_bytes();
         let first = responses.first().filter(|_| initial).map(|first| sasl::encode(first.expose()));
@@ -201,8 +224,9 @@ impl Session {
             self.send(line.expose()).await.map_err(lost)?;
             let reply = self.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
             if reply.code != 334 {
-                return Ok(reply);
+                return Ok((reply, told));
             }
+            told = sasl::read_error(reply.text().as_bytes());
             if cancelled {
                 return Err(lost(Lost("it does not end the login".into())));
             }
@@ -312,6 +336,20 @@ fn lost(lost: Lost) -> SmtpError {
 
 fn said(what: &str, reply: &Reply) -> String {
     format!("{what}: {}", super::super::session::shorten(&reply.text()))
+}
+
+/// The same of a token: what the challenge told is more than the reply says, and there is no password to check.
+fn token_refused(reply: &Reply, challenge: Option<String>, config: &SmtpConfig) -> SmtpError {
+    let words = said("the provider refuses the login for sending", reply);
+    let words = challenge.map_or_else(|| words.clone(), |challenge| format!("{words} ({challenge})"));
+    match advice(reply) {
+        "" if reply.is_permanent() => {
+            let mend = "Check the user name of [account.smtp], and that sending is among the scopes";
+            SmtpError::Login(format!("{words}. {mend}; then run `mailweir account login {}`", config.label))
+        }
+        "" => SmtpError::Unavailable(words),
+        advice => SmtpError::Login(format!("{words}. {advice}")),
+    }
 }
 
 /// A login that was not taken: for now, or until somebody does something about it.

@@ -88,9 +88,28 @@ async fn servers_that_come_to_no_end_are_left() {
     let (_, done, heard, _) = log_in(asks, false, &password).await;
     assert!(matches!(done, Err(SmtpError::Unavailable(_))), "{done:?}");
     assert_eq!(heard.last().map(String::as_str), Some("*"));
+    // It drips its reply to EHLO, or never greets at all.
     let (_, done, _, took) = log_in(&["220 x"], true, &password).await;
     assert!(matches!(done, Err(SmtpError::Unavailable(_))), "{done:?}");
     assert_eq!(took.as_secs(), 45);
+    let (_, done, _, took) = log_in(&[], true, &password).await;
+    assert!(matches!(&done, Err(SmtpError::Unavailable(words)) if words.contains("does not greet")), "{done:?}");
+    assert_eq!(took.as_secs(), 30);
+}
+
+/// {"status":"401","schemes":"Bearer","scope":"mail"}: read, answered with nothing, and told once a fresh token was refused, too.
+#[tokio::test(start_paused = true)]
+async fn the_error_in_a_challenge_is_read() {
+    const ERROR: &str = "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiQmVhcmVyIiwic2NvcGUiOiJtYWlsIn0=";
+    let replies = &["220 x", "250-x\r\n250 AUTH XOAUTH2", ERROR, "535 5.7.8 no", ERROR, "535 5.7.8 no"];
+    let tokens =
+        |refused: Option<Secret>| async move { Ok(Secret::new(if refused.is_some() { "new" } else { "old" })) };
+    let (_, done, heard, _) = log_in(replies, false, &Credentials::OAuth(Arc::new(tokens))).await;
+    let words = done.unwrap_err().to_string();
+    assert!(words.contains("no (status \"401\", wants the scope \"mail\")") && words.contains("scopes"), "{words}");
+    // user=ann^Aauth=Bearer old^A^A, and the same with the new one; each error is answered with an empty line.
+    let want = ["EHLO [127.0.0.1]", "AUTH XOAUTH2 dXNlcj1hbm4BYXV0aD1CZWFyZXIgb2xkAQE=", ""];
+    assert_eq!(heard, [&want[..], &["AUTH XOAUTH2 dXNlcj1hbm4BYXV0aD1CZWFyZXIgbmV3AQE=", ""]].concat());
 }
 
 #[tokio::test(start_paused = true)]
