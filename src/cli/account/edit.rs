@@ -18,6 +18,7 @@ const BEGINNING: &str = "\
 imap = [\"127.0.0.1:1143\"]           # STARTTLS offered
 imaps = [\"127.0.0.1:1993\"]
 pop3s = [\"127.0.0.1:1995\"]
+submissions = [\"127.0.0.1:1465\"]   # sending
 http = [\"127.0.0.1:1080\"]           # status page, /metrics
 ";
 

@@ -19,7 +19,7 @@ const fn trouble(what: &'static str, mend: &'static str) -> Trouble {
     Trouble { what, mend }
 }
 
-const TABLE: [Row; 18] = [
+const TABLE: [Row; 22] = [
     (
         &["not valid yet", "notvalidyet", "certificate of the future"],
         trouble("clock wrong", "Set the clock of this computer: by it the server's certificate is not valid yet."),
@@ -40,11 +40,37 @@ const TABLE: [Row; 18] = [
         ),
     ),
     (
-        &["not tls", "does not offer starttls", "does not greet", "does not speak imap", "refuses starttls"],
+        &[
+            "not tls",
+            "does not offer starttls",
+            "does not greet",
+            "does not speak imap",
+            "refuses starttls",
+            "does not answer as smtp does",
+        ],
         trouble(
             "wrong port for the TLS mode",
-            "993 and 465 go with tls = \"implicit\", 143 and 587 with \"starttls\".",
+            "Ports 993 and 465 go with tls = \"implicit\", 143 and 587 with \"starttls\".",
         ),
+    ),
+    (
+        // Google's word on a service account's assertion.
+        &["check your iat and exp"],
+        trouble(
+            "clock wrong",
+            "Set the clock of this computer: the provider takes its assertion for one of another time.",
+        ),
+    ),
+    (
+        &["it did not arrive:"],
+        trouble(
+            "sent, and not arrived",
+            "Look for it in the provider's web mail: it may be filtered into another folder, held back, or only late (--send-wait gives it longer).",
+        ),
+    ),
+    (
+        &["the recipient's mailbox is full"],
+        trouble("mailbox of the recipient full", "Nothing is wrong on this side: its owner must make room."),
     ),
     (
         &["run `mailweir account login", "nobody has logged in yet", "invalid_grant"],
@@ -53,6 +79,13 @@ const TABLE: [Row; 18] = [
     (
         &["invalid_client", "unauthorized_client"],
         trouble("OAuth application refused", "Check `client_id`, `client_secret` and `tenant` under [account.oauth2]."),
+    ),
+    (
+        &["smtpclientauthentication is disabled", "smtp_auth_disabled"],
+        trouble(
+            "sending switched off",
+            "Have the administrator switch on authenticated SMTP for this mailbox; mail programs cannot send before.",
+        ),
     ),
     (
         &["basic authentication", "basicauthblocked", "5.7.139", "takes no passwords"],
