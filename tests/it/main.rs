@@ -30,6 +30,7 @@ mod pool;
 mod pop3;
 mod providers;
 mod reload;
+mod secrets;
 mod service;
 mod sidebyside;
 mod straight;

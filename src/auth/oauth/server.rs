@@ -172,7 +172,7 @@ impl Server {
 /// What is refused to an application that acts by itself is mended in the configuration or with the provider: nobody has consented.
 fn nobodys_consent(fault: Fault) -> Fault {
     match fault {
-        Fault::Consent(words) => Fault::Client(words),
+        Fault::Consent(words) => Fault::Client(format!("the application itself is refused: {words}")),
         other => other,
     }
 }

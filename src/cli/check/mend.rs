@@ -19,7 +19,12 @@ const fn trouble(what: &'static str, mend: &'static str) -> Trouble {
     Trouble { what, mend }
 }
 
-const TABLE: [Row; 22] = [
+const OAUTH_APPLICATION: Trouble = trouble(
+    "OAuth application refused",
+    "Check `client_id`, `client_secret`, `tenant` and `scopes` under [account.oauth2]; a service account's `key`, and what it was allowed to.",
+);
+
+const TABLE: [Row; 24] = [
     (
         &["not valid yet", "notvalidyet", "certificate of the future"],
         trouble("clock wrong", "Set the clock of this computer: by it the server's certificate is not valid yet."),
@@ -62,6 +67,11 @@ const TABLE: [Row; 22] = [
         ),
     ),
     (
+        // Whose refusal is nobody's consent, whatever its word.
+        &["the application itself is refused"],
+        OAUTH_APPLICATION,
+    ),
+    (
         &["it did not arrive:"],
         trouble(
             "sent, and not arrived",
@@ -76,10 +86,7 @@ const TABLE: [Row; 22] = [
         &["run `mailweir account login", "nobody has logged in yet", "invalid_grant"],
         trouble("consent needed", "Run `mailweir account login ADDRESS`; the daemon may go on running."),
     ),
-    (
-        &["invalid_client", "unauthorized_client"],
-        trouble("OAuth application refused", "Check `client_id`, `client_secret` and `tenant` under [account.oauth2]."),
-    ),
+    (&["invalid_client", "unauthorized_client", "invalid_scope"], OAUTH_APPLICATION),
     (
         &["smtpclientauthentication is disabled", "smtp_auth_disabled"],
         trouble(
@@ -116,16 +123,17 @@ const TABLE: [Row; 22] = [
         ),
     ),
     (
-        &[
-            "imap is disabled",
-            "imap access is disabled",
-            "not enabled for imap",
-            "imap access disabled",
-            "5.7.8 error: authentication failed: this user does not have access",
-        ],
+        &["imap is disabled", "imap access is disabled", "not enabled for imap", "imap access disabled"],
         trouble(
             "IMAP switched off",
             "Switch IMAP on in the provider's web settings (or have the administrator do it).",
+        ),
+    ),
+    (
+        &["does not have access rights to this service"],
+        trouble(
+            "access by mail programs switched off",
+            "Allow mail programs in the provider's web settings, and use an application password.",
         ),
     ),
     (
@@ -162,6 +170,8 @@ const TABLE: [Row; 22] = [
             "authenticationfailed",
             "authentication failed",
             "check the user name",
+            "check user name",
+            "password not accepted",
         ],
         trouble(
             "user name or password refused",

@@ -155,7 +155,7 @@ async fn arrival(
     let server = &account.imap;
     let pool = Pool::new(Config::new(&account.address, Target::of(server), &server.username, credentials, 1));
     let looked = async {
-        let mut lease = pool.lease(Class::Interactive, None).await?;
+        let mut lease = pool.lease(Class::Bulk, None).await?;
         let junk = lease
             .list()
             .await?

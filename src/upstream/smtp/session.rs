@@ -162,15 +162,18 @@ impl Session {
                 return Err(SmtpError::Login("the server for sending does not offer OAuth".into()));
             }
         };
-        let mut withdrawn = None;
+        let mut withdrawn: Option<(Secret, String)> = None;
         loop {
-            let token = timeout(TOKEN_TIMEOUT, tokens.token(withdrawn.clone())).await;
+            let (old, refusal) = withdrawn.clone().unzip();
+            let token = timeout(TOKEN_TIMEOUT, tokens.token(old)).await;
             let token = token.map_err(|_| SmtpError::Unavailable("getting an access token takes too long".into()))?;
             let token = token.map_err(|fault| match fault {
                 TokenFault::Away(words) => SmtpError::Unavailable(words),
                 TokenFault::Login(words) => {
                     let words = words.trim_end_matches('.');
-                    // The server has refused nothing: with a new consent the next message goes.
+                    // What the server said of the token before stays in the words.
+                    let words = refusal.map_or_else(|| words.to_owned(), |refusal| format!("{words} ({refusal})"));
+                    // With a new consent the next message goes: nothing keeps it waiting.
                     SmtpError::Unavailable(format!("{words}. Run `mailweir account login {}`", config.label))
                 }
                 TokenFault::Setup(words) => SmtpError::Unavailable(words),
@@ -185,10 +188,14 @@ impl Session {
             match reply {
                 reply if reply.is_positive() => return Ok(()),
                 // A token may have been withdrawn before its time; a fresh one is worth one try.
-                reply if withdrawn.is_some() || !reply.is_permanent() => {
-                    return Err(token_refused(&reply, challenge, config));
+                reply => {
+                    let said = said("the provider refuses the login for sending", &reply);
+                    let said = challenge.map_or_else(|| said.clone(), |challenge| format!("{said} ({challenge})"));
+                    if withdrawn.is_some() || !reply.is_permanent() {
+                        return Err(token_refused(&reply, said, config));
+                    }
+                    withdrawn = Some((token, said));
                 }
-                _ => withdrawn = Some(token),
             }
         }
     }
@@ -339,9 +346,7 @@ fn said(what: &str, reply: &Reply) -> String {
 }
 
 /// The same of a token: what the challenge told is more than the reply says, and there is no password to check.
-fn token_refused(reply: &Reply, challenge: Option<String>, config: &SmtpConfig) -> SmtpError {
-    let words = said("the provider refuses the login for sending", reply);
-    let words = challenge.map_or_else(|| words.clone(), |challenge| format!("{words} ({challenge})"));
+fn token_refused(reply: &Reply, words: String, config: &SmtpConfig) -> SmtpError {
     match advice(reply) {
         "" if reply.is_permanent() => {
             let mend = "Check the user name of [account.smtp], and that sending is among the scopes";
