@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::net::Inherited;
 use crate::secret::keep_private;
 
 mod account;
@@ -97,6 +98,8 @@ pub fn main() -> ExitCode {
         // What is protected besides goes on being protected; a sandbox may forbid the call.
         tracing::warn!("{words}");
     }
+    // Before there are threads: it takes what is its own out of the environment.
+    let inherited = matches!(arguments.command, Command::Run).then(Inherited::from_environment);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))
@@ -110,7 +113,7 @@ pub fn main() -> ExitCode {
     let config = arguments.config;
     let code = runtime.block_on(async move {
         match arguments.command {
-            Command::Run => run::run(config).await,
+            Command::Run => run::run(config, inherited.unwrap_or_default()).await,
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run(config).await,
             Command::Status(status) => status.run(config).await,
