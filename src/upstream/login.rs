@@ -251,7 +251,7 @@ impl Session {
                     self.queue(b"\r\n");
                 }
                 Answer::Continue(challenge) => {
-                    heard.challenge = sasl::read_error(challenge.as_bytes());
+                    heard.challenge = sasl::read_error(challenge.as_bytes(), response);
                     self.queue(sasl::encode(last).expose());
                     self.queue(b"\r\n");
                 }

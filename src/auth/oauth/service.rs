@@ -71,7 +71,10 @@ impl ServiceKey {
     fn assertion(&self, audience: &str, subject: &str, scopes: &str, now: SystemTime) -> Result<Secret, String> {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let made = since.saturating_sub(BEFORE).as_secs();
-        let header = json!({ "alg": "RS256", "typ": "JWT", "kid": self.id });
+        let mut header = json!({ "alg": "RS256", "typ": "JWT" });
+        if let (Some(id), Some(header)) = (&self.id, header.as_object_mut()) {
+            header.insert("kid".into(), id.as_str().into());
+        }
         let mut id = [0; 16];
         ring::rand::SecureRandom::fill(&SystemRandom::new(), &mut id)
             .map_err(|_| "the system gives no random numbers".to_owned())?;

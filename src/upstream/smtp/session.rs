@@ -233,7 +233,7 @@ impl Session {
             if reply.code != 334 {
                 return Ok((reply, told));
             }
-            told = sasl::read_error(reply.text().as_bytes());
+            told = responses.first().and_then(|response| sasl::read_error(reply.text().as_bytes(), response));
             if cancelled {
                 return Err(lost(Lost("it does not end the login".into())));
             }

@@ -142,10 +142,12 @@ fn both_servers_are_found_in_a_document() {
     let ca = authorities(home.path(), &dovecot, &exim);
     let file = home.path().join("password");
     private(&file, UPSTREAM_PASSWORD);
-    // Nobody answers at port 1: it is the document that tells.
+    // The name server knows nothing: it is the document that tells.
+    let (_dns, dns) = name_server(home.path(), &["--local=/org/".to_owned()]);
+    let dns = dns.to_string();
     let from = [
         "--nameserver",
-        "127.0.0.1:1",
+        &dns,
         "--upstream-password-file",
         file.to_str().unwrap(),
         "--ca-file",

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::harness::daemon::PROGRAM;
-use crate::harness::dovecot::Dovecot;
+use crate::harness::dovecot::{Dovecot, Options};
 use crate::harness::exim::Exim;
 use crate::harness::{UPSTREAM_PASSWORD, scratch, straight_run};
 
@@ -45,7 +45,8 @@ fn a_message_is_sent_and_watched_until_it_arrives() {
     if straight_run() {
         return;
     }
-    let (dovecot, exim) = (Dovecot::start(), Exim::start());
+    let dovecot = Dovecot::with(Options { junk: true, ..Options::default() });
+    let exim = Exim::start();
     // By its alias, too.
     for to in ["bob@example.org", "Bob.Smith@example.org"] {
         let (well, said) = send_test(&dovecot, &exim, to, 30, Some("INBOX"));

@@ -45,6 +45,8 @@ pub struct Options {
     pub token_user: Option<&'static str>,
     /// Takes no tokens by XOAUTH2, only by OAUTHBEARER.
     pub bearer_only: bool,
+    /// A mailbox named Junk is the one for unwanted mail.
+    pub junk: bool,
     /// There is a quota: one message.
     pub one_message: bool,
     /// Offers COMPRESS=DEFLATE (RFC 4978).
@@ -231,6 +233,7 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 5], options:
         }
         false => "",
     };
+    let junk = if options.junk { "mailbox Junk {\n    special_use = \\Junk\n  }" } else { "" };
     let (mechanisms, tokens) = match &options.introspection {
         Some(url) => (
             if options.bearer_only { "oauthbearer" } else { "xoauth2 oauthbearer" },
@@ -314,9 +317,7 @@ namespace inbox {{
   mailbox Attic {{
     special_use = \Archive
   }}
-  mailbox Junk {{
-    special_use = \Junk
-  }}
+  {junk}
 }}
 service imap-login {{
   inet_listener imap {{
