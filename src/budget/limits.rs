@@ -66,6 +66,8 @@ pub struct Limits {
     pub logins_per_minute: NonZeroU32,
     /// Logins at once, when none was made for a while.
     pub login_burst: NonZeroU32,
+    /// Bytes of an answer that the system of this computer holds unread for a session, at most.
+    pub unread_most: u64,
 }
 
 impl Limits {

@@ -5,12 +5,26 @@
 //! are counted in a window of 24 hours that survives a restart (`state/` keeps it). What a person asks for may go to the
 //! limit; everything else stops earlier ([`Class`], [`Shares`]), so that a message is not refused because of a prefetch.
 //!
-//! The count on disk runs ahead of the count here ([`Budget::export_ahead`]): whoever is about to spend what it does not cover waits
-//! until it was written ([`Budget::headroom`]), so a crash forgets nothing.
+//! # The count on disk
+//!
+//! Let C be what has crossed the sockets, as the provider counts it, and D what stands on the disk. At every moment
+//!
+//! > C <= D <= C + one flush interval
+//!
+//! so a crash forgets nothing and counts one interval too much at most; after an end in order D = C. An *interval* is
+//!
+//! - the *lead*: octets that may cross until D is written again (`daemon/spending` chooses it by the pace of the moment), and
+//! - what was asked for and may have left the provider without our having read it: what is promised, up to what the system holds
+//!   unread for the sessions there are ([`Limits::unread_most`] each).
+//!
+//! It is kept by three rules. Nothing is read from or written to a socket that was not let through ([`Budget::hold`]), and no more is let
+//! through than D covers. Nothing is sent, a command least of all, while D does not cover the answers asked for already. And a D about to be
+//! written with a shorter lead binds from before it is written ([`Budget::export_ahead`]).
 //!
 //! Everything that depends on time takes `now` (Law 9). Wall time, because the window goes on while we do not run.
 
 mod connections;
+mod cover;
 mod ledger;
 mod limits;
 mod pace;
@@ -23,6 +37,7 @@ use std::time::{Duration, SystemTime};
 
 pub use connections::ConnectionPermit;
 use connections::Connections;
+use cover::Cover;
 pub use ledger::Entry;
 use ledger::Ledger;
 use limits::floor;
@@ -42,13 +57,6 @@ pub enum Direction {
 
 impl Direction {
     pub const ALL: [Self; 2] = [Self::Download, Self::Upload];
-
-    fn index(self) -> usize {
-        match self {
-            Self::Download => 0,
-            Self::Upload => 1,
-        }
-    }
 
     /// The word used in metrics, in the state and towards people.
     pub fn as_str(self) -> &'static str {
@@ -74,11 +82,8 @@ struct Spending {
     limits: Limits,
     download: Ledger,
     upload: Ledger,
-    /// Bytes set aside and not gone over the wire yet: download, upload.
-    promised: [u64; 2],
-    /// Bytes counted since the start, and how far that count is covered by what was written down.
-    total: [u64; 2],
-    covered: [u64; 2],
+    /// Download, upload.
+    cover: [Cover; 2],
     logins: Pace,
     commands: Option<Pace>,
 }
@@ -91,8 +96,8 @@ impl Spending {
         }
     }
 
-    fn promised(&mut self, direction: Direction) -> &mut u64 {
-        let [download, upload] = &mut self.promised;
+    fn cover(&mut self, direction: Direction) -> &mut Cover {
+        let [download, upload] = &mut self.cover;
         match direction {
             Direction::Download => download,
             Direction::Upload => upload,
@@ -100,15 +105,17 @@ impl Spending {
     }
 
     fn count(&mut self, direction: Direction, bytes: u64, now: SystemTime) {
-        let total = &mut self.total[direction.index()];
-        *total = total.saturating_add(bytes);
+        let cover = self.cover(direction);
+        cover.total = cover.total.saturating_add(bytes);
         self.ledger(direction).add(bytes, now);
     }
 
-    fn headroom(&self, direction: Direction) -> u64 {
-        let at = direction.index();
-        let [total, promised, covered] = [self.total, self.promised, self.covered].map(|of| of[at]);
-        covered.saturating_sub(total.saturating_add(promised))
+    /// What may have left the provider and is not read. What we send is counted when the system takes it, before anybody else can.
+    fn unread_most(&self, direction: Direction, sessions: u32) -> u64 {
+        match direction {
+            Direction::Download => self.limits.unread_most.saturating_mul(u64::from(sessions.max(1))),
+            Direction::Upload => 0,
+        }
     }
 }
 
@@ -123,8 +130,8 @@ pub struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut spending = self.budget.spending();
-        let promised = spending.promised(self.direction);
-        *promised = promised.saturating_sub(self.bytes);
+        let cover = spending.cover(self.direction);
+        cover.promised = cover.promised.saturating_sub(self.bytes);
     }
 }
 
@@ -137,9 +144,7 @@ impl Budget {
             limits,
             download: Ledger::default(),
             upload: Ledger::default(),
-            promised: [0; 2],
-            total: [0; 2],
-            covered: [0; 2],
+            cover: Default::default(),
         };
         Self { inner: Arc::new(Inner { connections, spending: Mutex::new(spending) }) }
     }
@@ -191,7 +196,7 @@ impl Budget {
         let mut spending = self.spending();
         for direction in Direction::ALL {
             let Some(limit) = spending.limits.of(direction) else { continue };
-            let promised = *spending.promised(direction);
+            let promised = spending.cover(direction).promised;
             let ledger = spending.ledger(direction);
             if ledger.wait(promised.saturating_add(1), limit - floor(limit) / 2, now).is_some() {
                 let retry_after = ledger.wait(1, limit - floor(limit) / 2, now).unwrap_or(PROMISED_WAIT);
@@ -234,7 +239,7 @@ impl Budget {
         now: SystemTime,
     ) -> Result<Reservation, Refused> {
         let mut spending = self.spending();
-        let promised = *spending.promised(direction);
+        let promised = spending.cover(direction).promised;
         if let Some(limit) = spending.limits.for_class(direction, class) {
             let ledger = spending.ledger(direction);
             if ledger.wait(promised.saturating_add(bytes), limit, now).is_some() {
@@ -244,7 +249,7 @@ impl Budget {
                 return Err(Refused { direction, limit, retry_after });
             }
         }
-        *spending.promised(direction) = promised.saturating_add(bytes);
+        spending.cover(direction).promised = promised.saturating_add(bytes);
         drop(spending);
         Ok(Reservation { budget: self.clone(), direction, bytes })
     }
@@ -259,7 +264,7 @@ impl Budget {
         self.spending().ledger(direction).export(now)
     }
 
-    /// What is to be written down so that a crash forgets nothing: what is counted, what is promised, and `lead` bytes more, in the
+    /// What is to be written down so that a crash forgets nothing: what is counted, what may be on its way, and `lead` bytes more, in the
     /// bucket that `until` falls into; `until` is when it will have been written again. When it is written, [`Budget::set_covered`] is to be
     /// told the second value.
     pub fn export_ahead(
@@ -269,8 +274,8 @@ impl Budget {
         now: SystemTime,
         until: SystemTime,
     ) -> (Vec<Entry>, u64) {
-        let mut spending = self.spending();
-        let ahead = spending.promised[direction.index()].saturating_add(lead);
+        let (mut spending, unread_most) = self.covering(direction);
+        let (ahead, mark) = spending.cover(direction).begin_writing(lead, unread_most);
         let mut entries = spending.ledger(direction).export(now);
         let last = Entry { begin: ledger::bucket(until), bytes: ahead };
         match entries.last_mut() {
@@ -278,17 +283,52 @@ impl Budget {
             _ if ahead > 0 => entries.push(last),
             _ => {}
         }
-        (entries, spending.total[direction.index()].saturating_add(ahead))
+        (entries, mark)
     }
 
     /// The count up to `mark` is written down.
     pub fn set_covered(&self, direction: Direction, mark: u64) {
-        self.spending().covered[direction.index()] = mark;
+        self.spending().cover(direction).written(mark);
     }
 
-    /// Bytes that may be spent before the count has to be written again, beside what is promised.
+    /// Bytes that may cross before the count has to be written again.
     pub fn headroom(&self, direction: Direction) -> u64 {
-        self.spending().headroom(direction)
+        let (mut spending, unread_most) = self.covering(direction);
+        spending.cover(direction).headroom(unread_most)
+    }
+
+    /// Sets aside bytes that may cross a socket now, `most` at most; 0: the count has to be written first. To be given back by
+    /// [`Budget::release`] when what has crossed of them was recorded.
+    pub fn hold(&self, direction: Direction, most: u64) -> u64 {
+        let (mut spending, unread_most) = self.covering(Direction::Download);
+        match direction {
+            Direction::Download => spending.cover(direction).hold(most, unread_most),
+            // The answer to what is sent must be covered when it is sent.
+            Direction::Upload if !spending.cover(Direction::Download).is_whole(unread_most) => 0,
+            Direction::Upload => spending.cover(direction).hold(most, 0),
+        }
+    }
+
+    /// The same where the disk gives no hope that the count will be written.
+    pub fn hold_uncovered(&self, direction: Direction, most: u64) {
+        self.spending().cover(direction).hold_uncovered(most);
+    }
+
+    /// See [`Budget::hold`].
+    pub fn release(&self, direction: Direction, held: u64) {
+        self.spending().cover(direction).release(held);
+    }
+
+    /// Bytes recorded since the start.
+    pub fn total(&self, direction: Direction) -> u64 {
+        self.spending().cover(direction).total
+    }
+
+    fn covering(&self, direction: Direction) -> (MutexGuard<'_, Spending>, u64) {
+        let sessions = self.connections_used();
+        let spending = self.spending();
+        let unread_most = spending.unread_most(direction, sessions);
+        (spending, unread_most)
     }
 
     /// Adds what an earlier run has counted. To be called once, before anything is spent.

@@ -413,6 +413,7 @@ impl Running {
 
 /// Saves the count and marks the cache as they go on, and sweeps the cache now and then.
 async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
+    spending.begin();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marked = (Instant::now(), spending.recorded());

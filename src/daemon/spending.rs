@@ -2,9 +2,7 @@
 //!
 //! One value answers all of them: the pool asks for connections, logins and commands ([`crate::upstream::Permits`]) and tells what went over the wire
 //! ([`crate::upstream::Meter`]), the engine asks before anything big ([`crate::engine::Allowance`]). The count of the last 24 hours is the durable state's. What stands
-//! there runs ahead of what was spent, by a lead that follows use: it is written again when half of the lead is used or
-//! a while is over, and nobody reads or sends beyond it. So a crash forgets nothing, and counts at most one lead too
-//! much, beside what was promised and under way.
+//! there runs ahead of what was spent by at most one flush interval, and never behind it (`saving`, and the rule in [`crate::budget`]).
 
 mod roles;
 mod saving;
@@ -27,9 +25,10 @@ use crate::budget::{self, Budget, Direction, Limits, Refused};
 use crate::config;
 use crate::engine::{Error, Grant};
 use crate::metrics::{AccountMetrics, Held};
+use crate::net;
 use crate::state::{self, State};
 use crate::upstream::Pacing;
-use saving::{Lowered, Saved, lowered_key};
+use saving::{Lowered, Saved, Saving, lowered_key};
 
 /// A refusal is told as long as it is this young, and would be repeated.
 const NOTICE_FOR: Duration = Duration::from_secs(600);
@@ -50,6 +49,8 @@ pub(super) struct Spending {
     open: AtomicUsize,
     /// Octets recorded since the start, both ways.
     recorded: AtomicU64,
+    /// Taken by whoever writes to the disk.
+    saving: Mutex<Saving>,
     saved: Mutex<Saved>,
     told: Mutex<Option<Instant>>,
     /// What was refused last to somebody who waited.
@@ -58,6 +59,8 @@ pub(super) struct Spending {
     save: Notify,
     /// It was.
     covered: Notify,
+    /// How many wait for that.
+    waiting: AtomicUsize,
     /// The disk did not answer in time; until then it is not waited for.
     hopeless: Mutex<Option<Instant>>,
     lowered: Mutex<Lowered>,
@@ -100,11 +103,13 @@ impl Spending {
             connected: Mutex::default(),
             open: AtomicUsize::new(0),
             recorded: AtomicU64::new(0),
-            saved: Mutex::new(Saved { recorded: 0, at: Instant::now(), lead: [0; 2] }),
+            saving: Mutex::default(),
+            saved: Mutex::new(Saved { at: Instant::now(), total: [0; 2], lead: [0; 2] }),
             told: Mutex::default(),
             refused: Mutex::default(),
             save: Notify::new(),
             covered: Notify::new(),
+            waiting: AtomicUsize::new(0),
             hopeless: Mutex::default(),
             lowered: Mutex::new(Lowered { maximum: lowered, is_saved: true }),
         };
@@ -200,6 +205,7 @@ fn limits_of(limits: &config::Limits) -> Limits {
         commands_per_second: limits.commands_per_second,
         logins_per_minute: LOGINS_PER_MINUTE,
         login_burst: LOGIN_BURST,
+        unread_most: net::UNREAD_MOST,
     }
 }
 

@@ -72,16 +72,24 @@ impl State {
         })
     }
 
-    /// Replaces the bytes counted for an account.
-    pub fn save_ledger(&self, account: &str, direction: Direction, entries: &[Entry]) -> Result<(), Error> {
+    /// Replaces what is counted for an account, all of `counts` at once: one flush of the disk. Entries are ordered and each begins elsewhere.
+    pub fn save_ledgers(&self, account: &str, counts: &[(Direction, Vec<Entry>)]) -> Result<(), Error> {
         self.connections.write(|db| {
-            db.prepare_cached("DELETE FROM ledger WHERE account = ? AND direction = ?")?
-                .execute(params![account, direction.as_str()])?;
-            let sql = "INSERT INTO ledger (account, direction, bucket, bytes) VALUES (?, ?, ?, ?)
-                       ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes";
-            let mut insert = db.prepare_cached(sql)?;
-            for entry in entries {
-                insert.execute(params![account, direction.as_str(), signed(entry.begin), signed(entry.bytes)])?;
+            // Few buckets have changed since the last time, and what is as it was is not written.
+            let mut forget = db.prepare_cached(
+                "DELETE FROM ledger WHERE account = ? AND direction = ? AND (bucket < ? OR bucket > ?)",
+            )?;
+            let mut put = db.prepare_cached(
+                "INSERT INTO ledger (account, direction, bucket, bytes) VALUES (?, ?, ?, ?)
+                 ON CONFLICT DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes",
+            )?;
+            for (direction, entries) in counts {
+                let ends = entries.first().zip(entries.last());
+                let (first, last) = ends.map_or((i64::MAX, 0), |(a, b)| (signed(a.begin), signed(b.begin)));
+                forget.execute(params![account, direction.as_str(), first, last])?;
+                for entry in entries {
+                    put.execute(params![account, direction.as_str(), signed(entry.begin), signed(entry.bytes)])?;
+                }
             }
             Ok(())
         })
@@ -179,9 +187,12 @@ mod tests {
         let entries = [Entry { begin: 600, bytes: 7 }, Entry { begin: 1200, bytes: 1 << 40 }];
         {
             let state = State::open(&path).unwrap();
-            state.save_ledger("ann", Direction::Download, &[Entry { begin: 0, bytes: 1 }]).unwrap();
-            state.save_ledger("ann", Direction::Download, &entries).unwrap();
-            state.save_ledger("ann", Direction::Upload, &entries[..1]).unwrap();
+            let old = [Entry { begin: 0, bytes: 1 }, Entry { begin: 600, bytes: 9 }, Entry { begin: 9000, bytes: 1 }];
+            state.save_ledgers("ann", &[(Direction::Download, old.to_vec())]).unwrap();
+            let both = [(Direction::Download, entries.to_vec()), (Direction::Upload, entries[..1].to_vec())];
+            state.save_ledgers("ann", &both).unwrap();
+            state.save_ledgers("bob", &[(Direction::Download, old.to_vec())]).unwrap();
+            state.save_ledgers("bob", &[(Direction::Download, Vec::new())]).unwrap();
             state.set_marker("ann", 4).unwrap();
             state.set_marker("ann", 5).unwrap();
             state.set_tokens("ann", b"sealed").unwrap();
@@ -192,7 +203,7 @@ mod tests {
         let state = State::open(&path).unwrap();
         assert_eq!(state.load_ledger("ann", Direction::Download).unwrap(), entries);
         assert_eq!(state.load_ledger("ann", Direction::Upload).unwrap(), entries[..1]);
-        assert_eq!(state.load_ledger("bob", Direction::Upload).unwrap(), []);
+        assert_eq!(state.load_ledger("bob", Direction::Download).unwrap(), []);
         assert_eq!((state.marker("ann").unwrap(), state.marker("bob").unwrap()), (5, 0));
         assert_eq!(state.value("token").unwrap().as_deref(), Some(&b"\0secret"[..]));
         assert_eq!(state.value("other").unwrap(), None);

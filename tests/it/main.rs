@@ -21,6 +21,7 @@ mod imap;
 mod interop;
 mod keyring;
 mod layering;
+mod ledger;
 mod licences;
 mod limits;
 mod memory;

@@ -41,6 +41,8 @@ pub const MAX_CONNECTIONS: usize = 15;
 const WRONG_AFTER: Duration = Duration::from_millis(500);
 /// Happenings kept for a listener that is slow: more than anybody reads.
 const EVENTS: usize = 64;
+/// Octets asked of the system as the send buffer of a connection.
+const UNSENT_ASKED: usize = 64 * 1024;
 /// How long sessions may take to say BYE.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -238,6 +240,8 @@ impl Provider {
             let (outer, inner) = Stream::pair();
             let accepted = Accepted { stream: inner, implicit_tls: false, plaintext_login: true };
             let session = serve(Arc::clone(&server), accepted, token.child_token());
+            // What it counts as sent is to have been sent, and not to lie in its own system.
+            let _ = stream.bound_unsent(UNSENT_ASKED);
             let counted = stream.tapped(Arc::<Weather>::clone(&mood));
             let wire = wire::pass(Arc::clone(&manners), Arc::clone(&mood), counted, outer);
             spawner.spawn(async move {

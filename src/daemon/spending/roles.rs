@@ -1,19 +1,19 @@
 //! What the pool, the sessions and the engine ask of the budget and tell it.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
-use super::saving::{COVER_WAIT, HOPELESS_FOR, Lowered};
+use super::saving::Lowered;
 use super::{NOTICE_FOR, Spending, Wish, words};
 use crate::budget::{self, Direction};
 use crate::engine::{Allowance, Error, Grant};
 use crate::metrics::Login;
+use crate::net::Way;
 use crate::upstream::{self, Class, Meaning, Meter, Outcome, Permit, Permits};
 
 impl Meter for Spending {
@@ -44,6 +44,25 @@ impl Meter for Spending {
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         connected.resize_with(open, || self.metrics.connection());
     }
+
+    fn hold(&self, way: Way, most: u64) -> u64 {
+        self.hold_octets(direction(way), most)
+    }
+
+    fn release(&self, way: Way, held: u64) {
+        self.release_octets(direction(way), held);
+    }
+
+    fn room(self: Arc<Self>, way: Way) -> BoxFuture<'static, ()> {
+        async move { self.wait_for_room(direction(way)).await }.boxed()
+    }
+}
+
+fn direction(way: Way) -> Direction {
+    match way {
+        Way::In => Direction::Download,
+        Way::Out => Direction::Upload,
+    }
 }
 
 impl Permits for Spending {
@@ -68,32 +87,6 @@ impl Permits for Spending {
     fn command(&self) -> Result<Option<Duration>, upstream::Error> {
         self.may_talk()?;
         Ok(self.budget.command(SystemTime::now()).err())
-    }
-
-    fn is_covered(&self) -> bool {
-        let is_out = self.watch_headroom();
-        let hopeless = *self.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
-        !is_out || hopeless.is_some_and(|until| Instant::now() < until)
-    }
-
-    fn covered(&self) -> BoxFuture<'_, ()> {
-        async {
-            let covered = async {
-                loop {
-                    let saved = self.covered.notified();
-                    if self.is_covered() {
-                        return;
-                    }
-                    saved.await;
-                }
-            };
-            if timeout(COVER_WAIT, covered).await.is_err() {
-                warn!(account = %self.address, "the count of bytes is not saved in time: a crash would forget some");
-                let until = Instant::now() + HOPELESS_FOR;
-                *self.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-            }
-        }
-        .boxed()
     }
 
     fn lowered(&self, maximum: Option<usize>) {

@@ -1,14 +1,24 @@
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 
-use super::saving::{COVER_WAIT, HOPELESS_FOR, LEAD_MOST, SAVE_EVERY};
+use super::saving::{COVER_WAIT, HOPELESS_FOR, LEAD_LEAST, LEAD_MOST, SAVE_EVERY};
 use super::*;
 use crate::engine::Allowance;
 use crate::metrics::Metrics;
+use crate::net::Way;
 use crate::upstream::{self, Class, Meter, Permits};
 
 fn spending(state: &State, download: Option<u64>) -> Spending {
     let limits = config::Limits { connections: 2, download_per_day: download, ..config::Limits::default() };
     Spending::load("Ann@Example.org", &limits, Metrics::default().account("ann"), state).unwrap()
+}
+
+/// How much may cross now.
+fn room(spending: &Spending, way: Way) -> u64 {
+    let held = spending.hold(way, u64::MAX);
+    spending.release(way, held);
+    held
 }
 
 #[tokio::test(start_paused = true)]
@@ -20,27 +30,31 @@ async fn the_count_on_disk_is_ahead_of_what_was_spent() {
         let entries = state.load_ledger("ann@example.org", direction).unwrap();
         entries.iter().map(|entry| entry.bytes).sum()
     };
-    let first = spending(&state, Some(1_000_000));
-    let lead = kept(Direction::Download);
-    assert_eq!(lead, 20_000, "a fiftieth of the limit");
-    assert!(first.is_covered() && !first.is_save_due(), "nothing was spent");
-    first.received(9000);
-    assert!(first.is_covered() && first.save_wanted().now_or_never().is_none());
-    first.received(2000);
-    assert!(first.is_covered() && first.save_wanted().now_or_never().is_some(), "half of the lead is used");
-    first.received(9000);
-    assert!(!first.is_covered(), "and now nearly all");
-    assert!(kept(Direction::Download) >= 20_000);
-    let mut waiting = std::pin::pin!(first.covered());
+    let first = Arc::new(spending(&state, Some(1_000_000)));
+    assert_eq!(kept(Direction::Download), LEAD_LEAST);
+    assert!(room(&first, Way::In) == LEAD_LEAST && !first.is_save_due(), "nothing was spent");
+    first.received(8000);
+    assert!(first.save_wanted().now_or_never().is_none());
+    first.received(1000);
+    assert!(first.save_wanted().now_or_never().is_some(), "half of the lead is used");
+    assert_eq!(room(&first, Way::In), LEAD_LEAST - 9000);
+    first.received(LEAD_LEAST - 9000);
+    assert_eq!(
+        (first.hold(Way::In, 10), kept(Direction::Download)),
+        (0, LEAD_LEAST),
+        "nothing crosses that is not covered"
+    );
+    let mut waiting = Arc::clone(&first).room(Way::In);
     assert!(waiting.as_mut().now_or_never().is_none());
     first.save(&state).unwrap();
-    first.covered().await;
-    assert_eq!(kept(Direction::Download), 40_000);
-    // A promise is covered before it is used.
-    let grant = Allowance::download(&first, 100_000, Class::Interactive).unwrap();
-    assert!(!first.is_covered());
+    waiting.await;
+    assert_eq!(kept(Direction::Download), LEAD_LEAST + 20_000, "a fast line, and a fiftieth of a small limit");
+    // A promise is covered before it is asked for.
+    let grant = Allowance::download(&*first, 100_000, Class::Interactive).unwrap();
+    assert_eq!((first.hold(Way::In, 1), first.hold(Way::Out, 1)), (0, 0));
     first.save(&state).unwrap();
-    assert_eq!(kept(Direction::Download), 140_000);
+    assert_eq!(kept(Direction::Download), LEAD_LEAST + 100_000 + LEAD_LEAST);
+    assert!(room(&first, Way::Out) > 0);
     drop(grant);
     first.sent(7);
     tokio::time::advance(SAVE_EVERY).await;
@@ -49,27 +63,66 @@ async fn the_count_on_disk_is_ahead_of_what_was_spent() {
     assert!(!first.is_save_due());
     // After a crash all of it counts; after an end in order what was spent.
     let again = spending(&state, Some(1_000_000));
-    assert_eq!(again.used(Direction::Download), (40_000, Some(1_000_000)));
+    assert_eq!(again.used(Direction::Download), (2 * LEAD_LEAST, Some(1_000_000)));
     first.save_end(&state).unwrap();
+    assert_eq!(room(&first, Way::In), 0, "nothing crosses after the end");
+    first.save(&state).unwrap();
     let again = spending(&state, Some(1_000_000));
-    assert_eq!(again.used(Direction::Download), (20_000, Some(1_000_000)));
+    assert_eq!(again.used(Direction::Download), (LEAD_LEAST, Some(1_000_000)));
     assert_eq!(again.used(Direction::Upload), (7, None));
+    first.begin();
+    assert!(first.save_wanted().now_or_never().is_some());
+    first.save(&state).unwrap();
+    assert!(room(&first, Way::In) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lead_is_what_crosses_in_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+    let spending = spending(&state, None);
+    // Octets since the last save, milliseconds since it, and the lead that follows.
+    let table = [
+        (10_000, 1, LEAD_MOST),
+        (100_000, 500, 200_000),
+        (400_000, 500, 800_000),
+        (30_000, 100, 300_000),
+        (1000, 1000, LEAD_LEAST),
+        (0, 1000, LEAD_LEAST),
+    ];
+    for (octets, millis, lead) in table {
+        spending.received(octets);
+        tokio::time::advance(Duration::from_millis(millis)).await;
+        spending.save(&state).unwrap();
+        assert_eq!(room(&spending, Way::In), lead, "{octets} in {millis} ms");
+    }
+    // A long one is not left standing when the line is quiet.
+    spending.received(200_000);
+    spending.save(&state).unwrap();
+    assert_eq!(room(&spending, Way::In), LEAD_MOST);
+    assert!(!spending.is_save_due());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(spending.is_save_due());
+    spending.save(&state).unwrap();
+    assert_eq!(room(&spending, Way::In), LEAD_LEAST);
+    tokio::time::advance(SAVE_EVERY * 10).await;
+    assert!(!spending.is_save_due(), "nothing was spent");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_is_waited_for_so_long() {
     let dir = tempfile::tempdir().unwrap();
     let state = State::open(&dir.path().join("state.sqlite")).unwrap();
-    let spending = spending(&state, None);
+    let spending = Arc::new(spending(&state, None));
     spending.received(LEAD_MOST * 2);
     let start = Instant::now();
-    spending.covered().await;
+    Arc::clone(&spending).room(Way::In).await;
     assert_eq!(start.elapsed(), COVER_WAIT);
-    assert!(spending.is_covered(), "not again for a while");
+    assert!(room(&spending, Way::In) > 0, "not again for a while");
     tokio::time::advance(HOPELESS_FOR).await;
-    assert!(!spending.is_covered());
+    assert_eq!(room(&spending, Way::In), 0);
     spending.save(&state).unwrap();
-    assert!(spending.is_covered());
+    assert!(room(&spending, Way::In) > 0);
 }
 
 #[tokio::test]
