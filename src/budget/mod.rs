@@ -43,7 +43,7 @@ use ledger::Ledger;
 use limits::floor;
 pub use limits::{Class, Limits, Refused, Shares};
 use pace::Pace;
-pub use sends::{SendLimits, Sends};
+pub use sends::{Counted, SendLimits, Sends};
 
 /// When to come back if only running transfers are in the way.
 const PROMISED_WAIT: Duration = Duration::from_secs(60);

@@ -117,6 +117,7 @@ async fn log_in_to_send(
         dial: Arc::new(Target::of(server)),
         username: server.username.clone(),
         meter: Arc::new(()),
+        postage: Arc::new(()),
     });
     let done = match smtp.lease(&credentials).await {
         Ok(passage) => {

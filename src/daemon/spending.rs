@@ -6,6 +6,7 @@
 
 mod roles;
 mod saving;
+mod sending;
 #[cfg(test)]
 mod tests;
 
@@ -21,14 +22,16 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::status::octets;
-use crate::budget::{self, Budget, Direction, Limits, Refused};
+use crate::budget::{self, Budget, Counted, Direction, Limits, Refused, SendLimits};
 use crate::config;
 use crate::engine::{Error, Grant};
 use crate::metrics::{AccountMetrics, Held};
 use crate::net;
+use crate::provider::Quirk;
 use crate::state::{self, State};
 use crate::upstream::Pacing;
 use saving::{Lowered, Saved, Saving, lowered_key};
+use sending::{RESTARTS, Sending};
 
 /// A refusal is told as long as it is this young, and would be repeated.
 const NOTICE_FOR: Duration = Duration::from_secs(600);
@@ -64,6 +67,7 @@ pub(super) struct Spending {
     /// The disk did not answer in time; until then it is not waited for.
     hopeless: Mutex<Option<Instant>>,
     lowered: Mutex<Lowered>,
+    sending: Mutex<Sending>,
 }
 
 #[derive(Clone, Copy)]
@@ -91,7 +95,7 @@ impl Spending {
         let now = SystemTime::now();
         let budget = Budget::new(limits_of(limits), now);
         for direction in Direction::ALL {
-            budget.import(direction, &state.load_ledger(&key(address), direction)?, now);
+            budget.import(direction, &state.load_ledger(&key(address), Counted::Bytes(direction))?, now);
         }
         let lowered = state.value(&lowered_key(address))?;
         let lowered = lowered.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
@@ -112,7 +116,9 @@ impl Spending {
             waiting: AtomicUsize::new(0),
             hopeless: Mutex::default(),
             lowered: Mutex::new(Lowered { maximum: lowered, is_saved: true }),
+            sending: Mutex::new(Sending::load(address, state, now)?),
         };
+        spending.sending().limits = send_limits_of(limits);
         spending.save(state)?;
         Ok(spending)
     }
@@ -125,6 +131,12 @@ impl Spending {
     /// Takes new limits; what was spent stays spent.
     pub(super) fn set_limits(&self, limits: &config::Limits) {
         self.budget.set_limits(limits_of(limits), SystemTime::now());
+        self.sending().limits = send_limits_of(limits);
+    }
+
+    /// Learns what is odd about the account's provider.
+    pub(super) fn set_quirks(&self, quirks: &[Quirk]) {
+        self.sending().restarts = quirks.contains(&RESTARTS);
     }
 
     /// Octets of the last 24 hours, and how many there may be.
@@ -152,6 +164,8 @@ impl Spending {
         self.metrics.set_download(used, limit);
         let (used, limit) = self.used(Direction::Upload);
         self.metrics.set_upload(used, limit);
+        let (used, limits) = self.sent_today();
+        self.metrics.set_sends(used, (limits.messages_per_day, limits.recipients_per_day));
     }
 
     fn reserve(&self, direction: Direction, class: budget::Class, octets: u64) -> Result<Grant, Error> {
@@ -209,19 +223,27 @@ fn limits_of(limits: &config::Limits) -> Limits {
     }
 }
 
-/// For a mail program to show.
-fn words(refused: &Refused, now: SystemTime) -> String {
-    let minutes = refused.retry_after.as_secs().div_ceil(60);
-    let wait = match (minutes / 60, minutes % 60) {
+fn send_limits_of(limits: &config::Limits) -> SendLimits {
+    SendLimits { messages_per_day: limits.messages_per_day, recipients_per_day: limits.recipients_per_day }
+}
+
+/// When it is over: `in 3 h 5 min, at 14:20 UTC`.
+fn clock(wait: Duration, now: SystemTime) -> String {
+    let minutes = wait.as_secs().div_ceil(60);
+    let left = match (minutes / 60, minutes % 60) {
         (0, minutes) => format!("{minutes} min"),
         (hours, minutes) => format!("{hours} h {minutes} min"),
     };
-    let at = OffsetDateTime::from(now + refused.retry_after);
+    let at = OffsetDateTime::from(now + wait);
+    format!("in {left}, at {:02}:{:02} UTC", at.hour(), at.minute())
+}
+
+/// For a mail program to show.
+fn words(refused: &Refused, now: SystemTime) -> String {
     format!(
-        "The {} allowance of this account ({} in 24 hours) is used up; it opens again in {wait}, at {:02}:{:02} UTC",
+        "The {} allowance of this account ({} in 24 hours) is used up; it opens again {}",
         refused.direction.as_str(),
         octets(refused.limit),
-        at.hour(),
-        at.minute(),
+        clock(refused.retry_after, now),
     )
 }

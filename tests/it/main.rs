@@ -41,4 +41,5 @@ mod tls;
 mod twoway;
 mod upheaval;
 mod wan;
+mod weather;
 mod writers;

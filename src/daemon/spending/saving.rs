@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use super::sending::stopped_key;
 use super::{Spending, key};
-use crate::budget::Direction;
+use crate::budget::{Counted, Direction};
 use crate::state::{self, State};
 
 /// A flush interval: the lead is what crosses in this time at the pace of the moment.
@@ -125,10 +126,18 @@ impl Spending {
         let (mut counts, mut marks) = (Vec::new(), Vec::new());
         for (direction, lead) in Direction::ALL.into_iter().zip(lead) {
             let (entries, mark) = self.budget.export_ahead(direction, lead, now, until);
-            counts.push((direction, entries));
+            counts.push((Counted::Bytes(direction), entries));
             marks.push((direction, mark));
         }
+        let (sent, stopped, mark) = self.sending().export(now);
+        let is_new = !self.sending().is_saved();
+        if is_new {
+            let text = stopped.map(|seconds| seconds.to_string());
+            state.set_value(&stopped_key(&self.address), text.as_ref().map(String::as_bytes))?;
+        }
+        counts.extend(sent);
         state.save_ledgers(&key(&self.address), &counts)?;
+        self.sending().set_saved(mark);
         for (direction, mark) in marks {
             self.budget.set_covered(direction, mark);
         }
@@ -151,8 +160,11 @@ impl Spending {
         })
     }
 
-    /// Whether half of a lead is used.
+    /// Whether half of a lead is used, or a message was counted.
     fn is_short(&self) -> bool {
+        if !self.sending().is_saved() {
+            return true;
+        }
         let lead = self.saved.lock().unwrap_or_else(PoisonError::into_inner).lead;
         let headroom = Direction::ALL.map(|direction| self.budget.headroom(direction));
         lead.into_iter().zip(headroom).any(|(lead, headroom)| headroom < lead.max(LEAD_FLOOR) / 2)
@@ -231,5 +243,5 @@ impl Drop for Waiting<'_> {
 
 /// How the state names what the provider's words have left of the maximum of sessions.
 pub(super) fn lowered_key(address: &str) -> String {
-    format!("lowered:{}", key(address))
+    format!("{}{}", state::LOWERED, key(address))
 }

@@ -27,7 +27,7 @@ async fn the_count_on_disk_is_ahead_of_what_was_spent() {
     let state = State::open(&dir.path().join("state.sqlite")).unwrap();
     // What a crash now would leave to be counted.
     let kept = |direction| -> u64 {
-        let entries = state.load_ledger("ann@example.org", direction).unwrap();
+        let entries = state.load_ledger("ann@example.org", Counted::Bytes(direction)).unwrap();
         entries.iter().map(|entry| entry.bytes).sum()
     };
     let first = Arc::new(spending(&state, Some(1_000_000)));
