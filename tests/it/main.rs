@@ -31,6 +31,7 @@ mod pool;
 mod pop3;
 mod providers;
 mod reload;
+mod resume;
 mod service;
 mod sidebyside;
 mod straight;
