@@ -275,11 +275,9 @@ fn read_percent(table: &Table<'_>, key: &'static str) -> Option<u8> {
 
 fn read_count(table: &Table<'_>, key: &'static str) -> Option<u64> {
     table.number(key).and_then(|at| {
-        at.parse(|n| {
-            u64::try_from(*n)
-                .ok()
-                .filter(|n| *n > 0)
-                .ok_or_else(|| (format!("{n} in a day"), "Give at least 1, or leave the key out.".to_owned()))
+        at.parse(|n| match *n {
+            0 => Err(("0 in a day".to_owned(), "Give at least 1, or leave the key out.".to_owned())),
+            n => Ok(n),
         })
     })
 }

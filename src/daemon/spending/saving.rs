@@ -129,15 +129,15 @@ impl Spending {
             counts.push((Counted::Bytes(direction), entries));
             marks.push((direction, mark));
         }
-        let (sent, stopped, mark) = self.sending().export(now);
+        let sent = self.sending().export(now);
         let is_new = !self.sending().is_saved();
         if is_new {
-            let text = stopped.map(|seconds| seconds.to_string());
+            let text = sent.stopped.map(|seconds| seconds.to_string());
             state.set_value(&stopped_key(&self.address), text.as_ref().map(String::as_bytes))?;
         }
-        counts.extend(sent);
+        counts.extend(sent.counts);
         state.save_ledgers(&key(&self.address), &counts)?;
-        self.sending().set_saved(mark);
+        self.sending().set_saved(sent.mark);
         for (direction, mark) in marks {
             self.budget.set_covered(direction, mark);
         }

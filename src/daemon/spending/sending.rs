@@ -26,6 +26,15 @@ const REST_WHERE_IT_RESTARTS: Duration = Duration::from_secs(24 * 3600 + 600);
 /// The provider's oddity that asks for it.
 pub(super) const RESTARTS: Quirk = Quirk::SendBlockRestarts;
 
+/// What is written down.
+pub(super) struct Export {
+    pub(super) counts: [(Counted, Vec<Entry>); 2],
+    /// Until when nothing is sent, in seconds since the epoch.
+    pub(super) stopped: Option<u64>,
+    /// For [`Sending::set_saved`].
+    pub(super) mark: u64,
+}
+
 #[derive(Default)]
 pub(super) struct Sending {
     sends: Sends,
@@ -54,13 +63,13 @@ impl Sending {
         self.saved == self.changed
     }
 
-    /// For the disk: both counts, until when nothing is sent, and the mark for [`Self::set_saved`].
-    pub(super) fn export(&mut self, now: SystemTime) -> ([(Counted, Vec<Entry>); 2], Option<u64>, u64) {
+    /// For the disk.
+    pub(super) fn export(&mut self, now: SystemTime) -> Export {
         let (messages, recipients) = self.sends.export(now);
         let stopped = self.stopped.filter(|until| *until > now);
         let stopped = stopped.and_then(|until| until.duration_since(SystemTime::UNIX_EPOCH).ok());
         let counts = [(Counted::Messages, messages), (Counted::Recipients, recipients)];
-        (counts, stopped.map(|since| since.as_secs()), self.changed)
+        Export { counts, stopped: stopped.map(|since| since.as_secs()), mark: self.changed }
     }
 
     pub(super) fn set_saved(&mut self, mark: u64) {

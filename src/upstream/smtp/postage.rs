@@ -97,10 +97,10 @@ impl Stamps {
 
     /// The next reply, where it is ours.
     pub(super) fn ours(&mut self) -> Option<Reply> {
-        match self.next.pop_front_if(|next| matches!(next, Next::Ours(_)))? {
-            Next::Ours(reply) => Some(reply),
-            Next::Recipient | Next::Other => None,
-        }
+        let Some(Next::Ours(reply)) = self.next.front() else { return None };
+        let reply = reply.clone();
+        self.next.pop_front();
+        Some(reply)
     }
 
     /// The server's reply to what stands first.
