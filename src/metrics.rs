@@ -113,6 +113,15 @@ struct ByDirection {
     direction: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCounted {
+    account: String,
+    counted: &'static str,
+}
+
+/// What is counted of sending.
+const COUNTED: [&str; 2] = ["messages", "recipients"];
+
 /// Outcomes of an upstream login that are counted.
 const LOGINS: [&str; 3] = ["ok", "refused", "failed"];
 
@@ -154,6 +163,8 @@ struct All {
     upstream_sent_bytes: Family<ByAccount, Counter>,
     budget_used_bytes: Family<ByDirection, Gauge>,
     budget_limit_bytes: Family<ByDirection, Gauge>,
+    sends_used: Family<ByCounted, Gauge>,
+    sends_limit: Family<ByCounted, Gauge>,
     sync_lag_seconds: Family<ByAccount, Seconds>,
     needs_login: Family<ByAccount, Gauge>,
     body_reads: [Counter; 4],
@@ -183,6 +194,8 @@ impl Metrics {
             upstream_sent_bytes: Family::default(),
             budget_used_bytes: Family::default(),
             budget_limit_bytes: Family::default(),
+            sends_used: Family::default(),
+            sends_limit: Family::default(),
             sync_lag_seconds: Family::default(),
             needs_login: Family::default(),
             body_reads: BodyRead::ALL.map(|read| counter(&body_reads, ByOutcome { outcome: read.as_str() })),
@@ -260,6 +273,8 @@ impl Metrics {
             sent: counter(&all.upstream_sent_bytes, by()),
             used: budget(&all.budget_used_bytes),
             limit: budget(&all.budget_limit_bytes),
+            sends: [&all.sends_used, &all.sends_limit]
+                .map(|family| COUNTED.map(|counted| gauge(family, ByCounted { account: account.clone(), counted }))),
             lag: all.sync_lag_seconds.get_or_create(&by()).clone(),
             messages: LOGINS.map(|outcome| counter(&all.messages_sent, ByLogin { account: account.clone(), outcome })),
             needs_login: gauge(&all.needs_login, by()),
@@ -284,6 +299,11 @@ impl Metrics {
         for outcome in LOGINS {
             self.all.messages_sent.remove(&ByLogin { account: account.clone(), outcome });
             self.all.upstream_logins.remove(&ByLogin { account: account.clone(), outcome });
+        }
+        for counted in COUNTED {
+            let by = ByCounted { account: account.clone(), counted };
+            self.all.sends_used.remove(&by);
+            self.all.sends_limit.remove(&by);
         }
         for direction in DIRECTIONS {
             let by = ByDirection { account: account.clone(), direction };
@@ -313,6 +333,8 @@ impl All {
         to.register("upstream_sent_bytes", "Bytes sent to the provider", self.upstream_sent_bytes.clone());
         to.register("budget_used_bytes", "Bytes counted in the last 24 hours", self.budget_used_bytes.clone());
         to.register("budget_limit_bytes", "Bytes allowed in 24 hours", self.budget_limit_bytes.clone());
+        to.register("sends_used", "Messages sent in the last 24 hours, and recipients", self.sends_used.clone());
+        to.register("sends_limit", "The same, allowed", self.sends_limit.clone());
         to.register("body_reads", "Messages read, by where they came from", body_reads);
         to.register("cache_bytes", "Bytes the cache takes on disk", self.cache_bytes.clone());
         to.register("sync_lag_seconds", "Seconds since the mirror was last in step", self.sync_lag_seconds.clone());
@@ -335,6 +357,8 @@ pub struct AccountMetrics {
     sent: Counter,
     used: [Gauge; 2],
     limit: [Gauge; 2],
+    /// Used and limit, of what [`COUNTED`] says.
+    sends: [[Gauge; 2]; 2],
     lag: Seconds,
     messages: [Counter; 3],
     needs_login: Gauge,
@@ -420,6 +444,15 @@ impl AccountMetrics {
         }
     }
 
+    /// `mailweir_sends_{used,limit}{account,counted}`: messages and recipients of 24 hours; no limit is written as 0.
+    pub fn set_sends(&self, used: (u64, u64), limit: (Option<u64>, Option<u64>)) {
+        let [[messages, recipients], [most_messages, most_recipients]] = &self.sends;
+        messages.set(signed(used.0));
+        recipients.set(signed(used.1));
+        most_messages.set(signed(limit.0.unwrap_or(0)));
+        most_recipients.set(signed(limit.1.unwrap_or(0)));
+    }
+
     /// `mailweir_needs_login{account}`: 1 while nothing can be had of the provider until its owner has consented anew.
     pub fn set_needs_login(&self, needed: bool) {
         self.needs_login.set(needed.into());
@@ -482,6 +515,7 @@ mod tests {
         account.sent(8);
         account.set_download(1, Some(2));
         account.set_upload(3, None);
+        account.set_sends((4, 5), (Some(6), None));
         account.set_sync_lag(Duration::from_millis(1500));
         account.set_needs_login(true);
         metrics.body_read(BodyRead::Joined);
@@ -491,6 +525,10 @@ mod tests {
         metrics.pop3_deleted("ann@example.org", "hide", 12);
         let text = metrics.encode();
         let lines = [
+            "mailweir_sends_used{account=\"ann@example.org\",counted=\"messages\"} 4",
+            "mailweir_sends_used{account=\"ann@example.org\",counted=\"recipients\"} 5",
+            "mailweir_sends_limit{account=\"ann@example.org\",counted=\"messages\"} 6",
+            "mailweir_sends_limit{account=\"ann@example.org\",counted=\"recipients\"} 0",
             "mailweir_client_sessions{protocol=\"imap\"} 1",
             "mailweir_client_sessions{protocol=\"pop3\"} 0",
             "mailweir_upstream_connections{account=\"ann@example.org\"} 1",

@@ -158,6 +158,7 @@ fn sender(account: &config::Account, server: &config::Server) -> Smtp {
         dial: Arc::new(Target::of(server)),
         username: server.username.clone(),
         meter: Arc::new(()),
+        postage: Arc::new(()),
     })
 }
 

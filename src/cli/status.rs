@@ -88,5 +88,15 @@ fn print(report: &Report) {
             octets(account.uploaded),
             allowed(account.upload_allowed)
         );
+        if account.messages_sent > 0 || account.messages_allowed.or(account.recipients_allowed).is_some() {
+            let of = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+            println!(
+                "  sent in 24 hours: {}{} messages to {}{} recipients",
+                account.messages_sent,
+                of(account.messages_allowed),
+                account.recipients_sent,
+                of(account.recipients_allowed)
+            );
+        }
     }
 }

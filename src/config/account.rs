@@ -247,6 +247,8 @@ fn read_limits(table: &Table<'_>, provider: Option<&Preset>) -> Limits {
         connections: connections.unwrap_or_else(|| provider.map_or(DEFAULT_CONNECTIONS, |p| p.connections)),
         download_per_day: read_size(table, "download_per_day").or_else(|| provider?.download_per_day),
         upload_per_day: read_size(table, "upload_per_day").or_else(|| provider?.upload_per_day),
+        messages_per_day: read_count(table, "messages_per_day").or_else(|| provider?.messages_per_day),
+        recipients_per_day: read_count(table, "recipients_per_day").or_else(|| provider?.recipients_per_day),
         shares: Shares {
             prefetch: read_percent(table, "prefetch_share").unwrap_or(usual.shares.prefetch),
             sync: read_percent(table, "sync_share").unwrap_or(usual.shares.sync),
@@ -268,6 +270,15 @@ fn read_percent(table: &Table<'_>, key: &'static str) -> Option<u8> {
             u8::try_from(*n).ok().filter(|n| *n <= 100).ok_or_else(|| {
                 (format!("{n} is not a part in percent"), "Give a number from 0 to 100, without the sign.".to_owned())
             })
+        })
+    })
+}
+
+fn read_count(table: &Table<'_>, key: &'static str) -> Option<u64> {
+    table.number(key).and_then(|at| {
+        at.parse(|n| match *n {
+            0 => Err(("0 in a day".to_owned(), "Give at least 1, or leave the key out.".to_owned())),
+            n => Ok(n),
         })
     })
 }

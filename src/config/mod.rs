@@ -186,6 +186,9 @@ pub struct Limits {
     /// Bytes per rolling day; `None`: unlimited.
     pub download_per_day: Option<u64>,
     pub upload_per_day: Option<u64>,
+    /// Messages sent per rolling day, and their recipients; `None`: unlimited.
+    pub messages_per_day: Option<u64>,
+    pub recipients_per_day: Option<u64>,
     /// How far prefetch, synchronisation and mail programs that download everything may go of that.
     pub shares: Shares,
     /// Commands a second; `None`: as fast as answers come.
@@ -200,6 +203,8 @@ impl Default for Limits {
             connections: account::DEFAULT_CONNECTIONS,
             download_per_day: None,
             upload_per_day: None,
+            messages_per_day: None,
+            recipients_per_day: None,
             shares: Shares::default(),
             commands_per_second: None,
             compress: true,

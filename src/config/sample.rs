@@ -139,6 +139,7 @@ fn a_preset_fills_what_is_left_out() {
             connections: 3,
             download_per_day: Some(2_500_000_000),
             upload_per_day: Some(500_000_000),
+            messages_per_day: Some(500),
             ..Limits::default()
         }
     );

@@ -37,6 +37,8 @@ pub(super) const LIMITS: Section = Section {
         "connections",
         "download_per_day",
         "upload_per_day",
+        "messages_per_day",
+        "recipients_per_day",
         "prefetch_share",
         "sync_share",
         "reserve",

@@ -253,6 +253,7 @@ impl Running {
             upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
+        spending.set_quirks(&options.quirks);
         let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending));
         if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
             outgoing.probe();
@@ -351,7 +352,12 @@ impl Running {
         let settings = self.settings();
         let (downloaded, download_allowed) = self.spending.used(Direction::Download);
         let (uploaded, upload_allowed) = self.spending.used(Direction::Upload);
+        let ((messages_sent, recipients_sent), sends) = self.spending.sent_today();
         AccountStatus {
+            messages_sent,
+            messages_allowed: sends.messages_per_day,
+            recipients_sent,
+            recipients_allowed: sends.recipients_per_day,
             upstream: format!("{}:{}", settings.imap.host, settings.imap.port),
             address: settings.address,
             connections: self.spending.open() as u64,
@@ -413,6 +419,7 @@ impl Running {
 
 /// Saves the count and marks the cache as they go on, and sweeps the cache now and then.
 async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
+    spending.begin();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marked = (Instant::now(), spending.recorded());

@@ -27,7 +27,6 @@ use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
-use super::line::Line;
 use super::types::{Event, Selected};
 use super::words::Meaning;
 use crate::net::Stream;
@@ -367,11 +366,21 @@ impl Session {
         Ok(())
     }
 
-    /// LOGOUT; the connection is over afterwards whatever was answered.
-    pub(super) async fn logout(&mut self) -> Result<(), Error> {
-        let outcome = self.run(Line::new("LOGOUT"), &mut nothing).await;
+    /// LOGOUT, and all that is said until the other end closes: what it has counted is counted here, too. The connection is over afterwards
+    /// whatever was answered. Has no limit of its own.
+    pub(super) async fn logout(&mut self) {
+        if self.begin().await.is_err() {
+            return;
+        }
+        let tag = self.next_tag();
+        self.queue(format!("{tag} LOGOUT\r\n").as_bytes());
+        if self.flush().await.is_ok() {
+            while self.fill(None).await.is_ok() {
+                self.framer.clear_buffered();
+            }
+        }
+        self.finish();
         self.close("logged out");
-        outcome.map(|_| ())
     }
 }
 

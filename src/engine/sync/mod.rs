@@ -1,4 +1,5 @@
 //! Bringing a mailbox's mirror in step with upstream: what to ask ([`plan`]) and asking it ([`run`]).
 
 pub(crate) mod plan;
+pub(crate) mod resume;
 pub(crate) mod run;

@@ -92,15 +92,12 @@ impl Session {
         Ok(self.handed + self.out.len() as u64)
     }
 
-    /// Waits until so many commands may be begun, and until what they cost would be remembered (Law 6).
+    /// Waits until so many commands may be begun (Law 6).
     async fn permitted(&mut self, commands: usize) -> Result<(), Error> {
         for _ in 0..commands {
             while let Some(wait) = self.permits.command()? {
                 sleep(wait).await;
             }
-        }
-        if !self.permits.is_covered() {
-            self.permits.covered().await;
         }
         Ok(())
     }

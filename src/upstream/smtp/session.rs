@@ -86,7 +86,7 @@ impl Session {
         config.meter.login(match &opened {
             Ok(_) => Outcome::Ok,
             Err(SmtpError::Login(_)) => Outcome::Refused,
-            Err(SmtpError::Unavailable(_)) => Outcome::Failed,
+            Err(SmtpError::Unavailable(_) | SmtpError::Limit(_)) => Outcome::Failed,
         });
         opened
     }

@@ -64,7 +64,8 @@ async fn log_in(
 ) -> (Smtp, Result<(), SmtpError>, Vec<String>, Duration) {
     let heard = Arc::new(Mutex::default());
     let dial = Arc::new(Played { replies, drips, heard: Arc::clone(&heard) });
-    let config = SmtpConfig { label: "ann".into(), dial, username: "ann".into(), meter: Arc::new(()) };
+    let config =
+        SmtpConfig { label: "ann".into(), dial, username: "ann".into(), meter: Arc::new(()), postage: Arc::new(()) };
     let (smtp, started) = (Smtp::new(config), Instant::now());
     let done = smtp.lease(credentials).await.map(drop);
     let heard = heard.lock().unwrap().clone();
@@ -119,4 +120,40 @@ async fn a_missing_consent_is_no_refusal_of_the_server() {
     let (smtp, done, _, _) = log_in(&["220 x", "250-x\r\n250 AUTH XOAUTH2"], false, &credentials).await;
     assert!(matches!(done, Err(SmtpError::Unavailable(words)) if words.contains("account login ann")));
     assert_eq!(smtp.inner.may_try(), Ok(()));
+}
+
+/// The day is spent when the provider has said so.
+#[derive(Default)]
+struct Day(Mutex<Option<Reply>>);
+
+impl Postage for Day {
+    fn room(&self, _: u64) -> Result<(), Reply> {
+        self.0.lock().unwrap().as_ref().map_or(Ok(()), |_| Err(Reply::new(451, "4.7.1", "tomorrow")))
+    }
+
+    fn spent(&self, reply: &Reply) {
+        *self.0.lock().unwrap() = Some(reply.clone());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_day_is_not_tried_again() {
+    let heard = Arc::new(Mutex::<Vec<String>>::default());
+    let replies = &["220 x", "250 x", "250 ok", "250 ok", "354 go on", "550 5.4.5 Daily user sending limit exceeded."];
+    let dial = Arc::new(Played { replies, drips: false, heard: Arc::clone(&heard) });
+    let postage = Arc::<Day>::default();
+    let config = SmtpConfig { label: "ann".into(), dial, username: "ann".into(), meter: Arc::new(()), postage };
+    let smtp = Smtp::new(config);
+    let password = Credentials::Password(Secret::new(*b"pw"));
+    let mut passage = smtp.lease(&password).await.ok().unwrap();
+    for line in ["MAIL FROM:<a@x>", "RCPT TO:<b@x>", "DATA"] {
+        passage.send(line).await.unwrap();
+        assert!(passage.reply().await.unwrap().code < 400, "{line}");
+    }
+    passage.write(b"x\r\n").await.unwrap();
+    assert_eq!(passage.verdict().await.unwrap().code, 550);
+    passage.rest(true).await;
+    let said = heard.lock().unwrap().len();
+    assert!(matches!(smtp.lease(&password).await, Err(SmtpError::Limit(reply)) if reply.code == 451));
+    assert_eq!(heard.lock().unwrap().len(), said, "not a word is said");
 }
