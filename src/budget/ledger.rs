@@ -67,14 +67,6 @@ impl Ledger {
         }
     }
 
-    pub(super) fn give_back(&mut self, mut bytes: u64) {
-        for (_, spent) in self.buckets.iter_mut().rev() {
-            let taken = bytes.min(*spent);
-            *spent -= taken;
-            bytes -= taken;
-        }
-    }
-
     /// How long until `bytes` more are within `limit`; `None` for now. Bytes that never fit wait for a whole day.
     pub(super) fn wait(&mut self, bytes: u64, limit: u64, now: SystemTime) -> Option<Duration> {
         self.settle(now);
@@ -209,16 +201,5 @@ mod tests {
         ledger.add(20, at(90_000_000));
         assert_eq!(ledger.used(at(1_000_000)), 20, "what was far in the future counts now");
         assert_eq!(ledger.used(at(1_000_000 + 86_400 + 600)), 0, "and leaves like anything else");
-    }
-
-    #[test]
-    fn what_is_given_back_is_not_counted() {
-        let mut ledger = Ledger::default();
-        ledger.add(10, at(0));
-        ledger.add(10, at(1000));
-        ledger.give_back(15);
-        assert_eq!(ledger.export(at(1000)), [Entry { begin: 0, bytes: 5 }, Entry { begin: 600, bytes: 0 }]);
-        ledger.give_back(100);
-        assert_eq!(ledger.used(at(1000)), 0);
     }
 }

@@ -63,7 +63,8 @@ pub(super) struct Demo {
     /// Port for the status page.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     http: u16,
-    /// Whose manners the simulated provider has: gmail, outlook, office365, yahoo, aol, yandex or mailru.
+    /// Whose manners the simulated provider has: gmail, outlook, office365, yahoo, aol, yandex, mailru,
+    /// icloud or fastmail.
     #[arg(long, value_name = "NAME", default_value = "gmail", value_parser = scenario)]
     provider: String,
     /// Port of the simulated provider, to look at it directly.

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::net::Inherited;
+use crate::secret::keep_private;
 
 mod account;
 mod cache;
@@ -92,6 +93,10 @@ pub fn main() -> ExitCode {
         // What it changes is told as the daemon tells it.
         Command::Account { .. } => log::begin_command("warn,mailweir::audit=info"),
         _ => log::begin_command("warn"),
+    }
+    if let Err(words) = keep_private() {
+        // What is protected besides goes on being protected; a sandbox may forbid the call.
+        tracing::warn!("{words}");
     }
     // Before there are threads: it takes what is its own out of the environment.
     let inherited = matches!(arguments.command, Command::Run(_)).then(Inherited::from_environment);

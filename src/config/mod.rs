@@ -192,6 +192,9 @@ pub struct Limits {
     /// Bytes per rolling day; `None`: unlimited.
     pub download_per_day: Option<u64>,
     pub upload_per_day: Option<u64>,
+    /// Messages sent per rolling day, and their recipients; `None`: unlimited.
+    pub messages_per_day: Option<u64>,
+    pub recipients_per_day: Option<u64>,
     /// How far prefetch, synchronisation and mail programs that download everything may go of that.
     pub shares: Shares,
     /// Commands a second; `None`: as fast as answers come.
@@ -206,6 +209,8 @@ impl Default for Limits {
             connections: account::DEFAULT_CONNECTIONS,
             download_per_day: None,
             upload_per_day: None,
+            messages_per_day: None,
+            recipients_per_day: None,
             shares: Shares::default(),
             commands_per_second: None,
             compress: true,
@@ -275,7 +280,11 @@ pub struct OAuth2 {
     pub client_id: String,
     pub client_secret: Option<SecretRef>,
     pub grant: OAuthGrant,
-    /// Where a person consents; `None`: only by the device flow, or not at all ([`OAuthGrant::Client`]).
+    /// The key file of a service account ([`OAuthGrant::ServiceAccount`]).
+    pub key: Option<SecretRef>,
+    /// Whose mailbox a service account asks for.
+    pub subject: String,
+    /// Where a person consents; `None`: only by the device flow, or not at all (the other grants).
     pub authorize_url: Option<String>,
     pub token_url: String,
     /// The device authorization endpoint (RFC 8628).
@@ -299,6 +308,8 @@ pub enum OAuthGrant {
     User,
     /// Of an organisation's administrator to the application itself (client credentials, RFC 6749 §4.4).
     Client,
+    /// The same, by a signed assertion on behalf of the mailbox's owner (RFC 7523): Google's service accounts.
+    ServiceAccount,
 }
 
 impl Config {

@@ -268,6 +268,7 @@ impl Running {
             upstream: place(&settings),
             quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
         };
+        spending.set_quirks(&options.quirks);
         let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending));
         if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
             outgoing.probe();
@@ -397,6 +398,7 @@ impl Running {
 
 /// Saves the count and marks the cache as they go on, and sweeps the cache now and then.
 async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
+    spending.begin();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marked = (Instant::now(), spending.recorded());

@@ -51,6 +51,7 @@ impl Outgoing {
             dial: Arc::new(Target::of(server)),
             username: server.username.clone(),
             meter: Arc::<Spending>::clone(&spending),
+            postage: Arc::<Spending>::clone(&spending),
         });
         let password = server.password.clone().filter(|own| settings.imap.password.as_ref() != Some(own));
         let own = std::iter::once(&settings.address).chain(&settings.aliases).cloned().collect();
@@ -133,6 +134,7 @@ impl smtp::Outgoing for Outgoing {
             }
             // 4xx: a mail program keeps the message and does not ask for the password it gave us.
             SmtpError::Login(words) => Reply::new(454, "4.7.0", words),
+            SmtpError::Limit(reply) => reply,
         })
     }
 

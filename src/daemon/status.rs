@@ -37,6 +37,15 @@ pub struct AccountStatus {
     pub download_allowed: Option<u64>,
     pub uploaded: u64,
     pub upload_allowed: Option<u64>,
+    /// Messages sent in the last 24 hours, their recipients, and how many there may be.
+    #[serde(default)]
+    pub messages_sent: u64,
+    #[serde(default)]
+    pub messages_allowed: Option<u64>,
+    #[serde(default)]
+    pub recipients_sent: u64,
+    #[serde(default)]
+    pub recipients_allowed: Option<u64>,
     /// Since the provider last answered; none before its first answer.
     pub seen_seconds: Option<u64>,
     /// The last round trip is to be no older than this (`http.ready_within`).

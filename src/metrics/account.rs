@@ -10,8 +10,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    ByAccount, ByAccountClass, ByAccountDirection, ByAccountKind, ByAccountMeaning, ByAccountOutcome, ByAccountPolicy,
-    ByAccountShare, ByAccountState,
+    ByAccount, ByAccountClass, ByAccountCounted, ByAccountDirection, ByAccountKind, ByAccountMeaning, ByAccountOutcome,
+    ByAccountPolicy, ByAccountShare, ByAccountState,
 };
 use super::{Held, signed};
 
@@ -44,6 +44,9 @@ pub const CLASSES: [&str; 5] = ["interactive", "bulk", "sync", "watch", "prefetc
 /// Parts of the day's download at which work of a kind stops.
 const SHARES: [&str; 3] = ["prefetch", "sync", "bulk"];
 
+/// What is counted of sending.
+const COUNTED: [&str; 2] = ["messages", "recipients"];
+
 /// How the cache can fail.
 const CACHE_ERRORS: [&str; 2] = ["full", "failed"];
 
@@ -66,6 +69,8 @@ pub(super) struct Families {
     used: Family<ByAccountDirection, Gauge>,
     limit: Family<ByAccountDirection, Gauge>,
     share: Family<ByAccountShare, Gauge>,
+    sends_used: Family<ByAccountCounted, Gauge>,
+    sends_limit: Family<ByAccountCounted, Gauge>,
     lag: Family<ByAccount, Seconds>,
     state: Family<ByAccountState, Gauge>,
     needs_login: Family<ByAccount, Gauge>,
@@ -97,6 +102,9 @@ impl Families {
         to.register("budget_limit_bytes", "Bytes allowed in 24 hours; 0 for no limit", self.limit.clone());
         let help = "Bytes in 24 hours at which work of a kind stops (sync: slows down); 0 for no limit";
         to.register("budget_share_bytes", help, self.share.clone());
+        let help = "Messages sent in the last 24 hours, and their recipients";
+        to.register("sends_used", help, self.sends_used.clone());
+        to.register("sends_limit", "The same allowed in 24 hours; 0 for no limit", self.sends_limit.clone());
         let help = "Seconds since the last authenticated round trip; before the first, since the start";
         to.register("sync_lag_seconds", help, self.lag.clone());
         to.register("account_state", "1 for the state the account is in", self.state.clone());
@@ -141,6 +149,9 @@ impl Families {
             used: directions(&self.used),
             limit: directions(&self.limit),
             share: SHARES.map(|share| get(&self.share, ByAccountShare { account: account.clone(), share })),
+            sends: [&self.sends_used, &self.sends_limit].map(|family| {
+                COUNTED.map(|counted| get(family, ByAccountCounted { account: account.clone(), counted }))
+            }),
             lag: get(&self.lag, by()),
             state: STATES.map(|state| get(&self.state, ByAccountState { account: account.clone(), state })),
             needs_login: get(&self.needs_login, by()),
@@ -196,6 +207,11 @@ impl Families {
         for share in SHARES {
             self.share.remove(&ByAccountShare { account: account.clone(), share });
         }
+        for counted in COUNTED {
+            let by = ByAccountCounted { account: account.clone(), counted };
+            self.sends_used.remove(&by);
+            self.sends_limit.remove(&by);
+        }
         for state in STATES {
             self.state.remove(&ByAccountState { account: account.clone(), state });
         }
@@ -223,6 +239,8 @@ pub struct AccountMetrics {
     used: [Gauge; 2],
     limit: [Gauge; 2],
     share: [Gauge; 3],
+    /// Used and limit, of what [`COUNTED`] says.
+    sends: [[Gauge; 2]; 2],
     lag: Seconds,
     state: [Gauge; 5],
     needs_login: Gauge,
@@ -350,6 +368,15 @@ impl AccountMetrics {
         for (gauge, bytes) in self.share.iter().zip(bytes) {
             gauge.set(signed(bytes));
         }
+    }
+
+    /// `mailweir_sends_{used,limit}{account,counted}`: messages and recipients of 24 hours; no limit is written as 0.
+    pub fn set_sends(&self, used: (u64, u64), limit: (Option<u64>, Option<u64>)) {
+        let [[messages, recipients], [most_messages, most_recipients]] = &self.sends;
+        messages.set(signed(used.0));
+        recipients.set(signed(used.1));
+        most_messages.set(signed(limit.0.unwrap_or(0)));
+        most_recipients.set(signed(limit.1.unwrap_or(0)));
     }
 
     /// `mailweir_account_state{account,state}`: 1 for this one of [`STATES`], 0 for the others.

@@ -56,6 +56,7 @@ labels! {
     ByAccountOutcome { account: String, outcome: &'static str }
     ByAccountMeaning { account: String, meaning: &'static str }
     ByAccountDirection { account: String, direction: &'static str }
+    ByAccountCounted { account: String, counted: &'static str }
     ByAccountState { account: String, state: &'static str }
     ByAccountClass { account: String, class: &'static str }
     ByAccountShare { account: String, share: &'static str }

@@ -9,7 +9,7 @@ const STEPS: [&str; 3] = [
     "
     CREATE TABLE ledger (
         account   TEXT NOT NULL,
-        direction TEXT NOT NULL,            -- 'download' or 'upload'
+        direction TEXT NOT NULL,            -- 'download', 'upload', 'messages', 'recipients'
         bucket    INTEGER NOT NULL,         -- its beginning, seconds since the epoch
         bytes     INTEGER NOT NULL,
         PRIMARY KEY (account, direction, bucket)

@@ -28,7 +28,6 @@ use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
-use super::line::Line;
 use super::types::{Event, Selected};
 use super::words::Meaning;
 use crate::net::Stream;
@@ -323,7 +322,7 @@ impl Session {
             let heard = self.next_answer(None).now_or_never();
             let outcome = match heard {
                 None => return,
-                Some(Ok(Answer::Continue)) => {
+                Some(Ok(Answer::Continue(_))) => {
                     if let Some(idling) = &mut self.idling {
                         idling.confirmed = true;
                     }
@@ -363,7 +362,7 @@ impl Session {
     /// An answer while IDLE is under way.
     pub(super) fn idle_answer(&mut self, answer: Answer) -> Result<(), Fault> {
         match (answer, &mut self.idling) {
-            (Answer::Continue, Some(idling)) => idling.confirmed = true,
+            (Answer::Continue(_), Some(idling)) => idling.confirmed = true,
             (Answer::Tagged(tag, _), Some(idling)) if idling.tag == tag => {
                 self.idling = None;
                 self.used = Instant::now();
@@ -373,11 +372,21 @@ impl Session {
         Ok(())
     }
 
-    /// LOGOUT; the connection is over afterwards whatever was answered.
-    pub(super) async fn logout(&mut self) -> Result<(), Error> {
-        let outcome = self.run(Line::new("LOGOUT"), &mut nothing).await;
+    /// LOGOUT, and all that is said until the other end closes: what it has counted is counted here, too. The connection is over afterwards
+    /// whatever was answered. Has no limit of its own.
+    pub(super) async fn logout(&mut self) {
+        if self.begin().await.is_err() {
+            return;
+        }
+        let tag = self.next_tag();
+        self.queue(format!("{tag} LOGOUT\r\n").as_bytes());
+        if self.flush().await.is_ok() {
+            while self.fill(None).await.is_ok() {
+                self.framer.clear_buffered();
+            }
+        }
+        self.finish();
         self.close("logged out");
-        outcome.map(|_| ())
     }
 }
 

@@ -1,6 +1,11 @@
 //! OAuth 2 with real servers on both sides: Dovecot's own oauth2 passdb, which introspects every token at a real authorization
 //! server; consents given as a person gives them, with a browser's forms.
 
+mod browser;
+mod itself;
+mod killed;
+mod sending;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

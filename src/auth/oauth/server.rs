@@ -55,7 +55,7 @@ impl Server {
 
     /// Whether nobody's consent is needed.
     pub fn acts_by_itself(&self) -> bool {
-        self.settings.grant == OAuthGrant::Client
+        self.settings.grant != OAuthGrant::User
     }
 
     /// Whether a consent can be given on another device.
@@ -84,11 +84,16 @@ impl Server {
         Ok(tokens)
     }
 
-    /// An access token for the application itself.
-    pub(super) async fn client_credentials(&self, client: &Client) -> Result<Tokens, Fault> {
-        let http = self.http();
-        let asked = client.exchange_client_credentials().add_scopes(self.scopes());
-        Ok(received(&asked.request_async(&http).await.map_err(|fault| self.fault(&fault, &[]))?))
+    /// An access token for the application itself, or the service account.
+    pub(super) async fn for_itself(&self, client: &Client) -> Result<Tokens, Fault> {
+        let answer = if self.settings.grant == OAuthGrant::ServiceAccount {
+            self.service_account().await
+        } else {
+            let http = self.http();
+            let asked = client.exchange_client_credentials().add_scopes(self.scopes());
+            asked.request_async(&http).await.map_err(|fault| self.fault(&fault, &[]))
+        };
+        Ok(received(&answer.map_err(nobodys_consent)?))
     }
 
     pub(super) fn scopes(&self) -> impl Iterator<Item = Scope> {
@@ -161,6 +166,14 @@ impl Server {
                 _ => Fault::Away(words),
             },
         }
+    }
+}
+
+/// What is refused to an application that acts by itself is mended in the configuration or with the provider: nobody has consented.
+fn nobodys_consent(fault: Fault) -> Fault {
+    match fault {
+        Fault::Consent(words) => Fault::Client(format!("the application itself is refused: {words}")),
+        other => other,
     }
 }
 

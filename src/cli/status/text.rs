@@ -59,6 +59,12 @@ fn account_words(out: &mut String, account: &AccountStatus, clients: &[&Client])
     row(out, "connections", &format!("{connections}, {}", account.upstream));
     row(out, "received", &allowance(account.downloaded, account.download_allowed));
     row(out, "sent", &allowance(account.uploaded, account.upload_allowed));
+    if account.messages_sent > 0 || account.messages_allowed.or(account.recipients_allowed).is_some() {
+        let of = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+        let (messages, most) = (account.messages_sent, of(account.messages_allowed));
+        let recipients = format!("{}{} recipients", account.recipients_sent, of(account.recipients_allowed));
+        row(out, "messages", &format!("{messages}{most} sent to {recipients} in 24 hours"));
+    }
     let hits = account.reads.hit_percent().map(|percent| format!(", {percent} % of reads answered from here"));
     row(out, "cache", &format!("{}{}", octets(account.cache_bytes), hits.unwrap_or_default()));
     let mailboxes = account.mailbox_count;

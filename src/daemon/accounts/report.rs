@@ -22,7 +22,12 @@ impl Running {
         let standing = self.account.standing();
         let overview = self.account.overview();
         let reads = self.account.reads();
+        let ((messages_sent, recipients_sent), sends) = self.spending.sent_today();
         let mut status = AccountStatus {
+            messages_sent,
+            messages_allowed: sends.messages_per_day,
+            recipients_sent,
+            recipients_allowed: sends.recipients_per_day,
             upstream: format!("{}:{}", settings.imap.host, settings.imap.port),
             connections: self.spending.open() as u64,
             connections_allowed: u64::from(settings.limits.connections),

@@ -24,7 +24,7 @@ pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection, over TLS if it begins so; `None` when it came to nothing, or at `stop`: browsers open connections they may never use.
 pub(in crate::daemon) async fn welcome(
-    stream: Stream,
+    mut stream: Stream,
     tls: Arc<ServerConfig>,
     stop: &CancellationToken,
 ) -> Option<(Stream, Visitor)> {

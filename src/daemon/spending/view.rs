@@ -11,19 +11,23 @@ use crate::daemon::status::{Hour, octets};
 
 /// For a mail program to show.
 pub(super) fn words(refused: &Refused, now: SystemTime) -> String {
-    let minutes = refused.retry_after.as_secs().div_ceil(60);
-    let wait = match (minutes / 60, minutes % 60) {
+    format!(
+        "The {} allowance of this account ({} in 24 hours) is used up; it opens again {}",
+        refused.direction.as_str(),
+        octets(refused.limit),
+        clock(refused.retry_after, now),
+    )
+}
+
+/// When it is over: `in 3 h 5 min, at 14:20 UTC`.
+pub(super) fn clock(wait: Duration, now: SystemTime) -> String {
+    let minutes = wait.as_secs().div_ceil(60);
+    let left = match (minutes / 60, minutes % 60) {
         (0, minutes) => format!("{minutes} min"),
         (hours, minutes) => format!("{hours} h {minutes} min"),
     };
-    let at = OffsetDateTime::from(now + refused.retry_after);
-    format!(
-        "The {} allowance of this account ({} in 24 hours) is used up; it opens again in {wait}, at {:02}:{:02} UTC",
-        refused.direction.as_str(),
-        octets(refused.limit),
-        at.hour(),
-        at.minute(),
-    )
+    let at = OffsetDateTime::from(now + wait);
+    format!("in {left}, at {:02}:{:02} UTC", at.hour(), at.minute())
 }
 
 impl Spending {

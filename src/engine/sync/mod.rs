@@ -2,4 +2,5 @@
 
 mod facts;
 pub(crate) mod plan;
+pub(crate) mod resume;
 pub(crate) mod run;

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::facts::{lay_facts, recent_from};
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
+use super::resume;
 use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
 use crate::engine::looks::{Look, Outcome};
@@ -23,8 +24,8 @@ use crate::upstream::{self, Class, FetchMeta, Items, Lease, Selected};
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
 /// are some 4 MB of answer.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
-/// Messages a first reading asks for at once, about: a megabyte and a half of answer.
-const READING: u32 = 10_000;
+/// Messages a first reading asks for at once, about: less than a megabyte of answer, which is what a kill in the middle costs.
+const READING: u32 = 5000;
 /// Messages between two words about how far a first reading is.
 const TELL: usize = 250;
 /// Octets of answer that are set aside beforehand: for SELECT, for the flags of a message, and for all that is told of it.
@@ -262,11 +263,16 @@ impl Inner {
         state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
         let storing = state.storing.lock().await;
-        let id = state.id();
+        let (id, blob) = (state.id(), resume::blob_name(&state.name));
         let stored = self
             .disk_within(LONG_CALL, move |store| {
                 store.clear(id)?;
-                store.commit(id, &messages, &UidSet::new(), &record)
+                store.commit(id, &messages, &UidSet::new(), &record)?;
+                // What a part of the reading has left.
+                match blob {
+                    Some(name) if store.blob(&name)?.is_some_and(|mark| !mark.is_empty()) => store.put_blob(&name, b""),
+                    _ => Ok(()),
+                }
             })
             .await;
         drop(storing);
@@ -317,6 +323,7 @@ impl Inner {
             let got = u32::try_from(part.len()).unwrap_or(u32::MAX);
             // Where UIDs are sparse the next part is wider.
             width = if got < READING / 4 { width.saturating_mul(4) } else { READING };
+            let begin = reading.seen.len();
             reading.seen.append(&mut part);
             reading.from = Some(from);
             // What was heard unasked of a message that is read already does not count twice.
@@ -325,6 +332,7 @@ impl Inner {
                 return Ok(());
             }
             running.step(have, u64::from(exists(lease)));
+            self.keep_reading(state, selected, reading, begin).await;
         }
         Ok(())
     }
@@ -448,6 +456,8 @@ impl Inner {
 
     /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
     pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
+        // Nobody may read the old rows between the end of the state and theirs.
+        let _loading = self.loading.lock().await;
         self.forget(state);
         let _storing = state.storing.lock().await;
         let id = state.id();

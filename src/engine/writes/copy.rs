@@ -69,7 +69,7 @@ impl Inner {
             }
             let copied = match mode {
                 CopyMode::Copy => account.copy_only(&state, &there, &target).await,
-                CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
+                CopyMode::Move => Box::pin(account.move_only(&state, &there, &target, &window)).await,
             };
             // Of a MOVE that failed half way, what has gone has gone.
             let left = if copied.is_err() { super::moves::there(&state.snapshot(), &there) } else { UidSet::new() };

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::process::Server;
+use super::search::Wanted;
 use super::{ADDRESS, LOCAL_PASSWORD, PATIENCE, UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, scratch};
 
 /// The program under test.
@@ -297,6 +298,16 @@ impl Daemon {
 
     pub fn resources(&self) -> Resources {
         Resources::of(&[self.pid()])
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Whatever a test is about: no password of its own is in what the daemon keeps (Law 12).
+        if !std::thread::panicking() && self.data_dir().exists() {
+            let found = Wanted::of_all_tests().files_below(&self.data_dir());
+            assert!(found.is_empty(), "a password stands in {found:?}");
+        }
     }
 }
 

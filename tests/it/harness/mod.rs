@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod browser;
 pub mod ca;
+pub mod chromium;
 pub mod client;
 pub mod cyrus;
 pub mod daemon;
@@ -21,6 +22,7 @@ pub mod oauth;
 pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod search;
 pub mod simulated;
 pub mod smtp;
 pub mod trap;

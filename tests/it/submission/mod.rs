@@ -3,6 +3,7 @@
 
 mod access;
 mod faults;
+mod limits;
 mod programs;
 
 use std::net::{SocketAddr, TcpStream};
