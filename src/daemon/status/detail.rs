@@ -169,8 +169,13 @@ mod tests {
 
     #[test]
     fn an_account_is_judged_by_what_matters_most() {
-        let well =
-            AccountStatus { seen_seconds: Some(3), mailbox_count: 2, mailboxes_read: 2, ..AccountStatus::default() };
+        let well = AccountStatus {
+            seen_seconds: Some(3),
+            ready_within_seconds: 660,
+            mailbox_count: 2,
+            mailboxes_read: 2,
+            ..AccountStatus::default()
+        };
         let reading = crate::daemon::status::Reading::default();
         let table = [
             (well.clone(), false, State::InStep),
