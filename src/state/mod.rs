@@ -1,6 +1,6 @@
 //! The durable state: what cannot be fetched again. SQLite, and only this module names it (Law 3).
 //!
-//! Small and few: the byte ledger, what POP3 logins have hidden, keywords a provider cannot keep, writes not yet settled upstream, the markers that
+//! Small and few: the byte ledger, what POP3 logins have hidden, keywords a provider cannot keep, writes not yet settled upstream, messages not yet sent, the markers that
 //! tell a shortened cache, and named values. Every change is committed with `synchronous=FULL` before the call returns,
 //! so what is acknowledged after it survives a power cut. `sqlite3` can read the file; with the daemon stopped a
 //! backup is a copy of it.
@@ -13,6 +13,7 @@ mod connection;
 mod hidden;
 mod journal;
 mod keywords;
+mod outbox;
 mod schema;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ use connection::Connections;
 pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
 pub use keywords::LocalKeywords;
+pub use outbox::{OutboxItem, OutboxRoom, OutboxRow};
 
 /// The beginning of the named values that hold an account's tokens.
 const TOKENS: &str = "oauth2:";
@@ -150,7 +152,7 @@ impl State {
                 "DELETE FROM pop3_hidden WHERE login IN (SELECT id FROM pop3_login WHERE account = ?)",
                 [account],
             )?;
-            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "marker"] {
+            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "outbox", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
             db.execute("DELETE FROM kv WHERE key = ?", [format!("{TOKENS}{account}")])?;

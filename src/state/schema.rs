@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// Step n brings format n to format n + 1. A step that was released is never changed, only followed by another.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE ledger (
         account   TEXT NOT NULL,
@@ -69,6 +69,17 @@ const STEPS: [&str; 3] = [
         hidden_at INTEGER NOT NULL,         -- seconds since the epoch
         PRIMARY KEY (login, validity, number)
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE outbox (                   -- messages accepted and not yet where they are to go
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        due     INTEGER NOT NULL,           -- looked at next, seconds since the epoch
+        created INTEGER NOT NULL,
+        octets  INTEGER NOT NULL,           -- of its file; 0 where it does not count against a limit
+        payload BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX outbox_account ON outbox (account, id);
 ",
 ];
 
