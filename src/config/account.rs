@@ -40,6 +40,7 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
     let user = address.clone().unwrap_or_default();
     let imap = read_imap(table, dir, provider, &user, table.has("oauth2"));
     let smtp = read_smtp(table, dir, provider, &user, imap.as_ref());
+    let sending = super::sending::read(&table.table("smtp"));
     let limits = read_limits(&table.table("limits"), provider);
     let pop3 = read_pop3(&table.table("pop3"));
     let aliases = table.list("aliases").unwrap_or_default().into_iter().filter_map(|at| at.parse(|a| mail_address(a)));
@@ -53,6 +54,7 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
         english_names,
         imap: imap?,
         smtp,
+        sending,
         limits,
         pop3,
         oauth2,
@@ -404,7 +406,7 @@ fn bare_text(table: &Table<'_>, key: &str) -> bool {
     bare
 }
 
-fn mail_address(text: &str) -> Result<String, Wrong> {
+pub(super) fn mail_address(text: &str) -> Result<String, Wrong> {
     let fine = text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
     if fine && !text.chars().any(|c| c.is_control() || c.is_whitespace()) && text.len() <= 254 {
         return Ok(text.to_owned());
