@@ -24,7 +24,7 @@ use super::config::{Credentials, Dial, Meter};
 use session::Session;
 
 pub use crate::wire::smtp::{Extensions, Reply};
-pub use words::advice;
+pub use words::{Refusal, advice};
 
 /// Sessions at once: one that sends a large message and one that does not wait for it. Providers allow three (reference: providers, O365).
 const SESSIONS: usize = 2;
