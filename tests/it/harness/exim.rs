@@ -157,6 +157,8 @@ rcpt:
        !authenticated = *
   deny message = no such user
        local_parts = nobody
+  defer message = later please
+       local_parts = later
   accept
 begin routers
 all:

@@ -3,6 +3,8 @@
 
 mod access;
 mod faults;
+mod gmail;
+mod outbox;
 mod programs;
 
 use std::net::{SocketAddr, TcpStream};
