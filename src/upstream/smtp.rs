@@ -247,7 +247,12 @@ impl Passage {
 
     /// A piece of the message, in dotted lines. A server that has already said no is heard: its reply is the error.
     pub async fn write(&mut self, dotted: &[u8]) -> Result<(), Lost> {
-        self.session()?.write(dotted).await
+        let session = self.session()?;
+        if session.has_spoken() {
+            // Before the dot nothing was asked: it refuses, or hangs up. What it said is there for [`Self::last_words`].
+            return Err(Lost("the server has answered before the message's end".into()));
+        }
+        session.write(dotted).await
     }
 
     /// After the last piece, the lone dot in it: the server's word on the message.
