@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::net::Inherited;
 
 mod account;
 mod cache;
@@ -98,6 +99,8 @@ pub fn main() -> ExitCode {
     };
     let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Before there are threads: it takes what is its own out of the environment.
+    let inherited = matches!(arguments.command, Command::Run).then(Inherited::from_environment);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))
@@ -111,7 +114,7 @@ pub fn main() -> ExitCode {
     let config = arguments.config;
     let code = runtime.block_on(async move {
         match arguments.command {
-            Command::Run => run::run(config).await,
+            Command::Run => run::run(config, inherited.unwrap_or_default()).await,
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run(config).await,
             Command::Status(status) => status.run(config).await,

@@ -1,5 +1,7 @@
 //! `mailweir run`: the daemon in the foreground.
 
+mod manager;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,9 +10,11 @@ use tracing::{info, warn};
 
 use super::read;
 use crate::daemon::Daemon;
+use crate::net::Inherited;
 
 /// Starts, prints the listeners, serves until told to stop.
-pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
+pub(super) async fn run(config: Option<PathBuf>, (inherited, unused): (Inherited, Vec<String>)) -> ExitCode {
+    unused.iter().for_each(|words| warn!("{words}"));
     // Its warnings are the daemon's to log.
     let config = match read(config) {
         Ok(config) => config,
@@ -20,7 +24,7 @@ pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return super::fail(&format!("cannot listen for signals: {error}")),
     };
-    let daemon = match Daemon::start(config).await {
+    let daemon = match Daemon::start_on(config, inherited).await {
         Ok(daemon) => daemon,
         Err(error) => {
             for reason in error.0 {
@@ -30,14 +34,27 @@ pub(super) async fn run(config: Option<PathBuf>) -> ExitCode {
         }
     };
     announce(&daemon);
+    tokio::select! {
+        () = serve(&daemon, &mut signals) => {}
+        never = manager::keep_watch(&daemon) => match never {},
+    }
+    manager::stopping();
+    stop(daemon, signals).await
+}
+
+/// Until told to stop; reloads meanwhile.
+async fn serve(daemon: &Daemon, signals: &mut signals::Signals) {
     let mut told = signals.next().await;
     while matches!(told, signals::Told::Reload) {
-        told = match reload(&daemon, &mut signals).await {
+        manager::reloading();
+        told = match reload(daemon, signals).await {
             Some(told) => told,
-            None => signals.next().await,
+            None => {
+                manager::ready();
+                signals.next().await
+            }
         };
     }
-    stop(daemon, signals).await
 }
 
 /// Reloads; what was told meanwhile. A stop ends it half way, another reload waits for its end.
@@ -79,11 +96,7 @@ fn announce(daemon: &Daemon) {
     {
         warn!(%error, "the listeners could not be printed");
     }
-    // systemd's; other systems' service managers ask nothing.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
-        warn!(%error, "the service manager was not told");
-    }
+    manager::ready();
 }
 
 mod signals {

@@ -2,8 +2,12 @@
 //!
 //! A user's own unit by default: it needs no rights, and reads the configuration `account add` wrote. `--system` makes one of the
 //! system's, run as the user given. What the daemon needs is little: sockets, its data directory, and the key of the tokens beside the
-//! configuration.
+//! configuration. Ports below 1024 are opened for it by a socket unit of the system's, so it has no capability at all.
+//!
+//! A dynamic user of systemd's is not offered: `account add` and `account login` write into the data directory, and who runs them must be
+//! the one the daemon runs as.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -14,14 +18,18 @@ use super::{fail, load};
 use crate::config::Config;
 use crate::net::files::{Access, write_atomic};
 
-/// The unit's name.
+/// The units' names.
 const UNIT: &str = "mailweir.service";
+const SOCKET: &str = "mailweir.socket";
+/// How long the daemon may give no sign of life before it is started anew; it gives one three times as often (`run/manager.rs`). A disk
+/// that hangs for less is no reason.
+const WATCHDOG: &str = "WatchdogSec=90";
 /// Ports below this are the privileged ones (Linux: `net.ipv4.ip_unprivileged_port_start`).
 const PRIVILEGED: u16 = 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Service {
-    /// Print the unit.
+    /// Print the unit, and the socket unit where it has one.
     Print(Kind),
     /// Write the unit, have it started now and at every start of the computer.
     Install {
@@ -56,10 +64,10 @@ impl Service {
                 };
                 let program =
                     std::env::current_exe().map_err(|error| format!("our own program is not to be found: {error}"));
-                let unit = program.and_then(|program| unit(&config, &program, kind.user.as_deref()));
+                let units = program.and_then(|program| Units::of(&config, &program, kind.user.as_deref()));
                 match &self {
-                    Self::Install { kind, no_start } => unit.and_then(|unit| install(&unit, kind, *no_start)),
-                    _ => unit,
+                    Self::Install { kind, no_start } => units.and_then(|units| install(&units, kind, *no_start)),
+                    _ => units.map(|units| units.shown()),
                 }
             }
         };
@@ -74,13 +82,13 @@ impl Service {
 }
 
 impl Kind {
-    /// Where the unit lies.
-    fn path(&self) -> Result<PathBuf, String> {
+    /// Where the units lie.
+    fn dir(&self) -> Result<PathBuf, String> {
         if self.system {
-            return Ok(Path::new("/etc/systemd/system").join(UNIT));
+            return Ok("/etc/systemd/system".into());
         }
         let base = etcetera::choose_base_strategy().map_err(|_| "there is no home directory for a unit".to_owned())?;
-        Ok(base.config_dir().join("systemd/user").join(UNIT))
+        Ok(base.config_dir().join("systemd/user"))
     }
 
     fn systemctl(&self, arguments: &[&str]) -> Result<(), String> {
@@ -97,44 +105,113 @@ impl Kind {
     }
 }
 
-fn install(unit: &str, kind: &Kind, no_start: bool) -> Result<String, String> {
-    let path = kind.path()?;
-    let failed = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
-    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
-    write_atomic(&path, unit.as_bytes(), Access::Everybody).map_err(failed)?;
-    let written = format!("{} is written.\n", path.display());
+fn install(units: &Units, kind: &Kind, no_start: bool) -> Result<String, String> {
+    let dir = kind.dir()?;
+    let mut written = String::new();
+    let mut names = Vec::new();
+    for (name, text) in units.files() {
+        let path = dir.join(name);
+        let failed = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
+        std::fs::create_dir_all(&dir).map_err(failed)?;
+        write_atomic(&path, text.as_bytes(), Access::Everybody).map_err(failed)?;
+        written += &format!("{} is written.\n", path.display());
+        names.push(name);
+    }
+    // Of an earlier installation that listened below 1024.
+    let stale = dir.join(SOCKET);
+    if units.socket.is_none() && stale.exists() {
+        if !no_start {
+            kind.systemctl(&["disable", "--now", SOCKET])?;
+        }
+        std::fs::remove_file(&stale).map_err(|error| format!("{} cannot be removed: {error}", stale.display()))?;
+        written += &format!("{} is removed.\n", stale.display());
+    }
     if no_start {
         return Ok(written);
     }
-    let started = kind.systemctl(&["daemon-reload"]).and_then(|()| kind.systemctl(&["enable", "--now", UNIT]));
+    let enable: Vec<&str> = ["enable", "--now"].into_iter().chain(names).collect();
+    let started = kind.systemctl(&["daemon-reload"]).and_then(|()| kind.systemctl(&enable));
     started.map_err(|words| format!("{written}{words}"))?;
     let lingers = "It runs while you are logged in; `loginctl enable-linger` has it run always.\n";
     Ok(format!("{written}The service runs. {}", if kind.system { "\n" } else { lingers }))
 }
 
 fn uninstall(kind: &Kind) -> Result<String, String> {
-    let path = kind.path()?;
-    if !path.exists() {
-        return Err(format!("there is no {}", path.display()));
+    let dir = kind.dir()?;
+    let here: Vec<&str> = [SOCKET, UNIT].into_iter().filter(|name| dir.join(name).exists()).collect();
+    if here.is_empty() {
+        return Err(format!("there is no {}", dir.join(UNIT).display()));
     }
-    // A service that does not run, or a system without systemd: the unit goes all the same, and is told about.
-    let stopped = kind.systemctl(&["disable", "--now", UNIT]);
-    std::fs::remove_file(&path).map_err(|error| format!("{} cannot be removed: {error}", path.display()))?;
+    // A service that does not run, or a system without systemd: the units go all the same, and are told about.
+    let disable: Vec<&str> = ["disable", "--now"].into_iter().chain(here.iter().copied()).collect();
+    let stopped = kind.systemctl(&disable);
+    let mut words = String::new();
+    for name in here {
+        let path = dir.join(name);
+        std::fs::remove_file(&path).map_err(|error| format!("{} cannot be removed: {error}", path.display()))?;
+        words += &format!("{} is removed.\n", path.display());
+    }
     let told = stopped.and_then(|()| kind.systemctl(&["daemon-reload"])).err();
-    Ok(format!("{} is removed.{}\n", path.display(), told.map(|words| format!(" ({words})")).unwrap_or_default()))
+    Ok(words + &told.map(|told| format!("({told})\n")).unwrap_or_default())
 }
 
-/// The unit's text.
-fn unit(config: &Config, program: &Path, user: Option<&str>) -> Result<String, String> {
+/// What `service install` writes.
+struct Units {
+    service: String,
+    /// Where the system's service listens below 1024.
+    socket: Option<String>,
+}
+
+impl Units {
+    fn of(config: &Config, program: &Path, user: Option<&str>) -> Result<Self, String> {
+        let low: Vec<_> = config.listen.all().iter().flat_map(|(_, list)| list.iter().copied()).collect();
+        let low: Vec<_> = low.into_iter().filter(|address| (1..PRIVILEGED).contains(&address.port())).collect();
+        let socket = (user.is_some() && !low.is_empty()).then(|| socket(&low));
+        Ok(Self { service: service(config, program, user, socket.is_some())?, socket })
+    }
+
+    fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let socket = self.socket.as_deref().map(|text| (SOCKET, text));
+        socket.into_iter().chain([(UNIT, self.service.as_str())])
+    }
+
+    /// As `service print` shows them: one after the other, or the service alone.
+    fn shown(&self) -> String {
+        match &self.socket {
+            None => self.service.clone(),
+            Some(socket) => format!("# {UNIT}\n{}\n# {SOCKET}\n{socket}", self.service),
+        }
+    }
+}
+
+/// The ports the daemon may not open itself. It finds them by their addresses (`net/inherited.rs`).
+fn socket(addresses: &[SocketAddr]) -> String {
+    let mut lines = vec!["[Unit]".to_owned(), "Description=mailweir's ports below 1024".into(), String::new()];
+    lines.push("[Socket]".into());
+    lines.extend(addresses.iter().map(|address| format!("ListenStream={address}")));
+    // An IPv6 address is for IPv6 alone, as the daemon has it.
+    lines.extend(["BindIPv6Only=ipv6-only".into(), String::new(), "[Install]".into()]);
+    lines.extend(["WantedBy=sockets.target".into(), String::new()]);
+    lines.join("\n")
+}
+
+/// The service's text.
+fn service(config: &Config, program: &Path, user: Option<&str>, has_socket: bool) -> Result<String, String> {
     let beside = config.file.parent().unwrap_or(&config.file);
     let mut lines = vec![
         "[Unit]".to_owned(),
         "Description=mailweir: many mail programs, one strict provider".into(),
         "Wants=network-online.target".into(),
         "After=network-online.target".into(),
+    ];
+    if has_socket {
+        lines.extend([format!("Requires={SOCKET}"), format!("After={SOCKET}")]);
+    }
+    lines.extend([
         String::new(),
         "[Service]".into(),
         "Type=notify".into(),
+        WATCHDOG.into(),
         format!("ExecStart={} run --config {}", quoted(program)?, quoted(&config.file)?),
         "ExecReload=kill -HUP $MAINPID".into(),
         "Restart=on-failure".into(),
@@ -158,14 +235,11 @@ fn unit(config: &Config, program: &Path, user: Option<&str>) -> Result<String, S
         "SystemCallFilter=@system-service".into(),
         "SystemCallFilter=~@privileged @resources".into(),
         "SystemCallErrorNumber=EPERM".into(),
-    ];
+    ]);
     if let Some(user) = user {
-        let low = config.listen.all().iter().any(|(_, list)| list.iter().any(|a| (1..PRIVILEGED).contains(&a.port())));
-        let capability = if low { "CAP_NET_BIND_SERVICE" } else { "" };
         lines.extend([
             format!("User={user}"),
-            format!("AmbientCapabilities={capability}"),
-            format!("CapabilityBoundingSet={capability}"),
+            "CapabilityBoundingSet=".into(),
             "ProtectSystem=strict".into(),
             "ProtectHome=read-only".into(),
             // The key of the tokens is made beside the configuration.
@@ -213,16 +287,19 @@ mod tests {
 
     #[test]
     fn a_unit_has_what_it_needs_and_no_more() {
-        let own = unit(&config("imap = [\"127.0.0.1:1143\"]"), "/usr/bin/mailweir".as_ref(), None).unwrap();
+        let of = |listen, program: &str, user| Units::of(&config(listen), program.as_ref(), user).unwrap();
+        let own = of("imap = [\"127.0.0.1:1143\"]", "/usr/bin/mailweir", None).shown();
         assert!(own.contains("ExecStart=/usr/bin/mailweir run --config \"/etc/mail weir/mailweir.toml\"\n"), "{own}");
         assert!(own.contains("WantedBy=default.target") && !own.contains("User="), "{own}");
-        let system = unit(&config("imap = [\"127.0.0.1:1143\"]"), "/opt/100%/m".as_ref(), Some("mail")).unwrap();
+        let system = of("imap = [\"127.0.0.1:1143\"]", "/opt/100%/m", Some("mail")).shown();
         assert!(
             system.contains("ExecStart=\"/opt/100%%/m\"") && system.contains("CapabilityBoundingSet=\n"),
             "{system}"
         );
-        assert!(system.contains("ReadWritePaths=-/srv/certs\n"), "{system}");
-        let low = unit(&config("imaps = [\"0.0.0.0:993\"]"), "/m".as_ref(), Some("mail")).unwrap();
-        assert!(low.contains("AmbientCapabilities=CAP_NET_BIND_SERVICE\n"), "{low}");
+        assert!(system.contains("ReadWritePaths=-/srv/certs\n") && !system.contains(SOCKET), "{system}");
+        let low = of("imaps = [\"0.0.0.0:993\", \"[::]:993\"]\nimap = [\"127.0.0.1:1143\"]", "/m", Some("mail"));
+        let socket = low.socket.unwrap();
+        assert!(socket.contains("ListenStream=0.0.0.0:993\nListenStream=[::]:993\nBindIPv6Only"), "{socket}");
+        assert!(low.service.contains("Requires=mailweir.socket\n") && !low.service.contains("CAP_"), "{}", low.service);
     }
 }

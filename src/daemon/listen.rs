@@ -70,7 +70,7 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
     let mut faults = Vec::new();
     let mut bound = Vec::new();
     for (key, addresses, implicit_tls) in ports {
-        match listener::bind(key, addresses) {
+        match daemon.inherited.bind(key, addresses) {
             Err(errors) => faults.extend(errors.iter().map(ToString::to_string)),
             Ok(listeners) => bound.extend(listeners.into_iter().map(|listener| (key, listener, implicit_tls))),
         }
@@ -107,8 +107,8 @@ pub(super) fn http(
     routes: &Router,
 ) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
     let gate = http::gate();
-    let listeners = listener::bind("http", &config.listen.http)
-        .map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
+    let bound = daemon.inherited.bind("http", &config.listen.http);
+    let listeners = bound.map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
     let mut addresses = Vec::new();
     for listener in listeners {
         addresses.push(("http", listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));

@@ -32,6 +32,7 @@ use tracing::warn;
 use crate::auth::LocalLogins;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::net::Inherited;
 use crate::net::tls::TlsIdentity;
 use crate::state::State;
 use crate::store::StorePool;
@@ -56,6 +57,8 @@ pub struct Daemon {
     config: Config,
     reloading: tokio::sync::Mutex<()>,
     tls: Arc<TlsIdentity>,
+    /// Sockets opened for us by the service manager.
+    inherited: Inherited,
     listeners: Vec<(&'static str, SocketAddr)>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -80,6 +83,11 @@ pub struct StartError(pub Vec<String>);
 impl Daemon {
     /// Opens the data directory, the durable state, the certificates, the accounts and the listeners.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_on(config, Inherited::default()).await
+    }
+
+    /// The same, and listens on the sockets that are there already.
+    pub async fn start_on(config: Config, inherited: Inherited) -> Result<Self, StartError> {
         for warning in &config.warnings {
             warn!("{warning}");
         }
@@ -111,6 +119,7 @@ impl Daemon {
             config: config.clone(),
             reloading: tokio::sync::Mutex::default(),
             tls: Arc::clone(&tls),
+            inherited,
             listeners: Vec::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -134,6 +143,9 @@ impl Daemon {
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
         let routes = http::routes(names, Arc::clone(&self.shared) as Arc<dyn http::Source>);
         self.listeners.extend(listen::http(self, config, &routes)?);
+        for address in self.inherited.close_rest() {
+            warn!(%address, "the service manager has opened a socket that stands nowhere under [listen]: nobody serves it");
+        }
         Ok(())
     }
 

@@ -78,7 +78,7 @@ fn bind_error(key: &str, address: SocketAddr, e: &io::Error) -> BindError {
         ),
         io::ErrorKind::PermissionDenied => (
             "permission denied".to_owned(),
-            "Ports below 1024 need special rights: choose one above (1143, 1993, …), or give the service the capability CAP_NET_BIND_SERVICE.",
+            "Ports below 1024 need special rights: choose one above (1143, 1993, …), or let the system's service open them (`mailweir service install --system`).",
         ),
         io::ErrorKind::AddrNotAvailable => {
             ("this computer has no such address".to_owned(), "Use one it has, or \"0.0.0.0\" for all.")

@@ -12,6 +12,7 @@ mod deflate;
 pub mod dial;
 pub(crate) mod files;
 pub mod http;
+mod inherited;
 pub mod listener;
 mod names;
 pub mod networks;
@@ -20,6 +21,7 @@ pub mod tls;
 pub mod trust;
 
 pub use dial::{DialError, Target, Trust, dial, dial_tapped, upgrade};
+pub use inherited::Inherited;
 pub use listener::{Gate, Ticket};
 pub use names::found as own_names;
 pub use stream::{Stream, Tap};

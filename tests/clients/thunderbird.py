@@ -1,10 +1,11 @@
 """Thunderbird on an account served by mailweir, driven through its own windows.
 
-    thunderbird.py WORK-DIR PORT tls|starttls CA-FILE USER PASSWORD SCREENSHOT
+    thunderbird.py WORK-DIR PORT tls|starttls CA-FILE USER PASSWORD SCREENSHOT [SENDING-PORT SENT]
 
 Starts a display and Thunderbird with a profile set up for the account, and does what a person does: reads the message called
 "read me", stars "star me", moves "move me" to Work, deletes "delete me", files a draft called "a draft". What then stands at the
-provider is looked at by the caller. Prints one line for each step; ends with 0 when Thunderbird has done them all.
+provider is looked at by the caller. With SENDING-PORT it writes and sends "a letter" instead, and files its own copy in the mailbox SENT
+as it always does. Prints one line for each step; ends with 0 when Thunderbird has done them all.
 """
 
 import json
@@ -51,6 +52,27 @@ const select = async subject => {
     pane.gDBView.selection.count == 1 && pane.gDBView.hdrForFirstSelectedMessage.mime2DecodedSubject == subject);
   return pane.gDBView.hdrForFirstSelectedMessage;
 };
+// A window to write in, with the subject and the body in it.
+const write = async (subject, body) => {
+  const fields = Cc["@mozilla.org/messengercompose/composefields;1"].createInstance(Ci.nsIMsgCompFields);
+  fields.to = "bob@example.net";
+  fields.subject = subject;
+  fields.body = body;
+  const parameters = Cc["@mozilla.org/messengercompose/composeparams;1"].createInstance(Ci.nsIMsgComposeParams);
+  parameters.type = Ci.nsIMsgCompType.New;
+  parameters.format = Ci.nsIMsgCompFormat.PlainText;
+  parameters.identity = MailServices.accounts.accounts[0].defaultIdentity;
+  parameters.composeFields = fields;
+  MailServices.compose.OpenComposeWindowWithParams(null, parameters);
+  const composer = await until("the window to write in", () => {
+    const window = Services.wm.getMostRecentWindow("msgcompose");
+    return window?.gMsgCompose?.editor && !window.gWindowLocked && window;
+  });
+  await until("the subject", () => composer.document.getElementById("msgSubject").value == subject);
+  const begin = body.slice(0, 20).trim();
+  await until("the body", () => composer.gMsgCompose.editor.document.body.textContent.includes(begin));
+  return composer;
+};
 // The text of the message that is shown, whichever process shows it.
 const shown = async () => {
   const browser = pane.messageBrowser?.contentWindow?.getMessagePaneBrowser?.();
@@ -63,9 +85,11 @@ STEPS = {
 const [pem, user, password] = arguments;
 const certificates = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB);
 certificates.addCertFromBase64(pem.replace(/-----[^-]*-----|\\s/g, ""), "C,,");
-const login = Cc["@mozilla.org/login-manager/loginInfo;1"].createInstance(Ci.nsILoginInfo);
-login.init("imap://localhost", null, "imap://localhost", user, password, "", "");
-await Services.logins.addLoginAsync(login);
+for (const place of ["imap://localhost", "smtp://localhost"]) {
+  const login = Cc["@mozilla.org/login-manager/loginInfo;1"].createInstance(Ci.nsILoginInfo);
+  login.init(place, null, place, user, password, "", "");
+  await Services.logins.addLoginAsync(login);
+}
 """,
     "opens INBOX": """
 pane.displayFolder(mailbox("INBOX").URI);
@@ -93,22 +117,7 @@ pane.commandController.doCommand("cmd_delete");
 await until("it to leave", () => rowOf("delete me") < 0);
 """,
     "files a draft": """
-const fields = Cc["@mozilla.org/messengercompose/composefields;1"].createInstance(Ci.nsIMsgCompFields);
-fields.to = "bob@example.net";
-fields.subject = "a draft";
-fields.body = "Words that are not finished\\n";
-const parameters = Cc["@mozilla.org/messengercompose/composeparams;1"].createInstance(Ci.nsIMsgComposeParams);
-parameters.type = Ci.nsIMsgCompType.New;
-parameters.format = Ci.nsIMsgCompFormat.PlainText;
-parameters.identity = MailServices.accounts.accounts[0].defaultIdentity;
-parameters.composeFields = fields;
-MailServices.compose.OpenComposeWindowWithParams(null, parameters);
-const composer = await until("the window to write in", () => {
-  const window = Services.wm.getMostRecentWindow("msgcompose");
-  return window?.gMsgCompose?.editor && !window.gWindowLocked && window;
-});
-await until("the subject", () => composer.document.getElementById("msgSubject").value == "a draft");
-await until("the body", () => composer.gMsgCompose.editor.document.body.textContent.includes("not finished"));
+const composer = await write("a draft", "Words that are not finished\\n");
 composer.goDoCommand("cmd_saveAsDraft");
 await until("the draft to be filed", () => composer.gMsgCompose.compFields.draftId && !composer.gSaveOperationInProgress);
 composer.close();
@@ -119,10 +128,41 @@ await until("its text", async () => (await shown()).includes("Plain words to be 
 """,
 }
 
+# Some 300 kB, so that sending it twice shows in what the provider counts.
+SENDING = {
+    "trusts the authority and knows the password": STEPS["trusts the authority and knows the password"],
+    "opens INBOX": """
+pane.displayFolder(mailbox("INBOX").URI);
+await until("the messages", () => (pane.gDBView?.rowCount ?? 0) > 0);
+""",
+    "sends a letter": """
+const composer = await write("a letter", "Words that are finished, and many of them\\n".repeat(7500));
+composer.goDoCommand("cmd_sendNow");
+await until("it to be sent and filed", () => composer.closed);
+""",
+}
 
-def preferences(port, socket_type, user):
+
+def preferences(port, socket_type, user, sending_port=None, sent=None):
     server, identity = "mail.server.server1.", "mail.identity.id1."
-    return {
+    sending = {
+        identity + "smtpServer": "smtp1",
+        identity + "fcc": True,
+        identity + "fcc_folder": f"imap://{user.replace('@', '%40')}@localhost/{sent}",
+        identity + "fcc_folder_picker_mode": "1",
+        "mail.smtpservers": "smtp1",
+        "mail.smtp.defaultserver": "smtp1",
+        "mail.smtpserver.smtp1.hostname": "localhost",
+        "mail.smtpserver.smtp1.port": int(sending_port or 0),
+        "mail.smtpserver.smtp1.username": user,
+        "mail.smtpserver.smtp1.authMethod": 3,
+        "mail.smtpserver.smtp1.try_ssl": socket_type,
+        # A long text in plain; nobody is to be asked anything.
+        "mail.compose.big_attachments.notify": False,
+        "mail.SpellCheckBeforeSend": False,
+        "mail.spellcheck.inline": False,
+    }
+    return (sending if sending_port else {}) | {
         # Any free port; it is written into the profile.
         "marionette.port": 0,
         "mail.accountmanager.accounts": "account1,account2",
@@ -231,11 +271,11 @@ def end(process):
         process.wait()
 
 
-def main(work, port, tls, ca_file, user, password, screenshot):
+def main(work, port, tls, ca_file, user, password, screenshot, sending_port=None, sent=None):
     profile, home = os.path.join(work, "profile"), os.path.join(work, "home")
     os.makedirs(profile)
     os.makedirs(home)
-    wanted = preferences(int(port), {"starttls": 2, "tls": 3}[tls], user)
+    wanted = preferences(int(port), {"starttls": 2, "tls": 3}[tls], user, sending_port, sent)
     with open(os.path.join(profile, "user.js"), "w") as file:
         for name, value in wanted.items():
             file.write(f"user_pref({json.dumps(name)}, {json.dumps(value)});\n")
@@ -248,7 +288,7 @@ def main(work, port, tls, ca_file, user, password, screenshot):
     thunderbird = subprocess.Popen([PROGRAM, *options], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         remote = Marionette(wait_for("Thunderbird's port", lambda: active_port(profile)), PATIENCE)
-        for name, script in STEPS.items():
+        for name, script in (SENDING if sending_port else STEPS).items():
             remote.run(COMMON + script, pem, user, password)
             print(name, flush=True)
         picture = remote.screenshot()

@@ -14,6 +14,7 @@ mod compare;
 mod config;
 mod demo;
 mod faults;
+mod fresh;
 mod gmail;
 mod harness;
 mod hostile;

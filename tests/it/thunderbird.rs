@@ -1,14 +1,24 @@
-//! Thunderbird with the daemon as its only server: reads, stars, moves, deletes and files a draft, seen at the upstream.
+//! Thunderbird with the daemon as its only server: reads, stars, moves, deletes, files a draft and sends, seen at the upstream.
 //!
 //! `tests/clients/thunderbird.py` is the hand on the mouse; here stands what must have come of it.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use mailweir::daemon::simulated::Scenario;
 
 use crate::harness::answer::Value;
 use crate::harness::client::Client;
+use crate::harness::daemon::{Account, Daemon, Setup};
+use crate::harness::exim::Exim;
+use crate::harness::simulated::Simulated;
 use crate::harness::world::{Endpoint, Kind, World};
-use crate::harness::{scratch, wait_for};
+use crate::harness::{
+    ADDRESS, LOCAL_PASSWORD, UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, scratch, straight_run, wait_for,
+};
+
+const SENT: &str = "[Gmail]/Sent Mail";
 
 const SUBJECTS: [&str; 5] = ["read me", "star me", "move me", "delete me", "left alone"];
 
@@ -42,28 +52,7 @@ fn in_daily_use(kind: Kind, tls: &str) {
     });
     let Endpoint { imap, imaps, ca_file, user, password } = world.endpoint();
     let port = if tls == "tls" { imaps.port() } else { imap.port() };
-    let home = scratch("thunderbird");
-    // Kept beside what the build makes, so that a person can look at it.
-    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("screenshots");
-    std::fs::create_dir_all(&pictures).unwrap();
-    let picture = pictures.join(format!("thunderbird-{tls}-{kind:?}.png").to_lowercase());
-    let _ = std::fs::remove_file(&picture);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/thunderbird.py");
-    let out = Command::new("python3")
-        .arg("-B")
-        .arg(script)
-        .arg(home.path())
-        .args([&port.to_string(), tls])
-        .arg(&ca_file)
-        .args([user, password])
-        .arg(&picture)
-        .output()
-        .expect("python3; tests/run installs it");
-    let log = std::fs::read_to_string(home.path().join("thunderbird.log")).unwrap_or_default();
-    let (said, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert!(out.status.success(), "{}\n{said}\n{errors}\n--- Thunderbird ---\n{log}", out.status);
-    print!("{said}");
-    assert!(picture.exists(), "no picture");
+    drive(&format!("{tls}-{kind:?}"), tls, port, &ca_file, (user, password), &[]);
 
     // It has ended, so all of it is upstream; each message is in one place, once.
     let mut c = world.straight();
@@ -97,9 +86,91 @@ fn in_daily_use(kind: Kind, tls: &str) {
     }
 }
 
+/// As a person at it; `more` is behind what every run needs. Its picture is called after `name`.
+fn drive(name: &str, tls: &str, port: u16, ca_file: &Path, (user, password): (&str, &str), more: &[&str]) {
+    let home = scratch("thunderbird");
+    // Kept beside what the build makes, so that a person can look at it.
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("screenshots");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let picture = pictures.join(format!("thunderbird-{name}.png").to_lowercase());
+    let _ = std::fs::remove_file(&picture);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/thunderbird.py");
+    let out = Command::new("python3")
+        .arg("-B")
+        .arg(script)
+        .arg(home.path())
+        .args([&port.to_string(), tls])
+        .arg(ca_file)
+        .args([user, password])
+        .arg(&picture)
+        .args(more)
+        .output()
+        .expect("python3; tests/run installs it");
+    let log = std::fs::read_to_string(home.path().join("thunderbird.log")).unwrap_or_default();
+    let (said, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{}\n{said}\n{errors}\n--- Thunderbird ---\n{log}", out.status);
+    print!("{said}");
+    assert!(picture.exists(), "no picture");
+}
+
+/// Gmail files what was sent through it, and Thunderbird files its own copy too: the letter is there once, and went up once.
+#[test]
+fn a_letter_over_gmail_is_sent_once_and_filed_once() {
+    if straight_run() {
+        return;
+    }
+    let (gmail, exim) = (Simulated::start(Scenario::gmail()), Exim::start());
+    let smtp = format!(
+        "host = \"localhost\"\nport = {}\ntls = \"implicit\"\nca_file = \"{}\"\nusername = \"{UPSTREAM_USER}\"\npassword = {{ plain = \"{UPSTREAM_PASSWORD}\" }}",
+        exim.smtps.port(),
+        exim.ca_file().display()
+    );
+    let mut setup = Setup::new(Account { smtp, ..gmail.account(gmail.addr) });
+    let submissions = free_port();
+    setup.listen_more = format!("submissions = [\"127.0.0.1:{submissions}\"]\n");
+    let daemon = Daemon::start(setup);
+    daemon.client().cmd_ok("SELECT INBOX");
+    let before = gmail.counts().octets_in;
+    // The provider's own hand: what its server for sending has taken goes into Sent.
+    let letter = std::thread::scope(|scope| {
+        let filed = scope.spawn(|| {
+            let letter = wait_at_most(Duration::from_secs(120), || exim.sent().pop());
+            gmail.straight().append(SENT, "\\Seen", &letter);
+            letter
+        });
+        let port = submissions.to_string();
+        let more = [port.as_str(), "[Gmail]/Sent%20Mail"];
+        drive("letter", "tls", daemon.imaps.port(), &daemon.ca_file(), (ADDRESS, LOCAL_PASSWORD), &more);
+        filed.join().expect("the letter was filed")
+    });
+    assert!(letter.len() > 300_000, "{} octets", letter.len());
+    assert_eq!(exim.sent().len(), 1, "sent once");
+    let appends = daemon.metric("mailweir_commands_total", &["APPEND", "\"ok\""]);
+    assert!((appends - 1.0).abs() < f64::EPSILON, "Thunderbird has filed its own: {appends}");
+    let mut straight = gmail.straight();
+    let copies = contents(&mut straight, SENT).into_iter().filter(|(subject, _)| subject == "a letter").count();
+    assert_eq!(copies, 1, "in Sent once");
+    let up = gmail.counts().octets_in - before;
+    let once = letter.len() as u64;
+    assert!((once..once + once / 2).contains(&up), "{up} octets for a letter of {once}, which its own hand has filed");
+    assert_eq!(contents(&mut daemon.client(), SENT).into_iter().filter(|(s, _)| s == "a letter").count(), 1);
+}
+
+/// Looks again and again.
+fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        match look() {
+            Some(found) => return found,
+            None => assert!(Instant::now() < end, "gave up after {patience:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Subject and flags of each message.
 fn contents(client: &mut Client, mailbox: &str) -> Vec<(String, Vec<String>)> {
-    client.cmd_ok(&format!("EXAMINE {mailbox}"));
+    client.cmd_ok(&format!("EXAMINE \"{mailbox}\""));
     let all = client.cmd_ok("UID FETCH 1:* (FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])").by_uid();
     let of = |items: &std::collections::BTreeMap<String, Value>| {
         let head = items["BODY[HEADER.FIELDS (SUBJECT)]"].text();

@@ -21,8 +21,8 @@ use crate::wire::imap::framer::{Frame, Framer, FramingError, Limits, Side};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Silence in the middle of a literal, which no person is typing.
 const LITERAL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// Outlook gives up after a minute without a byte (reference: clients, 2.4); others after more.
-const STILL_WORKING: Duration = Duration::from_secs(20);
+/// mbsync gives up after 20 seconds without a byte (its `Timeout`), Outlook after a minute; others after more.
+const STILL_WORKING: Duration = Duration::from_secs(10);
 /// Chunks from here on go to the socket as they are; below, copying them is cheaper than a system call.
 const DIRECT: usize = 16 * 1024;
 
@@ -317,10 +317,10 @@ mod tests {
                 io.wait(tokio::time::sleep(pause)).await.unwrap();
                 io.wait_in_literal(tokio::time::sleep(Duration::from_millis(1))).await.unwrap();
             }
-            // Once in 20 seconds, whatever the waits.
-            let mut alive = [0; 3 * "* OK Still working\r\n".len()];
+            // Once in 10 seconds, whatever the waits.
+            let mut alive = [0; 6 * "* OK Still working\r\n".len()];
             client.read_exact(&mut alive).await.unwrap();
-            assert_eq!(alive, *"* OK Still working\r\n".repeat(3).as_bytes());
+            assert_eq!(alive, *"* OK Still working\r\n".repeat(6).as_bytes());
         }
     }
 
@@ -329,7 +329,7 @@ mod tests {
         let (mut client, server) = Stream::pair();
         let mut io = Io::new(server, CancellationToken::new());
         io.out.extend_from_slice(b"early\r\n");
-        let session = tokio::spawn(async move { io.wait(tokio::time::sleep(Duration::from_secs(30))).await });
+        let session = tokio::spawn(async move { io.wait(tokio::time::sleep(Duration::from_secs(15))).await });
         let mut early = [0; 7];
         timeout(Duration::from_secs(1), client.read_exact(&mut early)).await.unwrap().unwrap();
         assert_eq!(&early, b"early\r\n");
