@@ -51,6 +51,9 @@ pub(crate) struct Send {
     /// What stood in the way last, in words.
     #[serde(default)]
     pub(crate) last: Option<String>,
+    /// What tells a copy of the transaction in doubt from all others: it stands in a trace header that was sent in no other one.
+    #[serde(default)]
+    pub(crate) trace: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,7 +204,7 @@ mod tests {
             ..Send::default()
         };
         let entry = Entry::new("a.eml".into(), What::Send(send.clone()));
-        let text = r#"{"version":1,"file":"a.eml","what":"send","mail":"MAIL FROM:<ann@example.org> BODY=8BITMIME RET=HDRS","recipients":[{"rcpt":"RCPT TO:<bob@example.net> NOTIFY=NEVER","doubt":true,"said":null},{"rcpt":"RCPT TO:<carl@example.net>","doubt":false,"said":"451 4.7.1 later"}],"message_id":"<1@x>","tries":2,"dot":7,"looks":0,"told_delay":false,"silent":false,"last":null}"#;
+        let text = r#"{"version":1,"file":"a.eml","what":"send","mail":"MAIL FROM:<ann@example.org> BODY=8BITMIME RET=HDRS","recipients":[{"rcpt":"RCPT TO:<bob@example.net> NOTIFY=NEVER","doubt":true,"said":null},{"rcpt":"RCPT TO:<carl@example.net>","doubt":false,"said":"451 4.7.1 later"}],"message_id":"<1@x>","tries":2,"dot":7,"looks":0,"told_delay":false,"silent":false,"last":null,"trace":null}"#;
         assert_eq!(serde_json::to_string(&entry).unwrap(), text);
         let row = |payload: &str| OutboxRow {
             id: 1,

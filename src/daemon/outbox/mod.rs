@@ -8,8 +8,8 @@
 //! # Exactly once, as far as SMTP allows
 //!
 //! A row says that the lone dot is about to be sent before it is sent. Where then no answer comes (a lost connection, a crash), the message is
-//! in doubt: the provider has it or not. Where the provider files what it sends, its sent folder is looked at; a copy with a trace header
-//! settles it. Else, and where nothing is found, the message is sent again: then it may arrive twice. That is the doubt window: from
+//! in doubt: the provider has it or not. Where the provider files what it sends, its sent folder is looked at; a copy with the trace header
+//! of that very transaction settles it. Else, and where nothing is found, the message is sent again: then it may arrive twice. That is the doubt window: from
 //! the lone dot to the provider's answer. It is logged and counted (`mailweir_outbox_doubts_total`). Towards the program that sends the
 //! same holds between our commit and its reading our 250 (RFC 1047).
 
@@ -183,6 +183,11 @@ impl Outbox {
     /// Something is made of every message that is sent.
     pub(super) fn copies(&self) -> bool {
         self.settings.archive.is_some() || self.sent_copy == SentCopy::Mailweir
+    }
+
+    /// What stands before a message in one transaction, so that a copy of it can be told from others; nothing where nobody files copies.
+    fn trace(&self, token: &str) -> String {
+        if self.sent_copy == SentCopy::Provider { spool::trace(token, self.now()) } else { String::new() }
     }
 
     pub(super) fn reply_to(&self) -> Option<&str> {

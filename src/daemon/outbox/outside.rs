@@ -37,13 +37,13 @@ pub(crate) trait Outside: Send + Sync + 'static {
     /// A message was sent.
     fn sent(&self, recipients: usize, octets: u64);
     fn store(&self, to: Folder, message: Bytes) -> impl Future<Output = Result<(), NotFiled>> + Send;
-    /// Whether a message is there; an error where that cannot be told now.
+    /// Whether a message is there, with this in a trace header if it is wanted; an error where that cannot be told now.
     fn is_stored(
         &self,
         to: Folder,
         message_id: &str,
         since: SystemTime,
-        traced: bool,
+        trace: Option<&str>,
     ) -> impl Future<Output = Result<bool, String>> + Send;
 }
 
@@ -110,11 +110,11 @@ impl Outside for AtWork {
         })
     }
 
-    async fn is_stored(&self, to: Folder, id: &str, since: SystemTime, traced: bool) -> Result<bool, String> {
+    async fn is_stored(&self, to: Folder, id: &str, since: SystemTime, trace: Option<&str>) -> Result<bool, String> {
         let since = since.checked_sub(CLOCKS_DIFFER).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let since = since.map_or(0, |at| i64::try_from(at.as_secs()).unwrap_or(0));
         let look = async {
-            let wanted = Filed { message_id: id, since, traced };
+            let wanted = Filed { message_id: id, since, trace };
             self.account.is_filed(&self.name_of(to).await?, wanted).await
         };
         look.await.map_err(|error| error.to_string())

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::copies::message_id;
 use super::entry::{Entry, Recipient, Send, What, told};
-use super::spool::Spool;
+use super::spool::{self, Spool};
 use super::{Outbox, backoff};
 use crate::daemon::smtp::Outgoing;
 use crate::session::smtp::{Grant, Outgoing as _};
@@ -51,6 +51,8 @@ pub(crate) struct Kept {
     /// What stands in the way of that.
     pub(super) why: Option<Reply>,
     pub(super) mail: String,
+    /// What tells a copy of this transaction from others.
+    pub(super) trace: String,
     /// Those answered 250; whether the provider did.
     pub(super) recipients: Vec<(Recipient, bool)>,
     /// Commands whose replies were not asked for yet.
@@ -90,6 +92,7 @@ impl Kept {
             granted,
             why,
             mail: String::new(),
+            trace: spool::token(),
             recipients: Vec::new(),
             asked: VecDeque::new(),
             spool: None,
@@ -214,7 +217,18 @@ impl Kept {
         }
         self.spool = Some(Spool::create(&self.outbox.dir).await.map_err(|error| error.to_string()));
         match heard {
-            Some(reply) if reply.code == 354 => return Ok(reply),
+            Some(reply) if reply.code == 354 => {
+                // Not into the file: it is of this transaction alone.
+                let trace = if self.keeps() { self.outbox.trace(&self.trace) } else { String::new() };
+                if let Some(live) = &mut self.live
+                    && let Err(lost) = live.write(trace.as_bytes()).await
+                {
+                    let why = Reply::new(451, "4.4.2", format!("the connection was lost: {lost}"));
+                    self.away(why, false).await;
+                } else {
+                    return Ok(reply);
+                }
+            }
             Some(reply) => {
                 let clean = !hangs_up(&reply);
                 self.away(reply, clean).await;
@@ -394,6 +408,7 @@ impl Kept {
             recipients,
             message_id: message_id(&spool).await,
             dot: if doubt { seconds(now) } else { 0 },
+            trace: doubt.then(|| self.trace.clone()),
             last: why,
             ..Send::default()
         };

@@ -166,8 +166,11 @@ impl<O: Outside> Sender<O> {
         };
         self.outbox.reached();
         let path = self.outbox.dir.join(&row.file);
+        let token = spool::token();
+        let trace = self.outbox.trace(&token);
+        send.trace = Some(token);
         let mut journal = Mark { outbox: &self.outbox, row, send: send.clone(), fault: None };
-        let fates = transaction::run(passage, &send, (&path, row.item.octets), &mut journal).await;
+        let fates = transaction::run(passage, &send, (&path, row.item.octets), &trace, &mut journal).await;
         let fault = journal.fault.take();
         drop(grant);
         match (fates, fault) {
@@ -194,9 +197,10 @@ impl<O: Outside> Sender<O> {
     async fn settle(&self, row: &mut Row, send: &mut Send) -> Result<bool, String> {
         let id = row.id;
         let looked = match &send.message_id {
-            // Nobody but the provider files what was sent with a trace header in it.
+            // Nobody but the provider files what was sent with that trace header in it.
             Some(message_id) if self.outbox.sent_copy == SentCopy::Provider => {
-                Some(self.outside.is_stored(Folder::Sent, message_id, send.dot(), true).await)
+                let trace = send.trace.as_deref().unwrap_or("(none)");
+                Some(self.outside.is_stored(Folder::Sent, message_id, send.dot(), Some(trace)).await)
             }
             _ => None,
         };
@@ -225,7 +229,7 @@ impl<O: Outside> Sender<O> {
                 send.recipients.iter_mut().for_each(|recipient| recipient.doubt = false);
             }
         }
-        (send.dot, send.looks) = (0, 0);
+        (send.dot, send.looks, send.trace) = (0, 0, None);
         row.item.due = self.outbox.now();
         // On the disk before anything else: what was decided is not decided twice.
         self.go_on(row, Some((What::Send(send.clone()), row.item.due)), Vec::new()).await
@@ -376,7 +380,7 @@ impl<O: Outside> Sender<O> {
         if file.begun
             && let Some(id) = &file.message_id
         {
-            match self.outside.is_stored(file.to, id, row.item.created, false).await {
+            match self.outside.is_stored(file.to, id, row.item.created, None).await {
                 Ok(true) => return self.go_on(row, None, Vec::new()).await.map(drop),
                 Ok(false) => {}
                 Err(words) => return self.file_later(row, file, NotFiled::Later(words)).await,

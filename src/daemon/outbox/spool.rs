@@ -126,6 +126,13 @@ pub(super) fn sweep(dir: &Path, named: &HashSet<String>) -> io::Result<()> {
     Ok(())
 }
 
+/// A trace header (RFC 5321 §4.4) of one transaction alone.
+pub(super) fn trace(token: &str, now: std::time::SystemTime) -> String {
+    let date = time::OffsetDateTime::from(now).format(&time::format_description::well_known::Rfc2822);
+    let date = date.unwrap_or_default();
+    format!("Received: from localhost by localhost (outbox) with ESMTPSA id {token};\r\n\t{date}\r\n")
+}
+
 /// A message out of the lines DATA sends, the lone dot left out.
 pub(super) fn undotted(dotted: &[u8]) -> Vec<u8> {
     let text = dotted.strip_suffix(b".\r\n").unwrap_or(dotted);

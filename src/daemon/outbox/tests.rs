@@ -156,11 +156,12 @@ impl Outside for Arc<World> {
         Ok(())
     }
 
-    async fn is_stored(&self, _: Folder, _: &str, _: SystemTime, traced: bool) -> Result<bool, String> {
+    async fn is_stored(&self, _: Folder, _: &str, _: SystemTime, trace: Option<&str>) -> Result<bool, String> {
         let mut provider = self.server.lock();
-        provider.looks += usize::from(traced);
-        let stored = !provider.stored.is_empty();
-        if traced { provider.filed.ok_or_else(|| "IMAP is away".into()) } else { Ok(stored) }
+        let Some(trace) = trace else { return Ok(!provider.stored.is_empty()) };
+        provider.looks += 1;
+        let has_it = provider.got.iter().any(|(_, message, _)| message.contains(trace));
+        provider.filed.map(|filed| filed && has_it).ok_or_else(|| "IMAP is away".into())
     }
 }
 
@@ -426,7 +427,7 @@ async fn the_row_comes_before_the_dot() {
         };
         let passage = Smtp::new(config).lease(&Credentials::Password(Secret::new(*b"pw"))).await.unwrap();
         let path = bench.outbox.dir.join(file);
-        let fates = run(passage, &send, (&path, MESSAGE.len() as u64), &mut Watching(&bench, goes)).await;
+        let fates = run(passage, &send, (&path, MESSAGE.len() as u64), "", &mut Watching(&bench, goes)).await;
         assert_eq!((fates.is_some(), bench.server.lock().got.len()), (goes, usize::from(goes)));
         bench.begin();
         bench.end().await;

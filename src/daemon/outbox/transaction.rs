@@ -36,11 +36,12 @@ pub(super) trait Journal {
     fn about_to_send(&mut self, taken: &[usize]) -> impl Future<Output = Result<(), String>> + std::marker::Send;
 }
 
-/// Sends a message; the fate of each recipient in their order. `None`: it was taken away before the dot, and nothing was sent.
+/// Sends a message, `trace` before it; the fate of each recipient in their order. `None`: it was taken away before the dot, and nothing was sent.
 pub(super) async fn run(
     mut passage: Passage,
     send: &Send,
     (file, octets): (&Path, u64),
+    trace: &str,
     journal: &mut impl Journal,
 ) -> Option<Vec<Fate>> {
     let count = send.recipients.len();
@@ -69,7 +70,7 @@ pub(super) async fn run(
         passage.rest(false).await;
         return Some(settled(fates, &Fate::Lost("the provider blocks the account".into())));
     }
-    let verdict = message(passage, file, octets, &taken, journal).await?;
+    let verdict = message(passage, (file, octets), trace, &taken, journal).await?;
     Some(settled(std::mem::take(&mut fates), &verdict))
 }
 
@@ -129,8 +130,8 @@ async fn name_recipients(passage: &mut Passage, send: &Send, offers: &Extensions
 
 async fn message(
     mut passage: Passage,
-    file: &Path,
-    octets: u64,
+    (file, octets): (&Path, u64),
+    trace: &str,
     taken: &[usize],
     journal: &mut impl Journal,
 ) -> Option<Fate> {
@@ -141,6 +142,11 @@ async fn message(
             return Some(judged(reply));
         }
         Err(lost) => return Some(not_reached(&lost)),
+    }
+    if let Err(lost) = passage.write(trace.as_bytes()).await {
+        return Some(
+            passage.last_words().await.filter(|reply| reply.code >= 400).map_or_else(|| not_reached(&lost), judged),
+        );
     }
     if let Err(fate) = body(&mut passage, file, octets).await {
         return Some(fate);

@@ -21,8 +21,9 @@ pub struct Filed<'a> {
     pub message_id: &'a str,
     /// It came not before this, seconds since the epoch.
     pub since: i64,
-    /// Only one with a trace header (Received) counts: it has been through a server for sending. What a mail program uploads has none.
-    pub traced: bool,
+    /// Only one with this in a trace header (Received) counts: it has been through that very transaction. What a mail program uploads has
+    /// none, and a transaction for other recipients another.
+    pub trace: Option<&'a str>,
 }
 
 impl Inner {
@@ -51,7 +52,9 @@ impl Inner {
                 Err(error) => return Err(error),
             };
             let is_same = message::message_id(&header).as_deref() == Some(wanted.message_id);
-            if is_same && (!wanted.traced || !message::header_values(&header, "Received").is_empty()) {
+            let is_traced =
+                |trace: &str| message::header_values(&header, "Received").iter().any(|at| at.contains(trace));
+            if is_same && wanted.trace.is_none_or(is_traced) {
                 return Ok(true);
             }
         }

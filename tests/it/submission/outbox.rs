@@ -305,7 +305,9 @@ fn copies_and_reply_to() {
     for message in post.exim.wait_sent(2) {
         assert_eq!(String::from_utf8_lossy(&message), want);
     }
-    assert_eq!((post.exim.delivered("bob@example.net"), post.exim.delivered("archive@example.net")), (1, 1));
+    for address in ["bob@example.net", "archive@example.net"] {
+        wait_for("Exim to note the delivery", || post.exim.delivered(address) == 1);
+    }
     let mut reader = post.daemon.client();
     let count = |reader: &mut Client| {
         reader.cmd_ok("SELECT Sent");
