@@ -8,6 +8,8 @@
 //! Labels are bounded: protocols, command names and outcomes are our own words, never a client's; accounts are those
 //! of the configuration and are dropped with it.
 
+mod outbox;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+pub use outbox::{Attempt, OutboxMetrics};
 
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -173,6 +177,7 @@ struct All {
     command_seconds: Histogram,
     pop3_deletions: Family<ByPolicy, Counter>,
     messages_sent: Family<ByLogin, Counter>,
+    outbox: outbox::Families,
 }
 
 impl Default for Metrics {
@@ -205,6 +210,7 @@ impl Metrics {
             command_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
             pop3_deletions: Family::default(),
             messages_sent: Family::default(),
+            outbox: outbox::Families::default(),
         };
         for protocol in [Protocol::Imap, Protocol::Pop3, Protocol::Smtp] {
             drop(all.client_sessions.get_or_create(&ByProtocol { protocol: protocol.as_str() }));
@@ -290,6 +296,7 @@ impl Metrics {
         self.all.upstream_sent_bytes.remove(&by);
         self.all.sync_lag_seconds.remove(&by);
         self.all.needs_login.remove(&by);
+        self.all.outbox.remove(&account);
         for policy in POLICIES {
             self.all.pop3_deletions.remove(&ByPolicy { account: account.clone(), policy });
         }
@@ -343,6 +350,7 @@ impl All {
         to.register("command_seconds", "Seconds from a command to its answer", self.command_seconds.clone());
         to.register("pop3_deletions", "Messages deleted over POP3, by what was done", self.pop3_deletions.clone());
         to.register("messages_sent", "Messages handed to the provider for sending", self.messages_sent.clone());
+        self.outbox.register(to);
         self
     }
 }

@@ -19,6 +19,7 @@ mod certs;
 mod check;
 mod demo;
 mod login;
+mod outbox;
 mod run;
 mod service;
 mod status;
@@ -68,6 +69,11 @@ enum Command {
         #[command(subcommand)]
         action: account::AccountCommand,
     },
+    /// Messages that wait to be sent: see them, have them tried now, or drop them.
+    Outbox {
+        #[command(subcommand)]
+        action: outbox::Outbox,
+    },
     /// Start with the computer: a unit of systemd.
     Service {
         #[command(subcommand)]
@@ -89,7 +95,7 @@ pub fn main() -> ExitCode {
     let default = match arguments.command {
         Command::Run => "info",
         // What it changes is told as the daemon tells it.
-        Command::Account { .. } => "warn,audit=info",
+        Command::Account { .. } | Command::Outbox { .. } => "warn,audit=info",
         _ => "warn",
     };
     let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
@@ -125,6 +131,7 @@ pub fn main() -> ExitCode {
                 }
             },
             Command::Account { action } => account::run(action, config).await,
+            Command::Outbox { action } => action.run(config).await,
             Command::Service { action } => action.run(config),
             Command::Cache { action } => cache::run(action, config).await,
         }

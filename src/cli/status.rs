@@ -79,6 +79,9 @@ fn print(report: &Report) {
         if let Some(reading) = &account.reading {
             println!("  {}", reading.words());
         }
+        if let Some(outbox) = &account.outbox {
+            println!("  {}", outbox.words());
+        }
         println!("  {}: {} of {} connections", account.upstream, account.connections, account.connections_allowed);
         let allowed = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", octets(limit)));
         println!(

@@ -9,6 +9,7 @@ mod listen;
 mod lock;
 mod logins;
 mod marker;
+pub(crate) mod outbox;
 mod pop3;
 mod reload;
 pub mod simulated;

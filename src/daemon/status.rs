@@ -49,6 +49,40 @@ pub struct AccountStatus {
     /// The first reading of a mailbox that is under way.
     #[serde(default)]
     pub reading: Option<Reading>,
+    /// Messages that wait to be sent, where there are any.
+    #[serde(default)]
+    pub outbox: Option<OutboxStatus>,
+}
+
+/// What waits to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxStatus {
+    pub messages: u64,
+    pub octets: u64,
+    /// Age of the oldest.
+    pub oldest_seconds: Option<u64>,
+    /// Until something is tried.
+    pub next_seconds: Option<u64>,
+    /// What stands in the way.
+    pub words: Option<String>,
+}
+
+impl OutboxStatus {
+    /// For a reader.
+    pub fn words(&self) -> String {
+        let minutes = |seconds: u64| format!("{} min", seconds.div_ceil(60));
+        let mut words = format!("{} messages wait to be sent ({})", self.messages, octets(self.octets));
+        if let Some(oldest) = self.oldest_seconds {
+            words += &format!(", the oldest for {}", minutes(oldest));
+        }
+        if let Some(next) = self.next_seconds {
+            words += &format!("; tried next in {}", minutes(next));
+        }
+        if let Some(why) = &self.words {
+            words += &format!(": {why}");
+        }
+        words
+    }
 }
 
 /// How far the first reading of a mailbox is.

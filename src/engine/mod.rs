@@ -55,4 +55,4 @@ pub use mailbox::Mailbox;
 pub use parts::WHOLE_UP_TO;
 pub use snapshot::{Snapshot, StatusData};
 pub use summaries::{Summary, Want};
-pub use writes::{Append, Appended, Copied, CopyMode};
+pub use writes::{Append, Appended, Copied, CopyMode, Filed};

@@ -45,6 +45,9 @@ fn render_account(out: &mut String, account: &AccountStatus) {
     if let Some(reading) = &account.reading {
         rows.push(("First reading", escape(&reading.words())));
     }
+    if let Some(outbox) = &account.outbox {
+        rows.push(("Outbox", escape(&outbox.words())));
+    }
     let _ = write!(out, "<h2>{}</h2><table>", escape(&account.address));
     for (name, value) in rows {
         let _ = write!(out, "<tr><th>{name}<td>{value}");
