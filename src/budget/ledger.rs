@@ -67,6 +67,16 @@ impl Ledger {
         }
     }
 
+    /// Forgets so much of what was added last.
+    pub(super) fn take_back(&mut self, mut bytes: u64, now: SystemTime) {
+        self.settle(now);
+        for (_, counted) in self.buckets.iter_mut().rev() {
+            let back = bytes.min(*counted);
+            *counted -= back;
+            bytes -= back;
+        }
+    }
+
     /// How long until `bytes` more are within `limit`; `None` for now. Bytes that never fit wait for a whole day.
     pub(super) fn wait(&mut self, bytes: u64, limit: u64, now: SystemTime) -> Option<Duration> {
         self.settle(now);

@@ -65,6 +65,12 @@ impl Sends {
         Ok(())
     }
 
+    /// One that was counted was not sent after all.
+    pub fn give_back(&mut self, recipients: u64, now: SystemTime) {
+        self.messages.take_back(1, now);
+        self.recipients.take_back(recipients, now);
+    }
+
     /// Messages and recipients of the last 24 hours.
     pub fn used(&mut self, now: SystemTime) -> (u64, u64) {
         (self.messages.used(now), self.recipients.used(now))
@@ -107,6 +113,8 @@ mod tests {
         assert_eq!(again.used(at(1000)), (3, 10), "a restart forgets nothing");
         assert_eq!(again.used(at(86_400 + 600)), (2, 1), "the first has left the window");
         assert_eq!(again.take(9, limits, at(86_400 + 600)), Ok(()));
+        again.give_back(10, at(86_400 + 600));
+        assert_eq!(again.used(at(86_400 + 600)), (2, 0), "over the end of a bucket, and never below nothing");
         assert_eq!(again.take(1000, SendLimits::default(), at(86_400 + 600)), Ok(()), "not limited");
     }
 }

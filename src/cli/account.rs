@@ -11,7 +11,7 @@ mod add;
 mod discover;
 mod edit;
 mod show;
-mod tell;
+pub(super) mod tell;
 
 use self::add::Add;
 use crate::auth::oauth::Keep;

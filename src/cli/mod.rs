@@ -19,6 +19,7 @@ mod check;
 mod demo;
 mod log;
 mod login;
+mod outbox;
 mod progress;
 mod run;
 mod service;
@@ -69,6 +70,11 @@ enum Command {
         #[command(subcommand)]
         action: account::AccountCommand,
     },
+    /// Messages that wait to be sent: see them, have them tried now, or drop them.
+    Outbox {
+        #[command(subcommand)]
+        action: outbox::Outbox,
+    },
     /// Start with the computer: a unit of systemd.
     Service {
         #[command(subcommand)]
@@ -91,7 +97,7 @@ pub fn main() -> ExitCode {
         // Its log is as the configuration says, which is read first.
         Command::Run(_) => {}
         // What it changes is told as the daemon tells it.
-        Command::Account { .. } => log::begin_command("warn,mailweir::audit=info"),
+        Command::Account { .. } | Command::Outbox { .. } => log::begin_command("warn,mailweir::audit=info"),
         _ => log::begin_command("warn"),
     }
     if let Err(words) = keep_private() {
@@ -125,6 +131,7 @@ pub fn main() -> ExitCode {
                 }
             },
             Command::Account { action } => account::run(action, config).await,
+            Command::Outbox { action } => action.run(config).await,
             Command::Service { action } => action.run(config),
             Command::Cache { action } => cache::run(action, config).await,
         }

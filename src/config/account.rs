@@ -41,6 +41,7 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
     let subject = imap.as_ref().map_or(user.as_str(), |imap| imap.username.as_str());
     let oauth2 = super::oauth2::read(table, dir, provider, address.as_deref(), subject);
     let smtp = read_smtp(table, dir, provider, &user, imap.as_ref());
+    let sending = super::sending::read(&table.table("smtp"));
     let limits = read_limits(&table.table("limits"), provider);
     let pop3 = read_pop3(&table.table("pop3"));
     let aliases = table.list("aliases").unwrap_or_default().into_iter().filter_map(|at| at.parse(|a| mail_address(a)));
@@ -54,6 +55,7 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
         english_names,
         imap: imap?,
         smtp,
+        sending,
         limits,
         pop3,
         oauth2,
@@ -416,7 +418,7 @@ fn bare_text(table: &Table<'_>, key: &str) -> bool {
     bare
 }
 
-fn mail_address(text: &str) -> Result<String, Wrong> {
+pub(super) fn mail_address(text: &str) -> Result<String, Wrong> {
     let fine = text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
     if fine && !text.chars().any(|c| c.is_control() || c.is_whitespace()) && text.len() <= 254 {
         return Ok(text.to_owned());

@@ -18,6 +18,7 @@ mod reader;
 #[cfg(test)]
 mod sample;
 mod schema;
+mod sending;
 mod values;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use crate::secret::{Secret, SecretRef};
 pub use fault::Fault;
 pub use load::{LocateError, default_path};
 pub use observe::{Http, Log, LogFormat};
+pub use sending::{Sending, SentCopy};
 pub use values::Network;
 
 /// Everything the file says, defaults filled in.
@@ -132,6 +134,7 @@ pub struct Account {
     pub imap: Server,
     /// `None`: the account cannot send.
     pub smtp: Option<Server>,
+    pub sending: Sending,
     pub limits: Limits,
     pub pop3: Pop3,
     pub oauth2: Option<OAuth2>,

@@ -34,7 +34,25 @@ const SERVER_KEYS: &[&str] = &["host", "port", "tls", "ca_file", "verify", "user
 
 pub(super) const IMAP: Section = Section { path: "account.imap", keys: SERVER_KEYS };
 
-pub(super) const SMTP: Section = Section { path: "account.smtp", keys: SERVER_KEYS };
+pub(super) const SMTP: Section = Section {
+    path: "account.smtp",
+    keys: &[
+        "host",
+        "port",
+        "tls",
+        "ca_file",
+        "verify",
+        "username",
+        "password",
+        "queue",
+        "queue_max_messages",
+        "queue_max_size",
+        "queue_lifetime",
+        "archive",
+        "reply_to",
+        "sent_copy",
+    ],
+};
 
 pub(super) const LIMITS: Section = Section {
     path: "account.limits",

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::audit::Trail;
 use super::marker::{self, Found};
+use super::outbox::{self, Outbox};
 use super::pop3::Hidden;
 use super::problems;
 use super::smtp::Outgoing;
@@ -115,6 +117,9 @@ pub(super) struct Running {
     disk: Disk,
     ready_within: Duration,
     began: Instant,
+    outbox: Arc<Outbox>,
+    /// What sends from it; told to stop by the token.
+    sender: (CancellationToken, Mutex<Option<JoinHandle<()>>>),
 }
 
 /// Where an account's durable part is kept, and the threads that may wait for it.
@@ -160,7 +165,9 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
         (context.state.clone(), account.clone(), context.metrics.account(&account.address));
     let cache = Cache::new(store, context.threads.clone());
     let shown = dir.display().to_string();
+    let data_dir = context.data_dir.clone();
     let read = move |store: &Store| {
+        outbox::sweep(&data_dir, &settings.address, &state).map_err(|error| format!("the outbox: {error}"))?;
         if marker::is_elsewhere(store, &state, &spending::key(&settings.address), &place(&settings))
             .map_err(|error| format!("the cache in {shown} cannot be cleared for another provider: {error}"))?
         {
@@ -199,6 +206,16 @@ async fn open_store(dir: &Path) -> Result<Store, String> {
         Ok(Err(error)) => Err(format!("the cache in {shown} cannot be opened: {error}")),
         Err(error) => Err(format!("the cache in {shown} cannot be opened: {error}")),
     }
+}
+
+/// The provider's oddities that concern the engine. Whoever files what was sent, a program's own upload of it is answered with that copy.
+fn engine_quirks(account: &config::Account) -> Vec<Quirk> {
+    let mut quirks = account.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default();
+    quirks.retain(|quirk| *quirk != Quirk::SavesSentCopy);
+    if outbox::sent_copy(account) != config::SentCopy::Client {
+        quirks.push(Quirk::SavesSentCopy);
+    }
+    quirks
 }
 
 fn quirks(account: &config::Account) -> upstream::Quirks {
@@ -266,14 +283,21 @@ impl Running {
             audit: Some(Arc::<Trail>::clone(&context.audit)),
             allowance: Arc::<Spending>::clone(&spending),
             upstream: place(&settings),
-            quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
+            quirks: engine_quirks(&settings),
         };
         spending.set_quirks(&options.quirks);
-        let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending));
+        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let outbox = Outbox::new(
+            &settings,
+            &context.data_dir,
+            (disk.state.clone(), disk.threads.clone()),
+            context.metrics.outbox(&settings.address),
+            Arc::new(std::time::SystemTime::now),
+        );
+        let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending), Arc::clone(&outbox));
         if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
             outgoing.probe();
         }
-        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
         let kept = engine::Disk { cache, state: disk.state.clone(), threads: disk.threads.clone() };
         let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
         let closing = CancellationToken::new();
@@ -290,9 +314,15 @@ impl Running {
             let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), outgoing.clone(), metrics);
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
+        let sender = CancellationToken::new();
+        let sending = outgoing.clone().map(|outgoing| {
+            let outside = outbox::AtWork { outgoing, account: account.clone(), pool: pool.clone() };
+            tokio::spawn(outbox::Sender::new(Arc::clone(&outbox), outside).run(sender.clone()))
+        });
+        let sender = (sender, Mutex::new(sending));
         let settings = Mutex::new(settings);
         let (ready_within, began) = (context.http.ready_within, Instant::now());
-        Self { account, outgoing, closing, settings, way, pool, spending, disk, ready_within, began }
+        Self { account, outgoing, closing, settings, way, pool, spending, disk, ready_within, began, outbox, sender }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -305,7 +335,7 @@ impl Running {
         let reach = |account: &config::Account| {
             (
                 account.imap.clone(),
-                (account.smtp.clone(), account.aliases.clone()),
+                (account.smtp.clone(), account.aliases.clone(), account.sending.clone()),
                 account.provider,
                 account.oauth2.clone(),
                 account.english_names,
@@ -377,10 +407,24 @@ impl Running {
         if let Some(outgoing) = &self.outgoing {
             outgoing.kick();
         }
+        self.outbox.kick();
     }
 
     /// Ends the account's work, then writes down how much was spent and how far the cache is.
     pub(super) async fn shutdown(&self, grace: Duration) {
+        self.sender.0.cancel();
+        let sending = self.sender.1.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sending) = sending {
+            let abort = sending.abort_handle();
+            if tokio::time::timeout(grace, sending).await.is_err() {
+                // What stands in its row is true wherever it ends.
+                warn!(
+                    account = self.account.address(),
+                    "a message of the outbox was not sent in time: it is settled at the next start"
+                );
+                abort.abort();
+            }
+        }
         self.account.shutdown(grace).await;
         if let Some(outgoing) = &self.outgoing {
             outgoing.shutdown().await;

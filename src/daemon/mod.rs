@@ -11,6 +11,7 @@ mod lock;
 mod logins;
 mod marker;
 pub(crate) mod mend;
+pub(crate) mod outbox;
 mod pop3;
 mod problems;
 mod programs;

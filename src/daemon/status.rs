@@ -99,6 +99,46 @@ pub struct AccountStatus {
     /// What went wrong lately, the newest first.
     #[serde(default)]
     pub problems: Vec<Problem>,
+    /// Messages that wait to be sent, where there are any.
+    #[serde(default)]
+    pub outbox: Option<OutboxStatus>,
+}
+
+/// What waits to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxStatus {
+    pub messages: u64,
+    pub octets: u64,
+    /// Age of the oldest.
+    pub oldest_seconds: Option<u64>,
+    /// Until something is tried.
+    pub next_seconds: Option<u64>,
+    /// What stands in the way.
+    pub words: Option<String>,
+}
+
+impl OutboxStatus {
+    /// How much it is, for a reader.
+    pub fn what(&self) -> String {
+        let noun = if self.messages == 1 { "message waits" } else { "messages wait" };
+        format!("{} {noun} to be sent ({})", self.messages, octets(self.octets))
+    }
+
+    /// For a reader.
+    pub fn words(&self) -> String {
+        let minutes = |seconds: u64| format!("{} min", seconds.div_ceil(60));
+        let mut words = self.what();
+        if let Some(oldest) = self.oldest_seconds {
+            words += &format!(", the oldest for {}", minutes(oldest));
+        }
+        if let Some(next) = self.next_seconds {
+            words += &format!("; tried next in {}", minutes(next));
+        }
+        if let Some(why) = &self.words {
+            words += &format!(": {why}");
+        }
+        words
+    }
 }
 
 /// How far the first reading of a mailbox is.

@@ -28,7 +28,7 @@ use super::mailbox::{Mailbox, State};
 use super::names::shown_quota_root;
 use super::progress::{ReadCounts, Readings};
 use super::snapshot::StatusData;
-use super::writes::{Append, Appended, Unfinished};
+use super::writes::{Append, Appended, Filed, Filer, Unfinished};
 use crate::metrics::{AccountMetrics, Metrics};
 use crate::model::{Folders, Role};
 use crate::provider::Quirk;
@@ -118,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     pub(crate) disk: Disk,
     pub(super) unfinished: Unfinished,
+    /// Held by whoever looks for a message just sent in the sent folder, and uploads it if it is not there.
+    pub(super) filing: tokio::sync::Mutex<()>,
     pub(super) mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     pub(super) loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -285,10 +287,20 @@ impl Account {
         self.inner.subscribe(&self.inner.upstream_name(name).await?, on).await
     }
 
+    /// Puts a message that was sent into the sent folder, if it is not there yet.
+    pub async fn file_sent(&self, mailbox: &str, message: Append) -> Result<Option<Appended>, Error> {
+        self.inner.append_as(&self.inner.upstream_name(mailbox).await?, vec![message], Filer::Ourselves).await
+    }
+
     /// Uploads messages in order (several: MULTIAPPEND, RFC 3502); where they are, if upstream told.
     pub async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
         let mailbox = self.inner.upstream_name(mailbox).await?;
         on_behalf(self.client.clone(), self.inner.append(&mailbox, messages)).await
+    }
+
+    /// Whether a message is in a mailbox, by a look at upstream; an error where that cannot be told now.
+    pub async fn is_filed(&self, mailbox: &str, wanted: Filed<'_>) -> Result<bool, Error> {
+        self.inner.is_filed(&self.inner.upstream_name(mailbox).await?, wanted).await
     }
 
     /// Largest message APPEND takes (RFC 7889), octets.
@@ -335,6 +347,7 @@ impl Inner {
             tasks: TaskTracker::new(),
             disk,
             unfinished: Unfinished::default(),
+            filing: tokio::sync::Mutex::default(),
             mailboxes: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),

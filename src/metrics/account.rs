@@ -425,6 +425,6 @@ impl AccountMetrics {
     }
 }
 
-fn get<L: Clone + std::hash::Hash + Eq, M: Default + Clone>(family: &Family<L, M>, labels: L) -> M {
+pub(super) fn get<L: Clone + std::hash::Hash + Eq, M: Default + Clone>(family: &Family<L, M>, labels: L) -> M {
     family.get_or_create(&labels).clone()
 }

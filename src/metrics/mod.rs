@@ -10,6 +10,7 @@
 
 mod account;
 mod labels;
+mod outbox;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use prometheus_client::registry::Registry;
 
 pub use account::{AccountMetrics, CLASSES, CacheError, Login, REFUSALS, STATES, Sent};
 pub use labels::{AccountLabels, account_id};
+pub use outbox::{Attempt, OutboxMetrics};
 pub use text::{OPEN_METRICS, PLAIN, takes_open_metrics};
 
 use labels::{ByAction, ByCertificate, ByClass, ByCommand, ByOutcome, ByProtocol, ByVersion};
@@ -87,6 +89,7 @@ struct All {
     names: AccountLabels,
     process: process::Process,
     of_accounts: account::Families,
+    outbox: outbox::Families,
     accounts: Gauge,
     client_sessions: Family<ByProtocol, Gauge>,
     body_reads: [Counter; 4],
@@ -117,6 +120,8 @@ impl Metrics {
         ours.register("build", "The program that runs", build);
         let of_accounts = account::Families::default();
         of_accounts.register(ours);
+        let outbox = outbox::Families::default();
+        outbox.register(ours);
         let body_reads = Family::<ByOutcome, Counter>::default();
         // 100 µs, a session at rest, to 26 s; nobody waits much longer.
         let waits = || Histogram::new(exponential_buckets(0.000_1, 4.0, 10));
@@ -126,6 +131,7 @@ impl Metrics {
             names,
             process,
             of_accounts,
+            outbox,
             accounts: Gauge::default(),
             client_sessions: Family::default(),
             body_reads: BodyRead::ALL
@@ -251,7 +257,9 @@ impl Metrics {
 
     /// Forgets an account that has left the configuration.
     pub fn remove_account(&self, account: &str) {
-        self.all.of_accounts.remove(&self.all.names.of(account));
+        let account = self.all.names.of(account);
+        self.all.of_accounts.remove(&account);
+        self.all.outbox.remove(&account);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The durable state: what cannot be fetched again. SQLite, and only this module names it (Law 3).
 //!
-//! Small and few: the byte ledger, what POP3 logins have hidden, keywords a provider cannot keep, writes not yet settled upstream, the markers that
+//! Small and few: the byte ledger, what POP3 logins have hidden, keywords a provider cannot keep, writes not yet settled upstream, messages not yet sent, the markers that
 //! tell a shortened cache, and named values. Every change is committed with `synchronous=FULL` before the call returns,
 //! so what is acknowledged after it survives a power cut. `sqlite3` can read the file; with the daemon stopped a
 //! backup is a copy of it.
@@ -13,6 +13,7 @@ mod connection;
 mod hidden;
 mod journal;
 mod keywords;
+mod outbox;
 mod schema;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ use connection::Connections;
 pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
 pub use keywords::LocalKeywords;
+pub use outbox::{OutboxItem, OutboxRoom, OutboxRow};
 
 /// The beginning of the named values that hold an account's tokens.
 const TOKENS: &str = "oauth2:";
@@ -32,6 +34,8 @@ const TOKENS: &str = "oauth2:";
 pub const LOWERED: &str = "lowered:";
 /// The same for until when nothing is sent, in seconds since the epoch.
 pub const SENDING: &str = "sending:";
+/// The same for what holds back an account's messages that wait to be sent.
+pub const HELD: &str = "outbox_hold:";
 
 /// What goes wrong in the durable state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -162,10 +166,10 @@ impl State {
                 "DELETE FROM pop3_hidden WHERE login IN (SELECT id FROM pop3_login WHERE account = ?)",
                 [account],
             )?;
-            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "marker"] {
+            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "outbox", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
-            for key in [TOKENS, LOWERED, SENDING] {
+            for key in [TOKENS, LOWERED, SENDING, HELD] {
                 db.execute("DELETE FROM kv WHERE key = ?", [format!("{key}{account}")])?;
             }
             Ok(())
@@ -207,6 +211,7 @@ mod tests {
             state.set_marker("ann", 5).unwrap();
             state.set_tokens("ann", b"sealed").unwrap();
             state.set_value("sending:ann", Some(b"1")).unwrap();
+            state.set_value("outbox_hold:ann", Some(b"{}")).unwrap();
             state.set_value("token", Some(b"\0secret")).unwrap();
             state.set_value("other", Some(b"x")).unwrap();
             state.set_value("other", None).unwrap();
@@ -226,5 +231,6 @@ mod tests {
         assert_eq!(state.marker("ann").unwrap(), 0);
         assert!(state.value("token").unwrap().is_some(), "values belong to nobody");
         assert_eq!(state.value("sending:ann").unwrap(), None);
+        assert_eq!(state.value("outbox_hold:ann").unwrap(), None);
     }
 }

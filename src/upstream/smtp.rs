@@ -27,7 +27,7 @@ use session::Session;
 
 pub use crate::wire::smtp::{Extensions, Reply};
 pub use postage::Postage;
-pub use words::advice;
+pub use words::{Refusal, advice};
 
 /// Sessions at once: one that sends a large message and one that does not wait for it. Providers allow three (reference: providers, O365).
 const SESSIONS: usize = 2;
@@ -270,6 +270,11 @@ impl Passage {
 
     /// A piece of the message, in dotted lines. A server that has already said no is heard: its reply is the error.
     pub async fn write(&mut self, dotted: &[u8]) -> Result<(), Lost> {
+        if self.session()?.has_spoken() {
+            // Before the dot nothing was asked: it refuses, or hangs up. What it said is there for [`Self::last_words`].
+            return Err(Lost("the server has answered before the message's end".into()));
+        }
+        self.stamps.writes(dotted);
         self.session()?.write(dotted).await
     }
 
@@ -284,7 +289,9 @@ impl Passage {
 
     /// A reply that has come early, where writing has failed: servers say why before they hang up.
     pub async fn last_words(&mut self) -> Option<Reply> {
-        self.session.as_mut()?.reply(session::LAST_WORDS).await.ok()
+        let reply = self.session.as_mut()?.reply(session::LAST_WORDS).await.ok()?;
+        self.stamps.heard(&reply);
+        Some(reply)
     }
 
     /// Gives the session back. `clean`: no transaction is open.

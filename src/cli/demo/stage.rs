@@ -147,6 +147,7 @@ fn config(dir: &Path, ports: Ports, simulated: &Provider, prefetch: Prefetch) ->
         password: LocalPassword::Secret(SecretRef::Plain(Secret::new(PASSWORD))),
         provider: preset,
         english_names: false,
+        sending: Default::default(),
         imap: Server {
             host: upstream.ip().to_string(),
             port: upstream.port(),

@@ -62,6 +62,7 @@ impl Running {
             id: metrics::account_id(&settings.address),
             ready_within_seconds: self.ready_within.as_secs(),
             disk_fault: self.account.disk_fault(),
+            outbox: self.outbox.status(),
             address: settings.address,
             ..AccountStatus::default()
         };
@@ -91,6 +92,13 @@ impl Running {
         let mut add = |what: &str, why: &str, seconds: Option<u64>| {
             all.push(Waiting { what: what.into(), why: why.into(), seconds });
         };
+        if let Some(outbox) = &status.outbox {
+            add(
+                &outbox.what(),
+                outbox.words.as_deref().unwrap_or("They are sent one after the other."),
+                outbox.next_seconds,
+            );
+        }
         // A stop of the pool's is told as the state.
         if let Some(words) = status.notice.as_deref().filter(|_| status.state != State::NeedsYou) {
             add("Mail that is not here yet", words, None);

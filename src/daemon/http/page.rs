@@ -130,7 +130,7 @@ const NO_ACCOUNT: &str = "<section class=\"card none\"><h2>No account yet</h2><p
     <code>mailweir account add ADDRESS</code>. It finds the servers, tries the login and tells what to type into your mail program.</p></section>";
 
 const LINKS: &str = "<nav aria-label=\"For programs\"><a href=\"/status.json\">The same as JSON</a> <a href=\"/metrics\">Metrics</a> \
-    <a href=\"/readyz\">Readiness</a></nav>";
+    <a href=\"/readyz\">Readiness</a> <a href=\"/trust\">Set up a device</a></nav>";
 
 /// The title, and a sentence for all accounts.
 fn overall(status: &Status) -> (String, String) {

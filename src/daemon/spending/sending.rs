@@ -119,6 +119,16 @@ impl Spending {
         (sending.sends.used(SystemTime::now()), sending.limits)
     }
 
+    /// For how long not one message more may be sent; `None`: one may.
+    pub(in crate::daemon) fn sending_wait(&self) -> Option<Duration> {
+        let (now, mut sending) = (SystemTime::now(), self.sending());
+        if let Some(until) = sending.stopped.filter(|until| *until > now) {
+            return until.duration_since(now).ok();
+        }
+        let limits = sending.limits;
+        sending.sends.room(1, limits, now).err()
+    }
+
     /// Resolves when what was counted until now stands on the disk, or when there is no hope of it.
     async fn sending_saved(&self, mark: u64) {
         let saved = async {
@@ -162,6 +172,13 @@ impl Postage for Spending {
         .boxed()
     }
 
+    fn give_back(&self, recipients: u64) {
+        let (now, mut sending) = (SystemTime::now(), self.sending());
+        sending.sends.give_back(recipients, now);
+        // Saved with what is counted next: until then the disk knows of too many, never of too few.
+        sending.changed += 1;
+    }
+
     fn spent(&self, reply: &Reply) {
         {
             let mut sending = self.sending();
@@ -181,6 +198,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::metrics::Metrics;
+    use crate::upstream::smtp::Refusal;
 
     fn spending(state: &State, limits: SendLimits, restarts: bool) -> Arc<Spending> {
         let SendLimits { messages_per_day, recipients_per_day } = limits;
@@ -219,6 +237,7 @@ mod tests {
         assert_eq!(take(&again, &state, 6).await, Ok(()));
         let refused = again.room(1).unwrap_err();
         assert_eq!((refused.code, refused.enhanced.as_deref()), (452, Some("4.5.3")));
+        assert_eq!(Refusal::of(&refused), None, "our own words are not taken for the provider's");
         let words = refused.text();
         assert!(
             words.contains("3 messages, 10 recipients") && words.contains("in 24 h") && words.contains("UTC"),
@@ -226,6 +245,11 @@ mod tests {
         );
         assert!(take(&again, &state, 1).await.is_err());
         assert_eq!(spending(&state, limits, false).sent_today().0, (2, 10), "what was refused is not counted");
+        // What the provider did not take is free again; the wait is told where nothing is.
+        assert_eq!(again.sending_wait().map(|wait| wait.as_secs() / 3600), Some(24));
+        again.give_back(6);
+        assert_eq!((again.sent_today().0, again.sending_wait()), ((1, 4), None));
+        assert_eq!(take(&again, &state, 6).await, Ok(()));
         assert_eq!(again.room(1000).is_ok(), limits.recipients_per_day.is_none());
     }
 
@@ -241,6 +265,8 @@ mod tests {
             let again = spending(&state, SendLimits::default(), restarts);
             let refused = again.room(1).unwrap_err();
             assert_eq!((refused.code, refused.enhanced.as_deref()), (451, Some("4.7.1")));
+            assert_eq!(Refusal::of(&refused), None, "our own words are not taken for the provider's");
+            assert!(again.sending_wait().is_some_and(|wait| (least..=most).contains(&(wait.as_secs() / 3600))));
             assert_eq!(again.take(1).now_or_never().unwrap().unwrap_err().code, 451);
             let until = again.sending().stopped.unwrap();
             let hours = until.duration_since(SystemTime::now()).unwrap().as_secs() / 3600;

@@ -42,19 +42,9 @@ const PATIENCE: Patience = Patience {
 /// Serves one client until it is gone. Ends soon after `shutdown` (with 421), whatever it was waiting for from the client.
 pub async fn serve<L: Login>(server: Arc<Server<L>>, accepted: Accepted, shutdown: CancellationToken) {
     let _open = Open::new(Arc::clone(&server.observer));
-    let Accepted { stream, implicit_tls, plaintext_login } = accepted;
+    let plaintext_login = accepted.plaintext_login;
+    let Some(stream) = accepted.begin(server.tls.as_ref()).await else { return };
     let peer = stream.peer_ip();
-    let stream = match (&server.tls, implicit_tls && !stream.is_tls()) {
-        (_, false) => stream,
-        (Some(tls), true) => match Box::pin(stream.start_tls_server(Arc::clone(tls))).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(%peer, %error, "TLS handshake failed");
-                return;
-            }
-        },
-        (None, true) => return,
-    };
     let mut session = Session::new(server, LineIo::new(stream, PATIENCE, shutdown), peer, plaintext_login);
     Reply::new(220, "", format!("{} ESMTP ready", session.server.name)).render(&mut session.io.out);
     loop {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -251,6 +252,12 @@ impl Session {
     /// No reply has been read that nobody waits for: the next to be read is the next command's.
     pub(super) fn is_in_step(&self) -> bool {
         self.replies.is_empty()
+    }
+
+    /// The server has said something that was not waited for, or has closed.
+    pub(super) fn has_spoken(&mut self) -> bool {
+        let read = self.link.read_buf(self.replies.buffer()).now_or_never();
+        matches!(read, Some(Ok(0) | Err(_))) || !self.is_in_step()
     }
 
     /// Brings an open transaction to its end without a message; whether the session can be used on.

@@ -113,6 +113,24 @@ async fn the_error_in_a_challenge_is_read() {
     assert_eq!(heard, [&want[..], &["AUTH XOAUTH2 dXNlcj1hbm4BYXV0aD1CZWFyZXIgbmV3AQE=", ""]].concat());
 }
 
+/// A server that has enough says so before the end, and is heard before more is sent.
+#[tokio::test(start_paused = true)]
+async fn an_early_refusal_is_heard() {
+    let replies = &["220 x", "250-x\r\n250 AUTH PLAIN", "235 welcome", "354 go on", "552 5.3.4 enough", "250 never"];
+    let (heard, password) = (Arc::new(Mutex::default()), Credentials::Password(Secret::new(*b"pw")));
+    let dial = Arc::new(Played { replies, drips: false, heard: Arc::clone(&heard) });
+    let config =
+        SmtpConfig { label: "ann".into(), dial, username: "ann".into(), meter: Arc::new(()), postage: Arc::new(()) };
+    let mut passage = Smtp::new(config).lease(&password).await.unwrap();
+    passage.send("DATA").await.unwrap();
+    assert_eq!(passage.reply().await.unwrap().code, 354);
+    passage.write(b"one line\r\n").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert!(passage.write(b"another\r\n").await.is_err());
+    assert_eq!(passage.last_words().await.map(|reply| reply.code), Some(552));
+    assert!(!heard.lock().unwrap().iter().any(|line| line == "another"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_missing_consent_is_no_refusal_of_the_server() {
     let tokens = |_| async { Err(TokenFault::Login("consent is wanted".into())) };

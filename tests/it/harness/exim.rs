@@ -59,10 +59,15 @@ impl Exim {
 
     /// Every message it has taken and delivered, without the trace header of those before it.
     pub fn sent(&self) -> Vec<Vec<u8>> {
+        self.sent_whole().iter().map(|raw| without_trace(raw)).collect()
+    }
+
+    /// The same with them.
+    pub fn sent_whole(&self) -> Vec<Vec<u8>> {
         let Ok(dir) = std::fs::read_dir(self.home.path().join("sent/new")) else { return Vec::new() };
         let mut files: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
         files.sort();
-        files.iter().map(|file| without_trace(&std::fs::read(file).unwrap())).collect()
+        files.iter().map(|file| std::fs::read(file).unwrap()).collect()
     }
 
     /// Waits until it has delivered `count` messages.
@@ -157,6 +162,8 @@ rcpt:
        !authenticated = *
   deny message = no such user
        local_parts = nobody
+  defer message = later please
+       local_parts = later
   accept
 begin routers
 all:
