@@ -142,6 +142,6 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
         }
         metrics.remove_account("ann");
-        assert!(!metrics.encode().contains("ann"));
+        assert!(!metrics.encode().contains("account=\"ann\""));
     }
 }

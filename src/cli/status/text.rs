@@ -36,7 +36,8 @@ pub(super) fn words(report: &Status) -> String {
 }
 
 fn account_words(out: &mut String, account: &AccountStatus, clients: &[&Client]) {
-    line(out, &format!("{} {}: {}", sign(account.state), account.address, account.state.headline()));
+    let id = if account.id.is_empty() { String::new() } else { format!(" (id {})", account.id) };
+    line(out, &format!("{} {}: {}{id}", sign(account.state), account.address, account.state.headline()));
     line(out, &format!("  {}", account.explanation()));
     if let Some(mend) = &account.mend {
         line(out, &format!("  What helps: {mend}"));

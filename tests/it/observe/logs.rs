@@ -98,7 +98,7 @@ fn sessions_and_leases_have_spans() {
         "octets=",
     ]);
     find(&["session{protocol=\"pop3\"", "account=\"ann@example.org\"", "command=\"dele\""]);
-    find(&["session{protocol=\"submission\"", "account=\"ann@example.org\"", "command=\"data\""]);
+    find(&["session{protocol=\"smtp\"", "account=\"ann@example.org\"", "command=\"data\""]);
     // What a client has asked for can be followed to the provider.
     find(&["session{protocol=\"imap\"", "lease{id=", "class=Interactive", "send", "command=UID MOVE"]);
     find(&["lease{id=", "class=Sync", "send"]);

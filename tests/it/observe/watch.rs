@@ -19,7 +19,7 @@ fn a_pipe_gets_block_after_block() {
     let dovecot = Dovecot::start();
     let mut daemon = Daemon::start(Setup::new(Account::at(dovecot.imap)));
     let (words, json) = (watch(&daemon, &[]), watch(&daemon, &["--json"]));
-    let blocks = |out: &[String]| out.iter().filter(|line| line.starts_with(ADDRESS)).count();
+    let blocks = |out: &[String]| out.iter().filter(|line| line.contains(&format!("{ADDRESS}:"))).count();
     assert!(words.wait_output(PATIENCE, |out| blocks(out) >= 2), "{}", words.printed());
     assert!(json.wait_output(PATIENCE, |out| out.len() >= 2), "{}", json.printed());
     for line in json.printed().lines().filter(|line| line.starts_with('{')) {
@@ -30,7 +30,7 @@ fn a_pipe_gets_block_after_block() {
     // It outlives the daemon, and goes on when that is back.
     daemon.stop();
     crate::harness::wait_for("the word that nobody answers", || words.errors().contains("does not answer"));
-    let before = words.printed().lines().filter(|line| line.starts_with(ADDRESS)).count();
+    let before = words.printed().lines().filter(|line| line.contains(&format!("{ADDRESS}:"))).count();
     daemon.restart();
     assert!(words.wait_output(PATIENCE, |out| blocks(out) > before), "{}", words.printed());
     for mut watching in [words, json] {
