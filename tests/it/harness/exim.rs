@@ -22,6 +22,14 @@ pub struct Exim {
     pub inside: SocketAddr,
 }
 
+/// When a file of the maildir was written, in seconds and microseconds: its name begins with them, and is in no order within a second, for
+/// there are no zeros before the microseconds.
+fn delivered(file: &Path) -> (u64, u64) {
+    let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+    let mut numbers = name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok());
+    (numbers.next().expect("seconds"), numbers.next().expect("microseconds"))
+}
+
 impl Exim {
     pub fn start() -> Self {
         let certs = server_scratch("certs");
@@ -66,7 +74,7 @@ impl Exim {
     pub fn sent_whole(&self) -> Vec<Vec<u8>> {
         let Ok(dir) = std::fs::read_dir(self.home.path().join("sent/new")) else { return Vec::new() };
         let mut files: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
-        files.sort();
+        files.sort_by_key(|file| delivered(file));
         files.iter().map(|file| std::fs::read(file).unwrap()).collect()
     }
 

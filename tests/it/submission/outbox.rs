@@ -332,3 +332,30 @@ fn copies_and_reply_to() {
     wait_for("the copy to be given up", || post.waiting().as_array().unwrap().is_empty());
     assert!(post.daemon.metric("mailweir_outbox_failures_total", &["outcome=\"untold\""]) > 0.0);
 }
+
+/// A spent day is waited out: what is kept meanwhile is not tried, the provider hears nothing of it, and it counts once.
+#[test]
+fn the_outbox_waits_out_a_spent_day() {
+    let mut post = Post::with("none", |setup| {
+        setup.accounts[0].smtp += "\nqueue = true";
+        setup.accounts[0].limits_more = "messages_per_day = 1".into();
+    });
+    send(&post, &["bob@example.net"], "one");
+    post.exim.wait_sent(1);
+    let asked = (post.relay.accepted(), post.relay.up());
+    send(&post, &["bob@example.net"], "two");
+    for _ in 0..3 {
+        post.outbox(&["retry"]);
+    }
+    let waits = post.waiting();
+    assert_eq!(waits.as_array().map(Vec::len), Some(1), "{waits}");
+    assert!(waits.to_string().contains("1 messages in 24 hours"), "{waits}");
+    let used = |post: &Post| post.daemon.metric("mailweir_sends_used", &["counted=\"messages\""]);
+    assert_eq!((post.relay.accepted(), post.relay.up(), used(&post)), (asked.0, asked.1, 1.0));
+    // More is granted.
+    post.daemon.change(|setup| setup.accounts[0].limits_more = "messages_per_day = 2".into());
+    post.daemon.reload("the configuration was read again");
+    post.drain();
+    wait_for("Exim to deliver", || post.arrived("two") == 1);
+    assert_eq!(used(&post), 2.0);
+}
