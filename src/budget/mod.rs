@@ -11,8 +11,8 @@
 //!
 //! > C <= D <= C + one flush interval
 //!
-//! so a crash forgets nothing and counts one interval too much at most; after an end in order D = C, but for what a session that was cut in the
-//! middle of an answer has left unread (some hundred octets, seen too few). An *interval* is
+//! so a crash forgets nothing and counts one interval too much at most; after an end in order it is 4 KiB of download too much, for what a
+//! session that was cut in the middle of an answer may have left unread. An *interval* is
 //!
 //! - the *lead*: octets that may cross until D is written again (`daemon/spending` chooses it by the pace of the moment), and
 //! - what was asked for and may have left the provider without our having read it: what is promised, up to what the system holds

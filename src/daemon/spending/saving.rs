@@ -26,6 +26,8 @@ pub(super) const LEAD_LEAST: u64 = 16 << 10;
 const LEAD_PART: u64 = 50;
 /// but this much in any case: one read from a socket.
 const LEAD_FLOOR: u64 = 4 << 10;
+/// What an end in order counts more: a session that is cut in the middle of an answer leaves some hundred octets unread.
+pub(super) const END_LEAD: u64 = 4 << 10;
 /// How often the count is saved while little is spent.
 pub(super) const SAVE_EVERY: Duration = Duration::from_secs(20);
 /// Who waits for the count to be saved goes on after this: a disk that hangs is no reason to leave mail unread.
@@ -105,11 +107,12 @@ impl Spending {
         done
     }
 
-    /// Saves the bare count: at an end in order. Nothing crosses a socket any more until [`Spending::begin`]. Blocks.
+    /// Saves the count at an end in order. Nothing crosses a socket any more until [`Spending::begin`]; what a session that was cut in the
+    /// middle of an answer left unread is within [`END_LEAD`]. Blocks.
     pub(in crate::daemon) fn save_end(&self, state: &State) -> Result<(), state::Error> {
         let mut saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         *saving = Saving::Ended;
-        self.save_with(state, [0; 2])
+        self.save_with(state, [END_LEAD, 0])
     }
 
     fn save_with(&self, state: &State, lead: [u64; 2]) -> Result<(), state::Error> {
