@@ -100,12 +100,16 @@ pub fn main() -> ExitCode {
         Command::Account { .. } | Command::Outbox { .. } => log::begin_command("warn,mailweir::audit=info"),
         _ => log::begin_command("warn"),
     }
-    if let Err(words) = keep_private() {
-        // What is protected besides goes on being protected; a sandbox may forbid the call.
-        tracing::warn!("{words}");
-    }
+    // What is protected besides goes on being protected; a sandbox may forbid the call.
+    let unprotected = keep_private().err();
     // Before there are threads: it takes what is its own out of the environment.
-    let inherited = matches!(arguments.command, Command::Run(_)).then(Inherited::from_environment);
+    let mut inherited = matches!(arguments.command, Command::Run(_)).then(Inherited::from_environment);
+    match (&mut inherited, unprotected) {
+        // Its log begins later.
+        (Some((_, told)), Some(words)) => told.push(words),
+        (None, Some(words)) => tracing::warn!("{words}"),
+        (_, None) => {}
+    }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))

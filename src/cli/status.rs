@@ -126,10 +126,14 @@ fn redrawn(block: &str) -> String {
 /// One GET; the server closes after it.
 async fn fetch(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /status.json HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let request = format!("GET /status.json HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.take(MOST).read_to_string(&mut answer).await?;
+    if answer.starts_with("HTTP/1.1 401 ") {
+        let words = "it shows its state by a loopback address only; put one first under listen.http";
+        return Err(std::io::Error::other(words));
+    }
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
     body.ok_or_else(|| std::io::Error::other("no answer"))
 }

@@ -440,38 +440,52 @@ impl Running {
     }
 }
 
-/// Saves the count and marks the cache as they go on, and sweeps the cache now and then.
+/// What goes on as long as the account does. The count waits for nothing else: nobody reads or sends beyond it.
 async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
-    spending.begin();
+    tokio::join!(keep_count(&account, &spending, &disk), tend_cache(&account, &spending, &disk));
+}
+
+/// Marks the cache as it goes on, and sweeps it now and then.
+async fn tend_cache(account: &Account, spending: &Arc<Spending>, disk: &Disk) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marked = (Instant::now(), spending.recorded());
     let mut sweep_at = Instant::now() + SWEEP_FIRST;
+    loop {
+        let now = ticks.tick().await;
+        let recorded = spending.recorded();
+        if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {
+            mark(account, disk).await;
+            marked = (now, recorded);
+        }
+        if now >= sweep_at && account.upstream_seen().is_some_and(|since| since <= IN_STEP) {
+            sweep(account).await;
+            sweep_at = now + SWEEP_EVERY;
+        }
+    }
+}
+
+/// Saves the count as it goes on, and looks what is wrong.
+async fn keep_count(account: &Account, spending: &Arc<Spending>, disk: &Disk) {
+    spending.begin();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = problems::Watch::default();
     loop {
-        let now = tokio::select! {
-            now = ticks.tick() => now,
+        tokio::select! {
+            _ = ticks.tick() => {}
             () = spending.save_wanted() => {
-                if !save(&spending, &disk).await {
+                if !save(spending, disk).await {
                     account.state_failed();
                     // Who waits for the count asks again at once: a disk that fails is not asked without end.
                     tokio::time::sleep(TICK).await;
                 }
                 continue;
             }
-        };
-        watch.look(wrong(&account), spending.problems());
-        if spending.is_save_due() && !save(&spending, &disk).await {
+        }
+        watch.look(wrong(account), spending.problems());
+        if spending.is_save_due() && !save(spending, disk).await {
             account.state_failed();
-        }
-        let recorded = spending.recorded();
-        if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {
-            mark(&account, &disk).await;
-            marked = (now, recorded);
-        }
-        if now >= sweep_at && account.upstream_seen().is_some_and(|since| since <= IN_STEP) {
-            sweep(&account).await;
-            sweep_at = now + SWEEP_EVERY;
         }
     }
 }

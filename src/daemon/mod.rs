@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::auth::LocalLogins;
 use crate::config::Config;
@@ -134,7 +134,11 @@ impl Daemon {
             cache_limit: config.cache.max_size,
         });
         let door = Arc::<http::Door>::default();
-        door.set(http::Door::token(&config.http).await.map_err(one)?.as_ref());
+        match http::Door::token(&config.http).await {
+            Ok(token) => door.set(token.as_ref()),
+            // A page is no reason to leave mail unread.
+            Err(words) => error!("{words} The pages stay closed to other computers."),
+        }
         let mut daemon = Self {
             door,
             shared: Arc::clone(&shared),

@@ -55,10 +55,10 @@ impl Daemon {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let token = Door::token(&config.http).await.map_err(|error| vec![error])?;
         let (tls, settings) = (Arc::clone(&self.tls), config.tls.clone());
         let certificates = blocking(move || tls.reload(&settings)).await;
         certificates.map_err(|error| vec![error])?;
-        let token = Door::token(&config.http).await.map_err(|error| vec![error])?;
         trust::forget();
         let logins = self.logins.reload(&config.accounts).await;
         logins.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -80,7 +80,8 @@ impl Daemon {
             ("listen", config.listen != self.config.listen),
             ("cache", config.cache != self.config.cache),
             ("token_key", config.token_key != self.config.token_key),
-            ("http", config.http != self.config.http),
+            // Its token is taken over now.
+            ("http", config::Http { token: self.config.http.token.clone(), ..config.http.clone() } != self.config.http),
             ("log", config.log != self.config.log),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {

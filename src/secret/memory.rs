@@ -11,11 +11,11 @@ pub(crate) fn keep_private() -> Result<(), String> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let kept = getrlimit(Resource::Core) == none;
     let limit = if kept { Ok(()) } else { setrlimit(Resource::Core, none) };
-    limit.map_err(|error| format!("core dumps cannot be switched off: {error}"))?;
+    let limit = limit.map_err(|error| format!("core dumps cannot be switched off: {error}"));
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|error| format!("other programs cannot be kept from this one's memory: {error}"))?;
-    Ok(())
+    limit
 }
 
 /// Elsewhere dumps are the system's to configure, and hold no more than a reader of this user's memory could take.

@@ -236,7 +236,9 @@ impl Inner {
         if self.server.acts_by_itself() {
             held.is_dead(None)?;
             let client = self.client(held).await?;
-            let answer = self.server.for_itself(&client).await;
+            let key = self.server.service_key().await;
+            let key = key.inspect_err(|fault| held.away = Some((Instant::now() + SPACING, fault.clone())))?;
+            let answer = self.server.for_itself(&client, key.as_ref()).await;
             let tokens = held.heard(None, answer)?;
             let access = tokens.access.clone();
             held.tokens = Some(tokens);

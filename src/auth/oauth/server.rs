@@ -4,6 +4,7 @@
 //! of everything else here. A refusal is believed only from an OAuth answer (RFC 6749 §5.2): a gateway's error page, a captive
 //! portal or a server in trouble is "away".
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
@@ -14,7 +15,9 @@ use oauth2::{
     AuthType, AuthUrl, ClientId, ClientSecret, DeviceAuthorizationUrl, EndpointMaybeSet, EndpointNotSet, EndpointSet,
     HttpRequest, HttpResponse, RefreshToken, RequestTokenError, Scope, TokenResponse, TokenUrl,
 };
+use zeroize::Zeroizing;
 
+use super::service::ServiceKey;
 use super::{Fault, Tokens};
 use crate::config::{OAuth2, OAuthGrant};
 use crate::net::http::{HttpError, exchange};
@@ -45,12 +48,14 @@ pub(super) enum Failed {
 pub struct Server {
     pub(super) settings: OAuth2,
     trust: Trust,
+    /// The application's secret as it was sent last: no answer's words are shown with it.
+    secret: Arc<Mutex<Option<Zeroizing<String>>>>,
 }
 
 impl Server {
     pub fn of(settings: &OAuth2) -> Self {
         let trust = settings.ca_file.clone().map_or(Trust::Platform, Trust::CaFile);
-        Self { settings: settings.clone(), trust }
+        Self { settings: settings.clone(), trust, secret: Arc::default() }
     }
 
     /// Whether nobody's consent is needed.
@@ -85,9 +90,9 @@ impl Server {
     }
 
     /// An access token for the application itself, or the service account.
-    pub(super) async fn for_itself(&self, client: &Client) -> Result<Tokens, Fault> {
-        let answer = if self.settings.grant == OAuthGrant::ServiceAccount {
-            self.service_account().await
+    pub(super) async fn for_itself(&self, client: &Client, key: Option<&ServiceKey>) -> Result<Tokens, Fault> {
+        let answer = if let Some(key) = key {
+            self.service_account(key).await
         } else {
             let http = self.http();
             let asked = client.exchange_client_credentials().add_scopes(self.scopes());
@@ -115,7 +120,10 @@ impl Server {
         let Some(reference) = &settings.client_secret else { return Ok(client) };
         let secret = reference.resolve().await;
         let secret = secret.map_err(|error| Fault::Client(format!("the application's secret: {error}")))?;
-        Ok(client.set_client_secret(ClientSecret::new(text(&secret)?)))
+        let secret = Zeroizing::new(text(&secret)?);
+        let client = client.set_client_secret(ClientSecret::new(secret.to_string()));
+        *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+        Ok(client)
     }
 
     /// How the protocol's crate reaches the server.
@@ -147,8 +155,11 @@ impl Server {
         if let Some(description) = refused.error_description() {
             words.push_str(&format!(": {description}"));
         }
-        for secret in sent.iter().filter(|secret| !secret.is_empty()) {
-            words = words.replace(secret, "…");
+        let known = self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = sent.iter().copied().chain(known.as_ref().map(|secret| secret.as_str()));
+        for secret in sent.filter(|secret| !secret.is_empty()) {
+            let in_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            words = words.replace(secret, "…").replace(&in_form, "…");
         }
         let words: String = words.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
         match refused.error() {

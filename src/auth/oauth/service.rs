@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::server::{Failed, RequestFault};
 use super::{Fault, Server};
+use crate::config::OAuthGrant;
 use crate::secret::Secret;
 
 /// The grant's name (RFC 7523 §2.1).
@@ -99,14 +100,24 @@ impl ServiceKey {
     }
 }
 
+fn ours(words: String) -> Fault {
+    Fault::Client(format!("the service account's key: {words}"))
+}
+
 impl Server {
-    /// An access token for a service account, on behalf of the mailbox.
-    pub(super) async fn service_account(&self) -> Result<BasicTokenResponse, Fault> {
-        let settings = &self.settings;
-        let ours = |words: String| Fault::Client(format!("the service account's key: {words}"));
-        let Some(reference) = &settings.key else { return Err(ours("none is set (`key`)".into())) };
+    /// The key of a service account, where this is one. A fault is ours: nothing was asked.
+    pub(super) async fn service_key(&self) -> Result<Option<ServiceKey>, Fault> {
+        if self.settings.grant != OAuthGrant::ServiceAccount {
+            return Ok(None);
+        }
+        let Some(reference) = &self.settings.key else { return Err(ours("none is set (`key`)".into())) };
         let file = reference.resolve().await.map_err(|error| ours(error.to_string()))?;
-        let key = ServiceKey::read(&file).map_err(|words| ours(format!("{words} ({reference})")))?;
+        ServiceKey::read(&file).map(Some).map_err(|words| ours(format!("{words} ({reference})")))
+    }
+
+    /// An access token for a service account, on behalf of the mailbox.
+    pub(super) async fn service_account(&self, key: &ServiceKey) -> Result<BasicTokenResponse, Fault> {
+        let settings = &self.settings;
         let scopes = settings.scopes.join(" ");
         let assertion =
             key.assertion(&settings.token_url, &settings.subject, &scopes, SystemTime::now()).map_err(ours)?;

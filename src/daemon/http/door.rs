@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -129,7 +129,7 @@ pub(super) async fn owner_only(State(door): State<Arc<Door>>, request: Request, 
     if let Some(token) = asked_with(request.uri()) {
         let there = request.uri().path().to_owned();
         return match door.compare(peer, token.as_bytes(), key.token).await {
-            Shown::Right => welcome(&key, &there),
+            Shown::Right => welcome(&key, &there, visitor.tls),
             other => refuse(other, wants_html),
         };
     }
@@ -149,7 +149,7 @@ pub(super) async fn owner_only(State(door): State<Arc<Door>>, request: Request, 
 
 /// `POST /login`: the form.
 pub(super) async fn login(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let Some(peer) = request.extensions().get::<Visitor>().map(|visitor| visitor.peer) else {
+    let Some(Visitor { peer, tls, .. }) = request.extensions().get::<Visitor>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let Some(key) = door.key() else { return closed(true) };
@@ -159,14 +159,19 @@ pub(super) async fn login(State(door): State<Arc<Door>>, request: Request) -> Re
     let token = url::form_urlencoded::parse(&body).find(|(name, _)| name == "token");
     let token = token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default();
     match door.compare(peer, token.as_bytes(), key.token).await {
-        Shown::Right => welcome(&key, "/"),
+        Shown::Right => welcome(&key, "/", tls),
         other => refuse(other, true),
     }
 }
 
-/// A request a proxy has handed on is nobody's we know: whatever comes after this takes it for a stranger's.
+/// A request a proxy has handed on is nobody's we know, and neither is one for a name of ours that somebody in the network may have led
+/// here (DNS rebinding): whatever comes after this takes it for a stranger's. Proxies that say nothing of themselves mostly speak HTTP/1.0.
 pub(super) async fn handed_on(mut request: Request, next: Next) -> Response {
-    if HANDED_ON.iter().any(|name| request.headers().contains_key(*name))
+    let headers = request.headers();
+    let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    let is_led = host.is_some_and(|host| !super::is_ours(host, &[]));
+    let is_proxied = request.version() < Version::HTTP_11 || HANDED_ON.iter().any(|name| headers.contains_key(*name));
+    if (is_led || is_proxied)
         && let Some(visitor) = request.extensions_mut().get_mut::<Visitor>()
     {
         visitor.peer = IpAddr::from([0; 4]);
@@ -199,8 +204,10 @@ fn wants_html(headers: &HeaderMap) -> bool {
 }
 
 /// On to the page, without the token in its address.
-fn welcome(key: &Key, there: &str) -> Response {
-    let cookie = format!("{COOKIE}={}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Strict", key.cookie);
+fn welcome(key: &Key, there: &str, tls: bool) -> Response {
+    // What was given over TLS is not sent without.
+    let secure = if tls { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Strict{secure}", key.cookie);
     // A path that begins with two slashes would be another host's.
     let there = format!("/{}", there.trim_start_matches('/'));
     ([(header::SET_COOKIE, cookie)], Redirect::to(&there)).into_response()

@@ -34,7 +34,7 @@ use tracing::debug;
 
 pub(super) use self::door::Door;
 use self::events::Feed;
-use super::setup::kit::{Kit, Visitor};
+use super::setup::kit::{Kit, Visitor, matches};
 use super::status::Status;
 use crate::metrics::{self, Metrics};
 use crate::net::listener::Gate;
@@ -151,7 +151,7 @@ fn is_ours(host: &str, names: &[String]) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
-        || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+        || names.iter().any(|ours| matches(&ours.to_ascii_lowercase(), &name.to_ascii_lowercase()))
 }
 
 /// What no answer goes without: nothing is guessed, framed, remembered by a proxy, or told to other sites.

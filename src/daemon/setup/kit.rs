@@ -149,7 +149,7 @@ pub(in crate::daemon) fn bare(host: &str) -> String {
 }
 
 /// Whether a name of a certificate is this one (RFC 9525 §6.3: a wildcard stands for one label).
-fn matches(certified: &str, name: &str) -> bool {
+pub(in crate::daemon) fn matches(certified: &str, name: &str) -> bool {
     match certified.strip_prefix("*.") {
         Some(domain) => name.split_once('.').is_some_and(|(_, rest)| rest == domain),
         None => certified == name,

@@ -4,8 +4,8 @@
 //! longer than the pace asks for, and in any case while anything is spent. Only where the disk does not answer for seconds is the rule
 //! given up, and said so in the log.
 
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
@@ -85,13 +85,19 @@ impl Spending {
             if self.is_short() {
                 return;
             }
+            self.covered.notify_waiters();
         }
     }
 
     /// Saves the count with its lead. Blocks.
     pub(in crate::daemon) fn save(&self, state: &State) -> Result<(), state::Error> {
         // Held while the disk is written to, in a thread of its own: two saves must not overtake each other.
-        let saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let saving = match self.saving.try_lock() {
+            Ok(saving) => saving,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // One hangs at the disk: another thread that waits for it would help nobody.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
         if matches!(*saving, Saving::Ended) {
             return Ok(());
         }

@@ -88,8 +88,11 @@ impl Inner {
             mirror::merge(&base, Delta { seen: seen.to_vec(), ..Delta::default() }, now_ms()).upserts
         };
         let part = all(reading.seen.get(begin..).unwrap_or_default());
-        let count = if begin == 0 { part.len() } else { all(&reading.seen).len() };
-        let messages = u32::try_from(count).unwrap_or(u32::MAX);
+        let whole = |seen: &&FetchMeta| seen.flags.is_some() && seen.internal_date.is_some() && seen.size.is_some();
+        let mut uids: Vec<_> = reading.seen.iter().filter(whole).filter_map(|seen| seen.uid).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        let messages = u32::try_from(uids.len()).unwrap_or(u32::MAX);
         let mark =
             Mark { uid_validity: reading.uid_validity.0, upstream_modseq: reading.upstream_modseq, from, messages };
         let record = MailboxRecord {

@@ -257,9 +257,11 @@ impl Inner {
         };
         let mut snapshot = mirror::restore(base, messages.clone());
         lay_facts(&mut snapshot, selected);
-        turn.upstream_modseq = selected.highest_modseq;
+        // Of a reading that goes on with what an earlier one has kept, the flags are as old as that: until the changes since then are read,
+        // the record says so.
+        turn.upstream_modseq = was_begun.unwrap_or(selected.highest_modseq);
         turn.complete = true;
-        turn.swept = Some(Instant::now());
+        turn.swept = was_begun.is_none().then(Instant::now);
         state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
         let storing = state.storing.lock().await;
@@ -295,6 +297,8 @@ impl Inner {
         reading: &mut Reading,
     ) -> Result<(), Error> {
         let mut width = READING;
+        // Of what an earlier reading has brought some may have gone: then the count says nothing.
+        let is_fresh = reading.from.is_none();
         let told = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
         let running = self.readings.begin(&state.name, told, u64::from(selected.exists));
         while reading.from != Some(1) && selected.exists > 0 {
@@ -328,7 +332,7 @@ impl Inner {
             reading.from = Some(from);
             // What was heard unasked of a message that is read already does not count twice.
             let have = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
-            if have >= u64::from(exists(lease)) {
+            if is_fresh && have >= u64::from(exists(lease)) {
                 return Ok(());
             }
             running.step(have, u64::from(exists(lease)));
