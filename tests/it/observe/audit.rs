@@ -138,7 +138,8 @@ fn everything_that_vanished_stands_in_the_trail(kind: Kind) {
     });
     world.daemon_mut().stop();
     let records = trail(&world.daemon().data_dir());
-    assert_eq!(counted as usize, records.len());
+    // One may have been told while the daemon ended.
+    assert!((counted as usize..=counted as usize + 1).contains(&records.len()), "{counted} of {}", records.len());
     assert_eq!(gone(&records, "INBOX", "ok"), &before - &after, "{records:#?}");
     let find = |action: &str, mailbox: &str| {
         let found: Vec<_> = records.iter().filter(|r| r["action"] == action && r["mailbox"] == mailbox).collect();
