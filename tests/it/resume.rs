@@ -39,7 +39,7 @@ fn a_first_reading_survives_kill_nine() {
     let reading = |daemon: &Daemon| -> u32 {
         let (_, status) = daemon.http_get("/status.json");
         let value: serde_json::Value = serde_json::from_str(&status).unwrap();
-        value["accounts"][0]["reading"]["messages"].as_u64().unwrap_or(0) as u32
+        value["accounts"][0]["readings"][0]["messages"].as_u64().unwrap_or(0) as u32
     };
     let mut done = 0;
     for part in 1..=2 {
