@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::entry::{Entry, File, Folder, Send, What, told};
+use super::entry::{Entry, File, Folder, Recipient, Send, What, told};
 use super::outside::{NotFiled, Outside};
 use super::passage::LOOK_AFTER;
 use super::transaction::{self, Fate, Journal};
@@ -31,6 +31,8 @@ const LOGIN_HOLD: Duration = Duration::from_secs(3600);
 const DELAY_TOLD: Duration = Duration::from_secs(4 * 3600);
 /// Looks for a copy of a message in doubt before it is sent again, [`LOOK_AFTER`] apart.
 const LOOKS: u32 = 3;
+/// A message that was in doubt so often is not sent any more: each time it may have arrived.
+const DOUBTS: u32 = 3;
 
 /// One account's.
 pub(crate) struct Sender<O> {
@@ -139,6 +141,9 @@ impl<O: Outside> Sender<O> {
             return Ok(());
         }
         let now = self.outbox.now();
+        if now >= self.expiry(row.item.created) && (send.tries > 0 || send.doubts > 0) {
+            return self.put_off(row, send, row.item.due).await;
+        }
         if self.delay_due(row.item.created, &send).is_some_and(|due| due <= now) {
             return self.tell_delay(row, send).await;
         }
@@ -200,7 +205,7 @@ impl<O: Outside> Sender<O> {
         self.go_on(row, Some((What::Send(send), due)), Vec::new()).await.map(drop)
     }
 
-    /// Looks whether a message in doubt was sent. False: it is to be looked for again.
+    /// Looks whether a message in doubt was sent. False: there is nothing to be sent now.
     async fn settle(&self, row: &mut Row, send: &mut Send) -> Result<bool, String> {
         let id = row.id;
         let looked = match &send.message_id {
@@ -230,16 +235,48 @@ impl<O: Outside> Sender<O> {
                 return self.look_later(row, send).await;
             }
             _ => {
-                warn!(account = %self.outbox.address, id,
-                    "whether a message was sent is not known: it is sent again, and may arrive twice");
                 self.outbox.metrics.doubt(false);
-                send.recipients.iter_mut().for_each(|recipient| recipient.doubt = false);
+                return self.doubt_again(row, send).await.map(|()| false);
             }
         }
         (send.dot, send.looks, send.trace) = (0, 0, None);
         row.item.due = self.outbox.now();
         // On the disk before anything else: what was decided is not decided twice.
         self.go_on(row, Some((What::Send(send.clone()), row.item.due)), Vec::new()).await
+    }
+
+    /// Nothing settles a doubt: the message is sent again, though not at once and not for ever.
+    async fn doubt_again(&self, row: &Row, send: &mut Send) -> Result<(), String> {
+        let (now, id) = (self.outbox.now(), row.id);
+        send.doubts = send.doubts.saturating_add(1);
+        let mut told_of = Vec::new();
+        if send.doubts >= DOUBTS || now >= self.expiry(row.item.created) {
+            warn!(account = %self.outbox.address, id, doubts = send.doubts,
+                "a message is given up: whether it was sent is not known, and it is not sent again");
+            let (doubtful, left) = std::mem::take(&mut send.recipients).into_iter().partition(|one| one.doubt);
+            send.recipients = left;
+            let doubtful: Vec<Recipient> = doubtful;
+            for recipient in doubtful {
+                let is_told = bounce::is_told(send, &recipient, "FAILURE");
+                self.outbox.metrics.failed(is_told);
+                if is_told {
+                    told_of.push(bounce::waiting(&recipient, send.last.as_deref(), true));
+                }
+            }
+        } else {
+            warn!(account = %self.outbox.address, id,
+                "whether a message was sent is not known: it is sent again, and may arrive twice");
+            send.recipients.iter_mut().for_each(|recipient| recipient.doubt = false);
+        }
+        (send.dot, send.looks, send.trace) = (0, 0, None);
+        let more = self.notice(row, send, told_of, None).await?;
+        let files = more.clone();
+        let due = now + backoff::put_off(send.tries);
+        let next = (!send.recipients.is_empty()).then(|| (What::Send(send.clone()), due));
+        if !self.go_on(row, next, more).await? {
+            self.forget(&files);
+        }
+        Ok(())
     }
 
     async fn look_later(&self, row: &Row, send: &Send) -> Result<bool, String> {

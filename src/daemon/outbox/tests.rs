@@ -395,6 +395,21 @@ async fn a_doubt_is_looked_into_where_the_provider_files() {
         assert_eq!((bench.rows().len(), bench.files()), (0, 0));
         bench.end().await;
     }
+    // A provider that never answers is not sent the same for ever: the sender is told.
+    let mut bench = Bench::new(SentCopy::Client);
+    bench.server.lock().verdict = "";
+    bench.keep(&["bob@example.net>"], |_| ()).await;
+    bench.begin();
+    bench.pass(24 * HOUR).await;
+    let times: Vec<Instant> = bench.server.lock().got.iter().map(|(.., at)| *at).collect();
+    assert_eq!(bench.minutes(&times), [0, 6, 17]);
+    let stored = bench.server.lock().stored.clone();
+    assert!(
+        matches!(&stored[..], [(Folder::Inbox, told)] if told.contains("was lost before it answered")),
+        "{stored:?}"
+    );
+    assert_eq!((bench.rows().len(), bench.files()), (0, 0));
+    bench.end().await;
     // While it cannot be looked, nothing is sent.
     let mut bench = Bench::new(SentCopy::Provider);
     (bench.server.lock().verdict, bench.server.lock().filed) = ("", None);
