@@ -65,6 +65,8 @@ pub(crate) struct Kept {
     /// The provider's word, where it came before it was asked for.
     pub(super) verdict: Option<Result<Reply, String>>,
     pub(super) is_kept: bool,
+    /// Until when the account is held back because of this message.
+    pub(super) held: Option<SystemTime>,
 }
 
 impl Kept {
@@ -100,6 +102,7 @@ impl Kept {
             refusal: None,
             verdict: None,
             is_kept: false,
+            held: None,
         })
     }
 
@@ -165,10 +168,12 @@ impl Kept {
 
     /// A block of the account is waited out from now on, also by what is kept already.
     async fn note(&mut self, reply: &Reply) {
-        if self.keeps()
-            && let Some(length) = Refusal::of(reply).and_then(Refusal::holds)
-        {
-            self.outbox.hold(length, format!("{} ({})", advice(reply), told(reply))).await;
+        self.block(reply, Refusal::block(reply)).await;
+    }
+
+    async fn block(&mut self, reply: &Reply, block: Option<Duration>) {
+        if let Some(length) = block.filter(|_| self.keeps()) {
+            self.held = Some(self.outbox.hold(length, format!("{} ({})", advice(reply), told(reply))).await);
         }
     }
 
@@ -190,7 +195,7 @@ impl Kept {
         let reply = self.hear(None).await?;
         let mut said = None;
         if let Some(reply) = reply {
-            self.note(&reply).await;
+            self.block(&reply, Refusal::block_at_recipient(&reply)).await;
             let is_taken = reply.is_positive();
             if is_taken {
                 self.recipients.push((Recipient::new(line.clone(), false, None), true));
@@ -400,11 +405,13 @@ impl Kept {
         }
         let said_so = self.why.as_ref().is_some_and(|why| !matches!(why.enhanced.as_deref(), Some("4.4.1" | "4.5.3")));
         let doubt = recipients.iter().any(|recipient| recipient.doubt);
-        let due = match (doubt, said_so) {
-            (true, _) => now + LOOK_AFTER,
-            (false, true) => now + backoff::put_off(1),
+        let due = match (doubt, self.held, said_so) {
+            (true, ..) => now + LOOK_AFTER,
+            // What brought the block about goes last when it is over.
+            (false, Some(until), _) => until + backoff::put_off(1),
+            (false, None, true) => now + backoff::put_off(1),
             // Whoever is away, and the budget, are asked before anything is tried.
-            (false, false) => now,
+            (false, None, false) => now,
         };
         let send = Send {
             mail: self.mail.clone(),

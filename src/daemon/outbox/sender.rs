@@ -17,7 +17,7 @@ use crate::config::SentCopy;
 use crate::message::Told;
 use crate::metrics::Attempt;
 use crate::state::{OutboxItem, OutboxRow};
-use crate::upstream::smtp::{Refusal, SmtpError, advice};
+use crate::upstream::smtp::{SmtpError, advice};
 
 /// What has changed without our being told (`mailweir outbox` where signals do not work) is seen after this.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -169,7 +169,7 @@ impl<O: Outside> Sender<O> {
                 let words = error.to_string();
                 match error {
                     SmtpError::Unavailable(_) => self.outbox.missed(&words),
-                    SmtpError::Login(_) => self.outbox.hold(LOGIN_HOLD, words.clone()).await,
+                    SmtpError::Login(_) => drop(self.outbox.hold(LOGIN_HOLD, words.clone()).await),
                     SmtpError::Limit(_) => {}
                 }
                 send.last = Some(words);
@@ -290,14 +290,24 @@ impl<O: Outside> Sender<O> {
         self.count(row, &send, &fates);
         let mut told_of = bounce::failed(&send, &fates);
         let mut hold: Option<(Duration, String)> = None;
+        // Done with as soon as their sender is told.
+        let mut untold = Vec::new();
         let (mut left, mut doubt, mut lost) = (Vec::new(), false, false);
         let last = send.last.take();
         for (mut recipient, fate) in send.recipients.drain(..).zip(fates) {
             recipient.doubt = false;
             match fate {
-                Fate::Sent(_) | Fate::Failed(_) => continue,
+                Fate::Sent(_) => continue,
+                Fate::Failed(_) => {
+                    untold.push(recipient);
+                    continue;
+                }
                 Fate::Later(reply) => {
-                    if let Some(length) = Refusal::of(&reply).and_then(Refusal::holds) {
+                    recipient.said = Some(told(&reply));
+                    send.last = Some(told(&reply));
+                }
+                Fate::Blocked(reply, length) => {
+                    if hold.as_ref().is_none_or(|(longest, _)| *longest < length) {
                         hold = Some((length, format!("{} ({})", advice(&reply), told(&reply))));
                     }
                     recipient.said = Some(told(&reply));
@@ -317,9 +327,10 @@ impl<O: Outside> Sender<O> {
         }
         send.recipients = left;
         send.tries = send.tries.saturating_add(1);
-        if let Some((length, words)) = hold {
-            self.outbox.hold(length, words).await;
-        }
+        let held = match hold {
+            Some((length, words)) => Some(self.outbox.hold(length, words).await),
+            None => None,
+        };
         if is_over && !doubt {
             for recipient in std::mem::take(&mut send.recipients) {
                 warn!(account = %self.outbox.address, id = row.id, "a message is given up: it could not be sent in time");
@@ -328,14 +339,25 @@ impl<O: Outside> Sender<O> {
                 if is_told {
                     told_of.push(bounce::waiting(&recipient, send.last.as_deref(), true));
                 }
+                untold.push(recipient);
             }
         }
-        let due = match (doubt, lost) {
-            (true, _) => now + LOOK_AFTER,
-            (false, true) => now + backoff::away(send.tries),
-            (false, false) => now + backoff::put_off(send.tries),
+        let due = match (doubt, held, lost) {
+            (true, ..) => now + LOOK_AFTER,
+            // What brought the block about goes last when it is over.
+            (false, Some(until), _) => until + backoff::put_off(send.tries),
+            (false, None, true) => now + backoff::away(send.tries),
+            (false, None, false) => now + backoff::put_off(send.tries),
         };
-        let more = self.notice(row, &send, told_of, None).await?;
+        let more = match self.notice(row, &send, told_of, None).await {
+            Ok(more) => more,
+            // Who has it must not get it again, so the row goes on without them; the others are asked once more, and told of then.
+            Err(words) => {
+                error!(account = %self.outbox.address, id = row.id, "a notification cannot be written, and is tried later: {words}");
+                send.recipients.append(&mut untold);
+                Vec::new()
+            }
+        };
         let next = (!send.recipients.is_empty()).then_some((What::Send(send), due));
         let files = more.clone();
         if !self.go_on(row, next, more).await? {
@@ -350,7 +372,7 @@ impl<O: Outside> Sender<O> {
         for (recipient, fate) in send.recipients.iter().zip(fates) {
             match fate {
                 Fate::Sent(reply) => *sent.entry(told(reply)).or_default() += 1,
-                Fate::Later(reply) => {
+                Fate::Later(reply) | Fate::Blocked(reply, _) => {
                     metrics.attempt(Attempt::Later);
                     info!(%account, id, mend = advice(reply), "a message is put off by the provider: {}", told(reply));
                 }
@@ -400,13 +422,22 @@ impl<O: Outside> Sender<O> {
         if told.is_empty() {
             return Ok(Vec::new());
         }
-        let (send, created, now) = (send.clone(), row.item.created, self.outbox.now());
-        let (dir, file, server) = (self.outbox.dir.clone(), row.file.clone(), self.outside.server().to_owned());
-        let made = tokio::task::spawn_blocking(move || {
-            bounce::Notice { send: &send, created, now, tried_until, server: &server, told }.write(&dir, &file)
-        });
-        let item = made.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        Ok(vec![item])
+        let mut fault = String::new();
+        for bare in [false, true] {
+            let (send, created, now) = (send.clone(), row.item.created, self.outbox.now());
+            let (dir, file, server) = (self.outbox.dir.clone(), row.file.clone(), self.outside.server().to_owned());
+            let told = told.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                bounce::Notice { send: &send, created, now, tried_until, server: &server, told, bare }
+                    .write(&dir, &file)
+            });
+            match made.await {
+                Ok(Ok(item)) => return Ok(vec![item]),
+                Ok(Err(error)) => fault = error.to_string(),
+                Err(error) => fault = error.to_string(),
+            }
+        }
+        Err(fault)
     }
 
     /// Notifications of what somebody has taken out of the outbox meanwhile.

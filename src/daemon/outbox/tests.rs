@@ -43,6 +43,8 @@ struct Provider {
     filed: Option<bool>,
     looks: usize,
     refuses_store: bool,
+    /// What is not there any more from the first message on.
+    hides: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -86,6 +88,9 @@ impl Server {
                     }
                     let mut provider = self.lock();
                     provider.got.push((envelope.clone(), message, Instant::now()));
+                    if let Some(dir) = provider.hides.take() {
+                        std::fs::rename(&dir, dir.with_extension("away")).unwrap();
+                    }
                     if provider.verdict.is_empty() {
                         return Ok(());
                     }
@@ -360,6 +365,65 @@ async fn a_block_is_waited_out() {
     assert_eq!(got.len(), 3, "one refused, two taken");
     assert!(got[1].duration_since(got[0]) >= Duration::from_secs(24 * HOUR));
     assert_eq!((bench.rows().len(), bench.server.lock().stored.len()), (0, 0), "nothing failed for good");
+    bench.end().await;
+}
+
+/// What is said of a recipient's account holds nobody back, and the one message that brings a block about is not the first after it.
+#[tokio::test(start_paused = true)]
+async fn a_recipients_account_is_not_ours() {
+    let mut bench = Bench::new(SentCopy::Client);
+    bench.server.lock().rcpt =
+        vec![("gone", "550 5.7.1 this account is disabled"), ("odd", "550 5.4.5 over the limit")];
+    bench.keep(&["gone@example.net>", "bob@example.net>"], |_| ()).await;
+    bench.keep(&["odd@example.net>"], |_| ()).await;
+    bench.begin();
+    bench.pass(HOUR).await;
+    assert_eq!(bench.server.lock().got.len(), 1, "bob has it");
+    let stored = bench.server.lock().stored.clone();
+    assert!(matches!(&stored[..], [(_, told)] if told.contains("gone@example.net")), "{stored:?}");
+    assert!(bench.outbox.held(bench.outbox.now()).is_some());
+    bench.keep(&["carl@example.net>"], |_| ()).await;
+    bench.pass(24 * HOUR).await;
+    let got = bench.server.lock().got.clone();
+    assert!(got.len() == 2 && got[1].0[1].contains("carl"), "{got:?}");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_is_never_shortened_or_lost() {
+    let bench = Bench::new(SentCopy::Client);
+    let day = bench.outbox.hold(Duration::from_secs(24 * HOUR), "day".into()).await;
+    assert_eq!(bench.outbox.hold(Duration::from_secs(300), "rate".into()).await, day);
+    bench.outbox.load().await.unwrap();
+    assert_eq!(bench.outbox.held(bench.outbox.now()).as_deref(), Some("day"));
+    // Not read yet, as after a start.
+    bench.outbox.view().hold = None;
+    assert_eq!(bench.outbox.hold(Duration::from_secs(300), "rate".into()).await, day);
+    // `outbox retry` ends it; one whose commit has failed is not lost by that.
+    let key = hold_key("ann@example.org");
+    bench.state.set_value(&key, None).unwrap();
+    bench.outbox.view().unwritten = true;
+    bench.outbox.load().await.unwrap();
+    assert!(bench.outbox.held(bench.outbox.now()).is_some());
+    bench.outbox.view().unwritten = false;
+    bench.outbox.load().await.unwrap();
+    assert_eq!(bench.outbox.held(bench.outbox.now()), None);
+}
+
+/// A notification that cannot be written takes nothing from who was refused, and gives nobody a message twice.
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_is_not_sent_again_for_want_of_a_notice() {
+    let mut bench = Bench::new(SentCopy::Client);
+    bench.server.lock().rcpt = vec![("nobody", "550 5.1.1 no such user")];
+    bench.keep(&["bob@example.net>", "nobody@example.net>"], |_| ()).await;
+    bench.server.lock().hides = Some(bench.outbox.dir.clone());
+    bench.begin();
+    bench.pass(HOUR).await;
+    assert_eq!((bench.server.lock().got.len(), bench.rows().len()), (1, 1));
+    std::fs::rename(bench.outbox.dir.with_extension("away"), &bench.outbox.dir).unwrap();
+    bench.pass(HOUR).await;
+    assert_eq!((bench.server.lock().got.len(), bench.rows().len(), bench.files()), (1, 0, 0));
+    assert_eq!(bench.server.lock().stored.len(), 1);
     bench.end().await;
 }
 
