@@ -131,7 +131,7 @@ pub(crate) fn hold_key(address: &str) -> String {
     format!("{}{}", crate::state::HELD, super::spending::key(address))
 }
 
-/// Removes files that nobody was told of. Only before the account begins.
+/// Removes files that nobody was told of. Only at the start of the process: afterwards messages on their way have files without rows.
 pub(super) fn sweep(data_dir: &Path, address: &str, state: &State) -> Result<(), String> {
     let rows = state.outbox(Some(&super::spending::key(address))).map_err(|error| error.to_string())?;
     let mut named = HashSet::new();
