@@ -43,6 +43,8 @@ struct Provider {
     filed: Option<bool>,
     looks: usize,
     refuses_store: bool,
+    /// What it says before the message's end, whatever that may mean.
+    early: &'static str,
     /// What is not there any more from the first message on.
     hides: Option<PathBuf>,
 }
@@ -84,6 +86,10 @@ impl Server {
                     while !message.ends_with("\r\n.\r\n") && message != ".\r\n" {
                         if stream.read_line(&mut message).await? == 0 {
                             return Ok(());
+                        }
+                        if message.ends_with("..dot\r\n") {
+                            let early = self.lock().early;
+                            stream.write_all(early.as_bytes()).await?;
                         }
                     }
                     let mut provider = self.lock();
@@ -516,6 +522,40 @@ async fn the_row_comes_before_the_dot() {
         assert_eq!((fates.is_some(), bench.server.lock().got.len()), (goes, usize::from(goes)));
         bench.begin();
         bench.end().await;
+    }
+}
+
+/// A server that speaks before the dot is not sent it, and what it says is no acceptance.
+#[tokio::test(start_paused = true)]
+async fn a_stray_word_before_the_dot_is_no_acceptance() {
+    use super::transaction::{Fate, Journal, run};
+    struct Slow;
+    impl Journal for Slow {
+        async fn about_to_send(&mut self, _: &[usize]) -> Result<(), String> {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(())
+        }
+    }
+    for (early, is_refusal) in [("250 2.0.0 stray\r\n", false), ("552 5.3.4 enough\r\n", true)] {
+        let bench = Bench::new(SentCopy::Client);
+        bench.server.lock().early = early;
+        bench.keep(&["bob@example.net>"], |_| ()).await;
+        let Some(Entry { file, what: What::Send(send), .. }) = bench.rows().pop() else { panic!("a row") };
+        let config = SmtpConfig {
+            label: "ann".into(),
+            dial: Arc::new(bench.server.clone()),
+            username: "ann".into(),
+            meter: Arc::new(()),
+            postage: Arc::new(()),
+        };
+        let passage = Smtp::new(config).lease(&Credentials::Password(Secret::new(*b"pw"))).await.unwrap();
+        let path = bench.outbox.dir.join(file);
+        let fates = run(passage, &send, (&path, MESSAGE.len() as u64), "", &mut Slow).await.unwrap();
+        match is_refusal {
+            true => assert!(matches!(&fates[..], [Fate::Failed(_)]), "{fates:?}"),
+            false => assert!(matches!(&fates[..], [Fate::Lost(_)]), "{fates:?}"),
+        }
+        assert!(bench.server.lock().got.is_empty(), "the dot was not sent");
     }
 }
 

@@ -153,7 +153,12 @@ async fn message(
     }
     let verdict = match passage.write(DOT).await {
         Ok(()) => passage.verdict().await,
-        Err(lost) => passage.last_words().await.ok_or(lost),
+        Err(lost) => match passage.last_words().await {
+            Some(reply) if reply.code >= 400 || !passage.is_unsent() => Ok(reply),
+            // Whatever it said was said before the dot, which was not sent.
+            _ if passage.is_unsent() => return Some(not_reached(&lost)),
+            _ => Err(lost),
+        },
     };
     Some(match verdict {
         Ok(reply) if reply.is_positive() => {
