@@ -145,7 +145,7 @@ pub(super) async fn start_all(
     let mut prepared = Vec::new();
     let mut faults = Vec::new();
     for account in accounts {
-        match prepare(context, account).await {
+        match prepare(context, account, true).await {
             Ok(account) => prepared.push(account),
             Err(words) => faults.push(format!("{}: {words}", account.address)),
         }
@@ -156,8 +156,9 @@ pub(super) async fn start_all(
     Ok(prepared.into_iter().map(|account| Arc::new(Running::begin(context, account))).collect())
 }
 
-/// Resolves the password, opens the cache and reads the count.
-pub(super) async fn prepare(context: &Context, account: &config::Account) -> Result<Prepared, String> {
+/// Resolves the password, opens the cache and reads the count. `at_start`: nothing is at work in this process yet, not even the end of what
+/// the account was before it was taken out of the configuration and put back.
+pub(super) async fn prepare(context: &Context, account: &config::Account, at_start: bool) -> Result<Prepared, String> {
     let way = context.way(account).await?;
     let dir = cache_dir(&context.data_dir, &account.address);
     let store = open_store(&dir).await?;
@@ -167,7 +168,9 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
     let shown = dir.display().to_string();
     let data_dir = context.data_dir.clone();
     let read = move |store: &Store| {
-        outbox::sweep(&data_dir, &settings.address, &state).map_err(|error| format!("the outbox: {error}"))?;
+        if at_start {
+            outbox::sweep(&data_dir, &settings.address, &state).map_err(|error| format!("the outbox: {error}"))?;
+        }
         if marker::is_elsewhere(store, &state, &spending::key(&settings.address), &place(&settings))
             .map_err(|error| format!("the cache in {shown} cannot be cleared for another provider: {error}"))?
         {

@@ -92,7 +92,7 @@ impl Daemon {
 
     async fn step(&self, account: &config::Account) -> Result<Step, String> {
         let Some(running) = self.shared.accounts.find(&account.address) else {
-            return accounts::prepare(&self.context, account).await.map(Step::New);
+            return accounts::prepare(&self.context, account, false).await.map(Step::New);
         };
         let way = self.context.way(account).await?;
         Ok(if running.differs(account, &way) {

@@ -213,6 +213,10 @@ impl smtp::Passage for Passage {
         Self::write(self, dotted).await.map_err(|lost| lost.to_string())
     }
 
+    fn is_unsent(&self) -> bool {
+        Self::is_unsent(self)
+    }
+
     async fn verdict(&mut self) -> Result<Reply, String> {
         Self::verdict(self).await.map_err(|lost| lost.to_string())
     }

@@ -228,6 +228,8 @@ pub struct Passage {
     session: Option<Session>,
     inner: Arc<Inner>,
     stamps: Stamps,
+    /// The last write has written nothing.
+    unsent: bool,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -239,7 +241,7 @@ pub struct Lost(pub String);
 impl Passage {
     fn new(session: Session, inner: &Arc<Inner>, turn: OwnedSemaphorePermit) -> Self {
         let stamps = Stamps::new(&inner.config.postage);
-        Self { session: Some(session), inner: Arc::clone(inner), stamps, _turn: turn }
+        Self { session: Some(session), inner: Arc::clone(inner), stamps, unsent: false, _turn: turn }
     }
 
     fn session(&mut self) -> Result<&mut Session, Lost> {
@@ -270,12 +272,18 @@ impl Passage {
 
     /// A piece of the message, in dotted lines. A server that has already said no is heard: its reply is the error.
     pub async fn write(&mut self, dotted: &[u8]) -> Result<(), Lost> {
-        if self.session()?.has_spoken() {
+        self.unsent = self.session()?.has_spoken();
+        if self.unsent {
             // Before the dot nothing was asked: it refuses, or hangs up. What it said is there for [`Self::last_words`].
             return Err(Lost("the server has answered before the message's end".into()));
         }
         self.stamps.writes(dotted);
         self.session()?.write(dotted).await
+    }
+
+    /// The last [`Self::write`] has failed before it wrote an octet: what it was given is not there, and no positive reply is an answer to it.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     /// After the last piece, the lone dot in it: the server's word on the message.

@@ -28,6 +28,8 @@ pub(super) struct Notice<'a> {
     pub(super) tried_until: Option<SystemTime>,
     pub(super) server: &'a str,
     pub(super) told: Vec<Told>,
+    /// With no more of the message than its header, and without that if it cannot be read.
+    pub(super) bare: bool,
 }
 
 impl Notice<'_> {
@@ -42,11 +44,14 @@ impl Notice<'_> {
             None => WHOLE_UNASKED,
         };
         // Of a delayed message the header is enough (RFC 3461 §4.3).
-        let whole = self.tried_until.is_none() && length <= most;
+        let whole = !self.bare && self.tried_until.is_none() && length <= most;
         let mut raw = Vec::new();
         // What cannot be read is told of all the same.
         if let Ok(file) = std::fs::File::open(&path) {
-            file.take(if whole { most } else { HEADER_MOST as u64 }).read_to_end(&mut raw)?;
+            let read = file.take(if whole { most } else { HEADER_MOST as u64 }).read_to_end(&mut raw);
+            if !self.bare {
+                read?;
+            }
         }
         let mut original = spool::untraced(&spool::undotted(&raw)).to_vec();
         if !whole {

@@ -54,6 +54,9 @@ pub(crate) struct Send {
     /// What tells a copy of the transaction in doubt from all others: it stands in a trace header that was sent in no other one.
     #[serde(default)]
     pub(crate) trace: Option<String>,
+    /// Doubts that nothing has settled.
+    #[serde(default)]
+    pub(crate) doubts: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,7 +207,7 @@ mod tests {
             ..Send::default()
         };
         let entry = Entry::new("a.eml".into(), What::Send(send.clone()));
-        let text = r#"{"version":1,"file":"a.eml","what":"send","mail":"MAIL FROM:<ann@example.org> BODY=8BITMIME RET=HDRS","recipients":[{"rcpt":"RCPT TO:<bob@example.net> NOTIFY=NEVER","doubt":true,"said":null},{"rcpt":"RCPT TO:<carl@example.net>","doubt":false,"said":"451 4.7.1 later"}],"message_id":"<1@x>","tries":2,"dot":7,"looks":0,"told_delay":false,"silent":false,"last":null,"trace":null}"#;
+        let text = r#"{"version":1,"file":"a.eml","what":"send","mail":"MAIL FROM:<ann@example.org> BODY=8BITMIME RET=HDRS","recipients":[{"rcpt":"RCPT TO:<bob@example.net> NOTIFY=NEVER","doubt":true,"said":null},{"rcpt":"RCPT TO:<carl@example.net>","doubt":false,"said":"451 4.7.1 later"}],"message_id":"<1@x>","tries":2,"dot":7,"looks":0,"told_delay":false,"silent":false,"last":null,"trace":null,"doubts":0}"#;
         assert_eq!(serde_json::to_string(&entry).unwrap(), text);
         let row = |payload: &str| OutboxRow {
             id: 1,
@@ -217,6 +220,7 @@ mod tests {
             },
         };
         assert_eq!(Entry::read(&row(text)), Some(entry));
+        assert!(Entry::read(&row(&text.replace(",\"doubts\":0", ""))).is_some(), "as it was written before");
         let file = r#"{"version":1,"file":"b","what":"file","to":"inbox","message_id":null,"dotted":false}"#;
         assert!(matches!(Entry::read(&row(file)), Some(Entry { what: What::File(_), .. })));
         assert_eq!(Entry::read(&row(&text.replace("\"version\":1", "\"version\":2"))), None);

@@ -86,6 +86,10 @@ struct View {
     next: Option<SystemTime>,
     last: Option<String>,
     hold: Option<Hold>,
+    /// The hold's commit is under way, or has failed: the disk may not know of it.
+    unwritten: bool,
+    /// Changes of the hold.
+    holds: u64,
     away: Option<Away>,
 }
 
@@ -100,6 +104,11 @@ struct Hold {
 impl Hold {
     fn until(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.until)
+    }
+
+    /// The one that lasts longer; the newer words of two that end together.
+    fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        [other, one].into_iter().flatten().reduce(|best, next| if next.until > best.until { next } else { best })
     }
 }
 
@@ -122,7 +131,7 @@ pub(crate) fn hold_key(address: &str) -> String {
     format!("{}{}", crate::state::HELD, super::spending::key(address))
 }
 
-/// Removes files that nobody was told of. Only before the account begins.
+/// Removes files that nobody was told of. Only at the start of the process: afterwards messages on their way have files without rows.
 pub(super) fn sweep(data_dir: &Path, address: &str, state: &State) -> Result<(), String> {
     let rows = state.outbox(Some(&super::spending::key(address))).map_err(|error| error.to_string())?;
     let mut named = HashSet::new();
@@ -243,16 +252,39 @@ impl Outbox {
         }
     }
 
-    /// The provider said that it takes nothing from this account: nothing is tried until that is over, a restart between or not.
-    async fn hold(&self, length: Duration, words: String) {
+    /// The provider said that it takes nothing from this account: nothing is tried until that is over, a restart between or not. Until
+    /// when: a longer hold that is there stays.
+    async fn hold(&self, length: Duration, words: String) -> SystemTime {
         let until = (self.now() + length).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         warn!(account = %self.address, minutes = length.as_secs() / 60, "nothing more is sent for now: {words}");
         let hold = Hold { until, words };
-        self.view().hold = Some(hold.clone());
-        let (key, value) = (hold_key(&self.address), serde_json::to_vec(&hold).unwrap_or_default());
-        if let Err(words) = self.durable(move |state, _| state.set_value(&key, Some(&value))).await {
-            error!(account = %self.address, "the provider's block cannot be written down: {words}");
+        let hold = {
+            let mut view = self.view();
+            let longest = Hold::later(view.hold.take(), Some(hold));
+            (view.hold, view.unwritten) = (longest.clone(), true);
+            view.holds += 1;
+            longest
+        };
+        let (key, wanted) = (hold_key(&self.address), hold.clone());
+        let written = self.durable(move |state, _| {
+            // One from before the start may not have been read yet.
+            let there = state.value(&key)?.and_then(|there| serde_json::from_slice::<Hold>(&there).ok());
+            let longest = Hold::later(there, wanted);
+            let value = longest.as_ref().and_then(|longest| serde_json::to_vec(longest).ok());
+            state.set_value(&key, value.as_deref())?;
+            Ok(longest)
+        });
+        let written = written.await;
+        let mut view = self.view();
+        match written {
+            Ok(longest) => {
+                view.unwritten &= view.hold != hold;
+                view.hold = Hold::later(view.hold.take(), longest);
+            }
+            Err(words) => error!(account = %self.address, "the provider's block cannot be written down: {words}"),
         }
+        view.holds += 1;
+        view.hold.as_ref().map_or(SystemTime::UNIX_EPOCH, Hold::until)
     }
 
     /// Somebody wants it tried now: not what the provider has forbidden.
@@ -290,6 +322,7 @@ impl Outbox {
     /// Reads all there is, and what it is from now on.
     async fn load(&self) -> Result<Vec<(OutboxRow, Entry)>, String> {
         let hold_key = hold_key(&self.address);
+        let holds = self.view().holds;
         let (rows, hold) =
             self.durable(move |state, key| Ok((state.outbox(Some(key))?, state.value(&hold_key)?))).await?;
         let hold = hold.and_then(|hold| serde_json::from_slice::<Hold>(&hold).ok());
@@ -297,7 +330,10 @@ impl Outbox {
         let (messages, octets) = counted.fold((0, 0), |(n, octets), row| (n + 1, octets + row.item.octets));
         let entries: Vec<_> = rows.into_iter().filter_map(|row| Entry::read(&row).map(|entry| (row, entry))).collect();
         let mut view = self.view();
-        (view.messages, view.octets, view.hold) = (messages, octets, hold);
+        (view.messages, view.octets) = (messages, octets);
+        // What the disk says stands, unless it was asked before it could know of a new one.
+        let is_newer = view.unwritten || view.holds != holds;
+        view.hold = if is_newer { Hold::later(hold, view.hold.take()) } else { hold };
         view.oldest = entries.iter().map(|(row, _)| row.item.created).min();
         view.next = entries.iter().map(|(row, _)| row.item.due).min();
         view.last = entries.iter().find_map(|(_, entry)| entry.last()).map(str::to_owned);

@@ -48,6 +48,8 @@ pub(crate) struct Kept {
     pub(super) live: Option<Passage>,
     pub(super) grant: Option<Grant>,
     pub(super) granted: u64,
+    /// Octets of the message, as its sender says.
+    pub(super) said: u64,
     /// What stands in the way of that.
     pub(super) why: Option<Reply>,
     pub(super) mail: String,
@@ -65,6 +67,8 @@ pub(crate) struct Kept {
     /// The provider's word, where it came before it was asked for.
     pub(super) verdict: Option<Result<Reply, String>>,
     pub(super) is_kept: bool,
+    /// Until when the account is held back because of this message.
+    pub(super) held: Option<SystemTime>,
 }
 
 impl Kept {
@@ -90,6 +94,7 @@ impl Kept {
             live,
             grant,
             granted,
+            said: octets,
             why,
             mail: String::new(),
             trace: spool::token(),
@@ -100,6 +105,7 @@ impl Kept {
             refusal: None,
             verdict: None,
             is_kept: false,
+            held: None,
         })
     }
 
@@ -165,10 +171,12 @@ impl Kept {
 
     /// A block of the account is waited out from now on, also by what is kept already.
     async fn note(&mut self, reply: &Reply) {
-        if self.keeps()
-            && let Some(length) = Refusal::of(reply).and_then(Refusal::holds)
-        {
-            self.outbox.hold(length, format!("{} ({})", advice(reply), told(reply))).await;
+        self.block(reply, Refusal::block(reply)).await;
+    }
+
+    async fn block(&mut self, reply: &Reply, block: Option<Duration>) {
+        if let Some(length) = block.filter(|_| self.keeps()) {
+            self.held = Some(self.outbox.hold(length, format!("{} ({})", advice(reply), told(reply))).await);
         }
     }
 
@@ -177,7 +185,7 @@ impl Kept {
         let limit = self.keeps().then_some(MAIL_TIMEOUT);
         if let Some(reply) = self.hear(limit).await? {
             self.note(&reply).await;
-            if !self.keeps() || !is_for_now(&reply) {
+            if !self.keeps() || !is_for_now(&reply) || !self.outbox.has_room(self.said) {
                 return Ok(reply);
             }
             let clean = !hangs_up(&reply);
@@ -190,12 +198,12 @@ impl Kept {
         let reply = self.hear(None).await?;
         let mut said = None;
         if let Some(reply) = reply {
-            self.note(&reply).await;
+            self.block(&reply, Refusal::block_at_recipient(&reply)).await;
             let is_taken = reply.is_positive();
             if is_taken {
                 self.recipients.push((Recipient::new(line.clone(), false, None), true));
             }
-            if is_taken || !self.keeps() || !is_for_now(&reply) {
+            if is_taken || !self.keeps() || !is_for_now(&reply) || !self.outbox.has_room(self.said) {
                 return Ok(reply);
             }
             said = Some(told(&reply));
@@ -322,14 +330,35 @@ impl Kept {
 
     pub(super) async fn pass_last(&mut self, dotted: &[u8]) -> Result<(), String> {
         self.spool(dotted).await;
-        if let Some(live) = &mut self.live
-            && let Err(lost) = live.write(dotted).await
-        {
-            // The dot may be there all the same.
-            let said = live.last_words().await;
-            self.verdict = Some(said.ok_or_else(|| lost.to_string()));
+        if self.live.is_some() && self.keeps() && self.recipients.iter().any(|(_, is_live)| !is_live) {
+            self.may_be_parted().await?;
         }
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let Err(lost) = live.write(dotted).await else { return Ok(()) };
+        let said = live.last_words().await;
+        if live.is_unsent() && said.as_ref().is_none_or(|reply| reply.code < 400) {
+            // It had spoken, or hung up, before the dot, which was not sent.
+            let why = format!("The connection to the provider was lost: {lost}");
+            return self.lost_in_message(Reply::new(451, "4.4.2", why)).await;
+        }
+        // The dot may be there all the same.
+        self.verdict = Some(said.ok_or_else(|| lost.to_string()));
         Ok(())
+    }
+
+    /// Some recipients are to be sent to later. What cannot be kept for them is not sent to the others either: the client is to send it again,
+    /// and nobody gets it twice.
+    async fn may_be_parted(&mut self) -> Result<(), String> {
+        let fault = match &mut self.spool {
+            Some(Ok(spool)) => spool.sync().await.err().map(|error| error.to_string()),
+            Some(Err(words)) => Some(words.clone()),
+            None => Some("it was not written to the disk".into()),
+        };
+        let Some(words) = fault else { return Ok(()) };
+        warn!(account = %self.outbox.address, "a message is not sent, because it cannot be kept for all its recipients: {words}");
+        self.live = None;
+        self.refusal = Some(Outbox::full());
+        Err("the message cannot be kept".into())
     }
 
     pub(super) async fn outcome(&mut self) -> Result<Reply, String> {
@@ -400,11 +429,13 @@ impl Kept {
         }
         let said_so = self.why.as_ref().is_some_and(|why| !matches!(why.enhanced.as_deref(), Some("4.4.1" | "4.5.3")));
         let doubt = recipients.iter().any(|recipient| recipient.doubt);
-        let due = match (doubt, said_so) {
-            (true, _) => now + LOOK_AFTER,
-            (false, true) => now + backoff::put_off(1),
+        let due = match (doubt, self.held, said_so) {
+            (true, ..) => now + LOOK_AFTER,
+            // What brought the block about goes last when it is over.
+            (false, Some(until), _) => until + backoff::put_off(1),
+            (false, None, true) => now + backoff::put_off(1),
             // Whoever is away, and the budget, are asked before anything is tried.
-            (false, false) => now,
+            (false, None, false) => now,
         };
         let send = Send {
             mail: self.mail.clone(),

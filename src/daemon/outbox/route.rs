@@ -68,6 +68,10 @@ impl smtp::Passage for Route {
         }
     }
 
+    fn is_unsent(&self) -> bool {
+        matches!(self, Self::Straight(way) if way.is_unsent())
+    }
+
     fn is_kept(&self) -> bool {
         matches!(self, Self::Kept(way) if way.is_kept)
     }

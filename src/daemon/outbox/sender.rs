@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::entry::{Entry, File, Folder, Send, What, told};
+use super::entry::{Entry, File, Folder, Recipient, Send, What, told};
 use super::outside::{NotFiled, Outside};
 use super::passage::LOOK_AFTER;
 use super::transaction::{self, Fate, Journal};
@@ -17,7 +17,7 @@ use crate::config::SentCopy;
 use crate::message::Told;
 use crate::metrics::Attempt;
 use crate::state::{OutboxItem, OutboxRow};
-use crate::upstream::smtp::{Refusal, SmtpError, advice};
+use crate::upstream::smtp::{SmtpError, advice};
 
 /// What has changed without our being told (`mailweir outbox` where signals do not work) is seen after this.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ const LOGIN_HOLD: Duration = Duration::from_secs(3600);
 const DELAY_TOLD: Duration = Duration::from_secs(4 * 3600);
 /// Looks for a copy of a message in doubt before it is sent again, [`LOOK_AFTER`] apart.
 const LOOKS: u32 = 3;
+/// A message that was in doubt so often is not sent any more: each time it may have arrived.
+const DOUBTS: u32 = 3;
 
 /// One account's.
 pub(crate) struct Sender<O> {
@@ -139,6 +141,9 @@ impl<O: Outside> Sender<O> {
             return Ok(());
         }
         let now = self.outbox.now();
+        if now >= self.expiry(row.item.created) && (send.tries > 0 || send.doubts > 0) {
+            return self.put_off(row, send, row.item.due).await;
+        }
         if self.delay_due(row.item.created, &send).is_some_and(|due| due <= now) {
             return self.tell_delay(row, send).await;
         }
@@ -164,7 +169,7 @@ impl<O: Outside> Sender<O> {
                 let words = error.to_string();
                 match error {
                     SmtpError::Unavailable(_) => self.outbox.missed(&words),
-                    SmtpError::Login(_) => self.outbox.hold(LOGIN_HOLD, words.clone()).await,
+                    SmtpError::Login(_) => drop(self.outbox.hold(LOGIN_HOLD, words.clone()).await),
                     SmtpError::Limit(_) => {}
                 }
                 send.last = Some(words);
@@ -200,7 +205,7 @@ impl<O: Outside> Sender<O> {
         self.go_on(row, Some((What::Send(send), due)), Vec::new()).await.map(drop)
     }
 
-    /// Looks whether a message in doubt was sent. False: it is to be looked for again.
+    /// Looks whether a message in doubt was sent. False: there is nothing to be sent now.
     async fn settle(&self, row: &mut Row, send: &mut Send) -> Result<bool, String> {
         let id = row.id;
         let looked = match &send.message_id {
@@ -230,16 +235,48 @@ impl<O: Outside> Sender<O> {
                 return self.look_later(row, send).await;
             }
             _ => {
-                warn!(account = %self.outbox.address, id,
-                    "whether a message was sent is not known: it is sent again, and may arrive twice");
                 self.outbox.metrics.doubt(false);
-                send.recipients.iter_mut().for_each(|recipient| recipient.doubt = false);
+                return self.doubt_again(row, send).await.map(|()| false);
             }
         }
         (send.dot, send.looks, send.trace) = (0, 0, None);
         row.item.due = self.outbox.now();
         // On the disk before anything else: what was decided is not decided twice.
         self.go_on(row, Some((What::Send(send.clone()), row.item.due)), Vec::new()).await
+    }
+
+    /// Nothing settles a doubt: the message is sent again, though not at once and not for ever.
+    async fn doubt_again(&self, row: &Row, send: &mut Send) -> Result<(), String> {
+        let (now, id) = (self.outbox.now(), row.id);
+        send.doubts = send.doubts.saturating_add(1);
+        let mut told_of = Vec::new();
+        if send.doubts >= DOUBTS || now >= self.expiry(row.item.created) {
+            warn!(account = %self.outbox.address, id, doubts = send.doubts,
+                "a message is given up: whether it was sent is not known, and it is not sent again");
+            let (doubtful, left) = std::mem::take(&mut send.recipients).into_iter().partition(|one| one.doubt);
+            send.recipients = left;
+            let doubtful: Vec<Recipient> = doubtful;
+            for recipient in doubtful {
+                let is_told = bounce::is_told(send, &recipient, "FAILURE");
+                self.outbox.metrics.failed(is_told);
+                if is_told {
+                    told_of.push(bounce::waiting(&recipient, send.last.as_deref(), true));
+                }
+            }
+        } else {
+            warn!(account = %self.outbox.address, id,
+                "whether a message was sent is not known: it is sent again, and may arrive twice");
+            send.recipients.iter_mut().for_each(|recipient| recipient.doubt = false);
+        }
+        (send.dot, send.looks, send.trace) = (0, 0, None);
+        let more = self.notice(row, send, told_of, None).await?;
+        let files = more.clone();
+        let due = now + backoff::put_off(send.tries);
+        let next = (!send.recipients.is_empty()).then(|| (What::Send(send.clone()), due));
+        if !self.go_on(row, next, more).await? {
+            self.forget(&files);
+        }
+        Ok(())
     }
 
     async fn look_later(&self, row: &Row, send: &Send) -> Result<bool, String> {
@@ -253,14 +290,24 @@ impl<O: Outside> Sender<O> {
         self.count(row, &send, &fates);
         let mut told_of = bounce::failed(&send, &fates);
         let mut hold: Option<(Duration, String)> = None;
+        // Done with as soon as their sender is told.
+        let mut untold = Vec::new();
         let (mut left, mut doubt, mut lost) = (Vec::new(), false, false);
         let last = send.last.take();
         for (mut recipient, fate) in send.recipients.drain(..).zip(fates) {
             recipient.doubt = false;
             match fate {
-                Fate::Sent(_) | Fate::Failed(_) => continue,
+                Fate::Sent(_) => continue,
+                Fate::Failed(_) => {
+                    untold.push(recipient);
+                    continue;
+                }
                 Fate::Later(reply) => {
-                    if let Some(length) = Refusal::of(&reply).and_then(Refusal::holds) {
+                    recipient.said = Some(told(&reply));
+                    send.last = Some(told(&reply));
+                }
+                Fate::Blocked(reply, length) => {
+                    if hold.as_ref().is_none_or(|(longest, _)| *longest < length) {
                         hold = Some((length, format!("{} ({})", advice(&reply), told(&reply))));
                     }
                     recipient.said = Some(told(&reply));
@@ -280,9 +327,10 @@ impl<O: Outside> Sender<O> {
         }
         send.recipients = left;
         send.tries = send.tries.saturating_add(1);
-        if let Some((length, words)) = hold {
-            self.outbox.hold(length, words).await;
-        }
+        let held = match hold {
+            Some((length, words)) => Some(self.outbox.hold(length, words).await),
+            None => None,
+        };
         if is_over && !doubt {
             for recipient in std::mem::take(&mut send.recipients) {
                 warn!(account = %self.outbox.address, id = row.id, "a message is given up: it could not be sent in time");
@@ -291,14 +339,25 @@ impl<O: Outside> Sender<O> {
                 if is_told {
                     told_of.push(bounce::waiting(&recipient, send.last.as_deref(), true));
                 }
+                untold.push(recipient);
             }
         }
-        let due = match (doubt, lost) {
-            (true, _) => now + LOOK_AFTER,
-            (false, true) => now + backoff::away(send.tries),
-            (false, false) => now + backoff::put_off(send.tries),
+        let due = match (doubt, held, lost) {
+            (true, ..) => now + LOOK_AFTER,
+            // What brought the block about goes last when it is over.
+            (false, Some(until), _) => until + backoff::put_off(send.tries),
+            (false, None, true) => now + backoff::away(send.tries),
+            (false, None, false) => now + backoff::put_off(send.tries),
         };
-        let more = self.notice(row, &send, told_of, None).await?;
+        let more = match self.notice(row, &send, told_of, None).await {
+            Ok(more) => more,
+            // Who has it must not get it again, so the row goes on without them; the others are asked once more, and told of then.
+            Err(words) => {
+                error!(account = %self.outbox.address, id = row.id, "a notification cannot be written, and is tried later: {words}");
+                send.recipients.append(&mut untold);
+                Vec::new()
+            }
+        };
         let next = (!send.recipients.is_empty()).then_some((What::Send(send), due));
         let files = more.clone();
         if !self.go_on(row, next, more).await? {
@@ -313,7 +372,7 @@ impl<O: Outside> Sender<O> {
         for (recipient, fate) in send.recipients.iter().zip(fates) {
             match fate {
                 Fate::Sent(reply) => *sent.entry(told(reply)).or_default() += 1,
-                Fate::Later(reply) => {
+                Fate::Later(reply) | Fate::Blocked(reply, _) => {
                     metrics.attempt(Attempt::Later);
                     info!(%account, id, mend = advice(reply), "a message is put off by the provider: {}", told(reply));
                 }
@@ -363,13 +422,22 @@ impl<O: Outside> Sender<O> {
         if told.is_empty() {
             return Ok(Vec::new());
         }
-        let (send, created, now) = (send.clone(), row.item.created, self.outbox.now());
-        let (dir, file, server) = (self.outbox.dir.clone(), row.file.clone(), self.outside.server().to_owned());
-        let made = tokio::task::spawn_blocking(move || {
-            bounce::Notice { send: &send, created, now, tried_until, server: &server, told }.write(&dir, &file)
-        });
-        let item = made.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        Ok(vec![item])
+        let mut fault = String::new();
+        for bare in [false, true] {
+            let (send, created, now) = (send.clone(), row.item.created, self.outbox.now());
+            let (dir, file, server) = (self.outbox.dir.clone(), row.file.clone(), self.outside.server().to_owned());
+            let told = told.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                bounce::Notice { send: &send, created, now, tried_until, server: &server, told, bare }
+                    .write(&dir, &file)
+            });
+            match made.await {
+                Ok(Ok(item)) => return Ok(vec![item]),
+                Ok(Err(error)) => fault = error.to_string(),
+                Err(error) => fault = error.to_string(),
+            }
+        }
+        Err(fault)
     }
 
     /// Notifications of what somebody has taken out of the outbox meanwhile.

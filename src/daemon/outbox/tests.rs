@@ -43,6 +43,10 @@ struct Provider {
     filed: Option<bool>,
     looks: usize,
     refuses_store: bool,
+    /// What it says before the message's end, whatever that may mean.
+    early: &'static str,
+    /// What is not there any more from the first message on.
+    hides: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -83,9 +87,16 @@ impl Server {
                         if stream.read_line(&mut message).await? == 0 {
                             return Ok(());
                         }
+                        if message.ends_with("..dot\r\n") {
+                            let early = self.lock().early;
+                            stream.write_all(early.as_bytes()).await?;
+                        }
                     }
                     let mut provider = self.lock();
                     provider.got.push((envelope.clone(), message, Instant::now()));
+                    if let Some(dir) = provider.hides.take() {
+                        std::fs::rename(&dir, dir.with_extension("away")).unwrap();
+                    }
                     if provider.verdict.is_empty() {
                         return Ok(());
                     }
@@ -363,6 +374,65 @@ async fn a_block_is_waited_out() {
     bench.end().await;
 }
 
+/// What is said of a recipient's account holds nobody back, and the one message that brings a block about is not the first after it.
+#[tokio::test(start_paused = true)]
+async fn a_recipients_account_is_not_ours() {
+    let mut bench = Bench::new(SentCopy::Client);
+    bench.server.lock().rcpt =
+        vec![("gone", "550 5.7.1 this account is disabled"), ("odd", "550 5.4.5 over the limit")];
+    bench.keep(&["gone@example.net>", "bob@example.net>"], |_| ()).await;
+    bench.keep(&["odd@example.net>"], |_| ()).await;
+    bench.begin();
+    bench.pass(HOUR).await;
+    assert_eq!(bench.server.lock().got.len(), 1, "bob has it");
+    let stored = bench.server.lock().stored.clone();
+    assert!(matches!(&stored[..], [(_, told)] if told.contains("gone@example.net")), "{stored:?}");
+    assert!(bench.outbox.held(bench.outbox.now()).is_some());
+    bench.keep(&["carl@example.net>"], |_| ()).await;
+    bench.pass(24 * HOUR).await;
+    let got = bench.server.lock().got.clone();
+    assert!(got.len() == 2 && got[1].0[1].contains("carl"), "{got:?}");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_is_never_shortened_or_lost() {
+    let bench = Bench::new(SentCopy::Client);
+    let day = bench.outbox.hold(Duration::from_secs(24 * HOUR), "day".into()).await;
+    assert_eq!(bench.outbox.hold(Duration::from_secs(300), "rate".into()).await, day);
+    bench.outbox.load().await.unwrap();
+    assert_eq!(bench.outbox.held(bench.outbox.now()).as_deref(), Some("day"));
+    // Not read yet, as after a start.
+    bench.outbox.view().hold = None;
+    assert_eq!(bench.outbox.hold(Duration::from_secs(300), "rate".into()).await, day);
+    // `outbox retry` ends it; one whose commit has failed is not lost by that.
+    let key = hold_key("ann@example.org");
+    bench.state.set_value(&key, None).unwrap();
+    bench.outbox.view().unwritten = true;
+    bench.outbox.load().await.unwrap();
+    assert!(bench.outbox.held(bench.outbox.now()).is_some());
+    bench.outbox.view().unwritten = false;
+    bench.outbox.load().await.unwrap();
+    assert_eq!(bench.outbox.held(bench.outbox.now()), None);
+}
+
+/// A notification that cannot be written takes nothing from who was refused, and gives nobody a message twice.
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_is_not_sent_again_for_want_of_a_notice() {
+    let mut bench = Bench::new(SentCopy::Client);
+    bench.server.lock().rcpt = vec![("nobody", "550 5.1.1 no such user")];
+    bench.keep(&["bob@example.net>", "nobody@example.net>"], |_| ()).await;
+    bench.server.lock().hides = Some(bench.outbox.dir.clone());
+    bench.begin();
+    bench.pass(HOUR).await;
+    assert_eq!((bench.server.lock().got.len(), bench.rows().len()), (1, 1));
+    std::fs::rename(bench.outbox.dir.with_extension("away"), &bench.outbox.dir).unwrap();
+    bench.pass(HOUR).await;
+    assert_eq!((bench.server.lock().got.len(), bench.rows().len(), bench.files()), (1, 0, 0));
+    assert_eq!(bench.server.lock().stored.len(), 1);
+    bench.end().await;
+}
+
 /// The doubt window: the dot was sent and no answer came.
 #[tokio::test(start_paused = true)]
 async fn a_doubt_is_looked_into_where_the_provider_files() {
@@ -395,6 +465,21 @@ async fn a_doubt_is_looked_into_where_the_provider_files() {
         assert_eq!((bench.rows().len(), bench.files()), (0, 0));
         bench.end().await;
     }
+    // A provider that never answers is not sent the same for ever: the sender is told.
+    let mut bench = Bench::new(SentCopy::Client);
+    bench.server.lock().verdict = "";
+    bench.keep(&["bob@example.net>"], |_| ()).await;
+    bench.begin();
+    bench.pass(24 * HOUR).await;
+    let times: Vec<Instant> = bench.server.lock().got.iter().map(|(.., at)| *at).collect();
+    assert_eq!(bench.minutes(&times), [0, 6, 17]);
+    let stored = bench.server.lock().stored.clone();
+    assert!(
+        matches!(&stored[..], [(Folder::Inbox, told)] if told.contains("was lost before it answered")),
+        "{stored:?}"
+    );
+    assert_eq!((bench.rows().len(), bench.files()), (0, 0));
+    bench.end().await;
     // While it cannot be looked, nothing is sent.
     let mut bench = Bench::new(SentCopy::Provider);
     (bench.server.lock().verdict, bench.server.lock().filed) = ("", None);
@@ -437,6 +522,40 @@ async fn the_row_comes_before_the_dot() {
         assert_eq!((fates.is_some(), bench.server.lock().got.len()), (goes, usize::from(goes)));
         bench.begin();
         bench.end().await;
+    }
+}
+
+/// A server that speaks before the dot is not sent it, and what it says is no acceptance.
+#[tokio::test(start_paused = true)]
+async fn a_stray_word_before_the_dot_is_no_acceptance() {
+    use super::transaction::{Fate, Journal, run};
+    struct Slow;
+    impl Journal for Slow {
+        async fn about_to_send(&mut self, _: &[usize]) -> Result<(), String> {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(())
+        }
+    }
+    for (early, is_refusal) in [("250 2.0.0 stray\r\n", false), ("552 5.3.4 enough\r\n", true)] {
+        let bench = Bench::new(SentCopy::Client);
+        bench.server.lock().early = early;
+        bench.keep(&["bob@example.net>"], |_| ()).await;
+        let Some(Entry { file, what: What::Send(send), .. }) = bench.rows().pop() else { panic!("a row") };
+        let config = SmtpConfig {
+            label: "ann".into(),
+            dial: Arc::new(bench.server.clone()),
+            username: "ann".into(),
+            meter: Arc::new(()),
+            postage: Arc::new(()),
+        };
+        let passage = Smtp::new(config).lease(&Credentials::Password(Secret::new(*b"pw"))).await.unwrap();
+        let path = bench.outbox.dir.join(file);
+        let fates = run(passage, &send, (&path, MESSAGE.len() as u64), "", &mut Slow).await.unwrap();
+        match is_refusal {
+            true => assert!(matches!(&fates[..], [Fate::Failed(_)]), "{fates:?}"),
+            false => assert!(matches!(&fates[..], [Fate::Lost(_)]), "{fates:?}"),
+        }
+        assert!(bench.server.lock().got.is_empty(), "the dot was not sent");
     }
 }
 

@@ -1,6 +1,7 @@
 //! One try to send a kept message: the envelope anew, the file, the lone dot, the answer.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
@@ -23,6 +24,8 @@ pub(super) enum Fate {
     Sent(Reply),
     /// Put off by the provider.
     Later(Reply),
+    /// Put off because the provider takes nothing from the account for so long.
+    Blocked(Reply, Duration),
     /// It could not be asked; in our words.
     Lost(String),
     /// Refused for good.
@@ -64,7 +67,7 @@ pub(super) async fn run(
         Ok(fates) => fates,
         Err(lost) => return all(not_reached(&lost)),
     };
-    let blocked = fates.iter().flatten().any(is_block);
+    let blocked = fates.iter().flatten().any(|fate| matches!(fate, Fate::Blocked(..)));
     let taken: Vec<usize> = fates.iter().enumerate().filter(|(_, fate)| fate.is_none()).map(|(n, _)| n).collect();
     if taken.is_empty() || blocked {
         passage.rest(false).await;
@@ -77,13 +80,6 @@ pub(super) async fn run(
 /// Those that were taken share the message's fate.
 fn settled(fates: Vec<Option<Fate>>, verdict: &Fate) -> Vec<Fate> {
     fates.into_iter().map(|fate| fate.unwrap_or_else(|| verdict.clone())).collect()
-}
-
-fn is_block(fate: &Fate) -> bool {
-    match fate {
-        Fate::Later(reply) | Fate::Failed(reply) => Refusal::of(reply).and_then(Refusal::holds).is_some(),
-        Fate::Sent(_) | Fate::Lost(_) | Fate::Doubt(_) => false,
-    }
 }
 
 async fn exchange(passage: &mut Passage, line: &str) -> Result<Reply, Lost> {
@@ -122,7 +118,7 @@ async fn name_recipients(passage: &mut Passage, send: &Send, offers: &Extensions
                 continue;
             }
             let reply = passage.reply().await?;
-            fates.push(if reply.is_positive() { None } else { Some(judged(reply)) });
+            fates.push(if reply.is_positive() { None } else { Some(judged_of_recipient(reply)) });
         }
     }
     Ok(fates)
@@ -157,7 +153,12 @@ async fn message(
     }
     let verdict = match passage.write(DOT).await {
         Ok(()) => passage.verdict().await,
-        Err(lost) => passage.last_words().await.ok_or(lost),
+        Err(lost) => match passage.last_words().await {
+            Some(reply) if reply.code >= 400 || !passage.is_unsent() => Ok(reply),
+            // Whatever it said was said before the dot, which was not sent.
+            _ if passage.is_unsent() => return Some(not_reached(&lost)),
+            _ => Err(lost),
+        },
     };
     Some(match verdict {
         Ok(reply) if reply.is_positive() => {
@@ -206,7 +207,20 @@ async fn body(passage: &mut Passage, path: &Path, octets: u64) -> Result<(), Fat
 
 /// What is said of the account is no reason to give a message up.
 fn judged(reply: Reply) -> Fate {
-    if is_for_now(&reply) || Refusal::of(&reply).and_then(Refusal::holds).is_some() {
+    let block = Refusal::block(&reply);
+    judged_by(reply, block)
+}
+
+/// An answer to RCPT.
+fn judged_of_recipient(reply: Reply) -> Fate {
+    let block = Refusal::block_at_recipient(&reply);
+    judged_by(reply, block)
+}
+
+fn judged_by(reply: Reply, block: Option<Duration>) -> Fate {
+    if let Some(length) = block {
+        Fate::Blocked(reply, length)
+    } else if is_for_now(&reply) {
         Fate::Later(reply)
     } else if reply.is_permanent() {
         Fate::Failed(reply)
@@ -266,9 +280,11 @@ mod tests {
 
     #[test]
     fn what_a_refusal_decides() {
-        let later = |code, text: &str| matches!(judged(Reply::new(code, "", text)), Fate::Later(_) | Fate::Lost(_));
+        let later = |code, text: &str| !matches!(judged(Reply::new(code, "", text)), Fate::Failed(_));
         assert!(later(451, "greylisted") && later(421, "bye") && later(530, "log in") && later(354, "?"));
         assert!(later(550, "Daily user sending limit exceeded"), "waited out");
+        assert!(matches!(judged_of_recipient(Reply::new(550, "", "account is disabled")), Fate::Failed(_)));
+        assert!(matches!(judged_of_recipient(Reply::new(450, "", "account is disabled")), Fate::Later(_)));
         assert!(!later(550, "no such user") && !later(554, "spam message rejected"));
     }
 }

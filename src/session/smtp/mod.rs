@@ -78,6 +78,10 @@ pub trait Passage: Send + 'static {
     fn write_last(&mut self, dotted: &[u8]) -> impl Future<Output = Result<(), String>> + Send {
         self.write(dotted)
     }
+    /// Writing has failed before the first octet: the provider had spoken, and nothing positive it said is about what was to be written.
+    fn is_unsent(&self) -> bool {
+        false
+    }
     /// The message was not sent, but accepted to be.
     fn is_kept(&self) -> bool {
         false

@@ -126,7 +126,9 @@ async fn an_early_refusal_is_heard() {
     assert_eq!(passage.reply().await.unwrap().code, 354);
     passage.write(b"one line\r\n").await.unwrap();
     sleep(Duration::from_secs(1)).await;
+    assert!(!passage.is_unsent());
     assert!(passage.write(b"another\r\n").await.is_err());
+    assert!(passage.is_unsent());
     assert_eq!(passage.last_words().await.map(|reply| reply.code), Some(552));
     assert!(!heard.lock().unwrap().iter().any(|line| line == "another"));
 }

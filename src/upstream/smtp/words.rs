@@ -24,7 +24,7 @@ pub enum Refusal {
     NoRecipient,
 }
 
-/// Texts in lower case, and what they mean. The first that fits is taken: the narrow ones stand before the wide ones.
+/// Texts in lower case and enhanced codes, and what they mean. The first that fits is taken: the narrow ones stand before the wide ones.
 const TEXTS: [(&[&str], Refusal); 14] = [
     (
         &[
@@ -114,8 +114,23 @@ impl Refusal {
         if reply.code < 400 {
             return None;
         }
-        let text = format!("{} {}", reply.enhanced.as_deref().unwrap_or_default(), reply.text()).to_lowercase();
-        TEXTS.iter().find(|(texts, _)| texts.iter().any(|known| text.contains(known))).map(|(_, refusal)| *refusal)
+        let (text, code) = (reply.text().to_lowercase(), reply.enhanced.as_deref());
+        // Codes are compared as codes: in the text the same digits may be an address's.
+        let is_known = |known: &&str| match known.starts_with(|first: char| first.is_ascii_digit()) {
+            true => code == Some(*known),
+            false => text.contains(known),
+        };
+        TEXTS.iter().find(|(texts, _)| texts.iter().any(|known| is_known(&known))).map(|(_, refusal)| *refusal)
+    }
+
+    /// For how long nothing more may be tried after this answer to a login, MAIL, DATA or a message.
+    pub fn block(reply: &Reply) -> Option<Duration> {
+        Self::of(reply).and_then(Self::holds)
+    }
+
+    /// The same after an answer to RCPT: whose account is disabled or suspended there is the recipient, so only limits count.
+    pub fn block_at_recipient(reply: &Reply) -> Option<Duration> {
+        Self::of(reply).filter(|refusal| matches!(refusal, Self::Rate | Self::DailyLimit)).and_then(Self::holds)
     }
 
     /// What it means and what to do.
@@ -229,7 +244,13 @@ mod tests {
             assert_eq!(Refusal::of(&reply), Some(refusal), "{code} {text}");
             assert!(advice(&reply).contains(words), "{code} {text}: {}", advice(&reply));
         }
-        for (code, enhanced, text) in [(250, "2.0.0", "OK spam"), (451, "4.3.0", "Try again later")] {
+        let none = [
+            (250, "2.0.0", "OK spam"),
+            (451, "4.3.0", "Try again later"),
+            (450, "4.7.1", "Client host [185.4.5.47] is greylisted"),
+            (550, "5.7.1", "No mail from 15.1.8.9"),
+        ];
+        for (code, enhanced, text) in none {
             assert_eq!(Refusal::of(&Reply::new(code, enhanced, text)), None, "{text}");
         }
     }
@@ -239,6 +260,14 @@ mod tests {
         let day = Duration::from_secs(86_400);
         assert!(Refusal::DailyLimit.holds().is_some_and(|hold| hold > day));
         assert!(Refusal::SendingDisabled.holds().is_some());
+        let blocks = |text: &str| {
+            let reply = Reply::new(550, "", text);
+            [Refusal::block(&reply), Refusal::block_at_recipient(&reply)].map(|block| block.is_some())
+        };
+        assert_eq!(blocks("account is disabled"), [true, false], "the recipient's");
+        assert_eq!(blocks("user is suspended"), [true, false], "the recipient's");
+        assert_eq!(blocks("Daily user sending limit exceeded"), [true, true]);
+        assert_eq!(blocks("rate limit"), [true, true]);
         for of_the_message in [Refusal::Spam, Refusal::NoRecipient, Refusal::RecipientFull, Refusal::SenderNotOwned] {
             assert_eq!(of_the_message.holds(), None);
         }

@@ -198,8 +198,12 @@ impl<L: Login> Session<L> {
         let verdict = match self.io.wait(passage.write_last(last)).await? {
             Ok(()) => self.io.wait(passage.verdict()).await?,
             Err(words) => match self.io.wait(passage.last_words()).await? {
-                Some(reply) => return Ok((heard(reply).unwrap_or_else(|reply| reply), false)),
-                None => Err(words),
+                Some(reply) if reply.code >= 400 || !passage.is_unsent() => {
+                    return Ok((heard(reply).unwrap_or_else(|reply| reply), false));
+                }
+                // What was said before the end is no word on the message, and the end was not sent.
+                _ if passage.is_unsent() => return Ok((lost(&words), false)),
+                _ => Err(words),
             },
         };
         let is_kept = passage.is_kept();
