@@ -120,7 +120,7 @@ impl Refusal {
             true => code == Some(*known),
             false => text.contains(known),
         };
-        TEXTS.iter().find(|(texts, _)| texts.iter().any(|known| is_known(&known))).map(|(_, refusal)| *refusal)
+        TEXTS.iter().find(|(texts, _)| texts.iter().any(is_known)).map(|(_, refusal)| *refusal)
     }
 
     /// For how long nothing more may be tried after this answer to a login, MAIL, DATA or a message.
