@@ -14,7 +14,8 @@
 //!           -> delta -> commit: handed to the store, mirror, publish -> reply -> view.catch_up -> tagged OK
 //! CHANGE  upstream IDLE or a look -> turn -> sync plan -> sync run -> delta -> the same commit
 //!           -> watch channel -> view.catch_up -> untagged
-//! SEND    session/smtp -> upstream/smtp, command by command and piece by piece: nothing is kept, the provider answers
+//! SEND    session/smtp -> upstream/smtp, command by command and piece by piece: the provider answers
+//!           -> what it cannot take now, if wanted: file, row, 250 -> daemon/outbox sends it later, or tells INBOX
 //! ```
 //!
 //! # Layers

@@ -10,6 +10,7 @@
 //! Law 8: a command has [`COMMAND_TIMEOUT`] and any secret [`MAX_BYTES`].
 
 mod keyring;
+mod memory;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
+
+pub(crate) use memory::keep_private;
 
 /// How long a secret's command may run: long enough for a password manager that asks its agent, short enough that a login
 /// does not hang on one that asks a person nobody sees.

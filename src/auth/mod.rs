@@ -11,3 +11,4 @@ pub mod oauth;
 mod slow;
 
 pub use local::{LocalLogins, Login, LoginError, SetupError};
+pub(crate) use slow::Delays;

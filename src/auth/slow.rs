@@ -42,7 +42,7 @@ const LONGEST_TURN: Duration = Duration::from_secs(10);
 
 /// Recent failures by source.
 #[derive(Debug, Default)]
-pub(super) struct Delays(HashMap<Source, Record>);
+pub(crate) struct Delays(HashMap<Source, Record>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Source {
@@ -60,7 +60,7 @@ struct Record {
 
 impl Delays {
     /// When an attempt from `peer` may be looked at; `None` when too many are waiting already.
-    pub(super) fn reserve(&mut self, peer: IpAddr, now: Instant) -> Option<Instant> {
+    pub(crate) fn reserve(&mut self, peer: IpAddr, now: Instant) -> Option<Instant> {
         let gaps = sources(peer).map(|source| (source, self.gap(source, now)));
         let turn = gaps.iter().filter(|(_, gap)| gap.is_some()).filter_map(|(s, _)| self.0.get(s)).map(|r| r.next_turn);
         let turn = turn.fold(now, Ord::max);
@@ -76,7 +76,7 @@ impl Delays {
     }
 
     /// Counts a wrong password.
-    pub(super) fn failed(&mut self, peer: IpAddr, now: Instant) {
+    pub(crate) fn failed(&mut self, peer: IpAddr, now: Instant) {
         for source in sources(peer) {
             if self.0.len() >= MAX_SOURCES && !self.0.contains_key(&source) {
                 self.make_room(now);
@@ -91,7 +91,7 @@ impl Delays {
     }
 
     /// How long the answer to a wrong password from `peer` is held back.
-    pub(super) fn answer_delay(&self, peer: IpAddr, now: Instant) -> Duration {
+    pub(crate) fn answer_delay(&self, peer: IpAddr, now: Instant) -> Duration {
         let delays = sources(peer).map(|source| {
             let failures = self.failures(source, now);
             let beyond = match source {

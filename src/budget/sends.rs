@@ -5,14 +5,34 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Entry;
 use super::ledger::Ledger;
+use super::{Direction, Entry};
 
 /// What the provider lets out in 24 hours; `None`: not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendLimits {
     pub messages_per_day: Option<u64>,
     pub recipients_per_day: Option<u64>,
+}
+
+/// What is counted of an account and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Bytes(Direction),
+    /// Sent, and their recipients.
+    Messages,
+    Recipients,
+}
+
+impl Counted {
+    /// The word used in the state.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bytes(direction) => direction.as_str(),
+            Self::Messages => "messages",
+            Self::Recipients => "recipients",
+        }
+    }
 }
 
 /// The two counts of an account.
@@ -23,8 +43,8 @@ pub struct Sends {
 }
 
 impl Sends {
-    /// Counts one message to so many recipients; if it is one too many, for how long to wait, and nothing is counted.
-    pub fn take(&mut self, recipients: u64, limits: SendLimits, now: SystemTime) -> Result<(), Duration> {
+    /// Whether one message to so many recipients may be sent; if not, for how long to wait.
+    pub fn room(&mut self, recipients: u64, limits: SendLimits, now: SystemTime) -> Result<(), Duration> {
         let wait =
             |ledger: &mut Ledger, count, limit: Option<u64>| limit.and_then(|limit| ledger.wait(count, limit, now));
         let waits = [
@@ -34,9 +54,21 @@ impl Sends {
         if let Some(longest) = waits.into_iter().flatten().max() {
             return Err(longest);
         }
+        Ok(())
+    }
+
+    /// Counts it; if it is one too many, for how long to wait, and nothing is counted.
+    pub fn take(&mut self, recipients: u64, limits: SendLimits, now: SystemTime) -> Result<(), Duration> {
+        self.room(recipients, limits, now)?;
         self.messages.add(1, now);
         self.recipients.add(recipients, now);
         Ok(())
+    }
+
+    /// One that was counted was not sent after all.
+    pub fn give_back(&mut self, recipients: u64, now: SystemTime) {
+        self.messages.take_back(1, now);
+        self.recipients.take_back(recipients, now);
     }
 
     /// Messages and recipients of the last 24 hours.
@@ -81,6 +113,8 @@ mod tests {
         assert_eq!(again.used(at(1000)), (3, 10), "a restart forgets nothing");
         assert_eq!(again.used(at(86_400 + 600)), (2, 1), "the first has left the window");
         assert_eq!(again.take(9, limits, at(86_400 + 600)), Ok(()));
+        again.give_back(10, at(86_400 + 600));
+        assert_eq!(again.used(at(86_400 + 600)), (2, 0), "over the end of a bucket, and never below nothing");
         assert_eq!(again.take(1000, SendLimits::default(), at(86_400 + 600)), Ok(()), "not limited");
     }
 }

@@ -11,7 +11,7 @@ mod add;
 mod discover;
 mod edit;
 mod show;
-mod tell;
+pub(super) mod tell;
 
 use self::add::Add;
 use crate::auth::oauth::Keep;
@@ -31,6 +31,9 @@ pub(super) enum AccountCommand {
     Remove {
         /// The account's address.
         address: String,
+        /// Even though messages wait in its outbox, which nobody sends then.
+        #[arg(long)]
+        force: bool,
     },
     /// Consent at the provider (OAuth): for a new account, and when a consent has ended. The daemon may run; nothing is restarted.
     Login {
@@ -82,8 +85,8 @@ pub(super) async fn run(action: AccountCommand, config: Option<PathBuf>) -> Exit
             }
             Err(code) => return code,
         },
-        AccountCommand::Remove { address } => match of(&address) {
-            Ok(account) => remove(&config, account).await,
+        AccountCommand::Remove { address, force } => match of(&address) {
+            Ok(account) => remove(&config, account, force).await,
             Err(code) => return code,
         },
         AccountCommand::Pop3 { address, unhide, device } => {
@@ -112,8 +115,15 @@ fn finish(done: Result<String, String>) -> ExitCode {
 
 /// Takes the account out of the file, tells the daemon, and forgets its tokens and the password that `account add` wrote down. What
 /// else is kept of it (the cache, what POP3 has hidden, local keywords) would be wanted again if the account came back; it stays.
-async fn remove(config: &Config, account: &Account) -> Result<String, String> {
+async fn remove(config: &Config, account: &Account, force: bool) -> Result<String, String> {
     let address = account.address.as_str();
+    if !force {
+        match waiting(config, address).await? {
+            0 => {}
+            1 => return Err(format!("{address}: 1 message waits in the outbox. {STILL_WAITING}")),
+            count => return Err(format!("{address}: {count} messages wait in the outbox. {STILL_WAITING}")),
+        }
+    }
     let less = edit::remove(&edit::read(&config.file)?, address)?;
     let less = less.ok_or_else(|| format!("{address} is not in {}", config.file.display()))?;
     let left = edit::write(&config.file, &less)?;
@@ -133,6 +143,23 @@ async fn remove(config: &Config, account: &Account) -> Result<String, String> {
         None => String::new(),
     };
     Ok(format!("{gone}{password} Its cache stays in {} until `mailweir cache drop`.\n", config.data_dir.display()))
+}
+
+/// What to do where an account is not removed.
+const STILL_WAITING: &str =
+    "`mailweir outbox list` shows what waits; send or drop it first, or remove the account all the same with --force";
+
+/// Rows of its outbox.
+async fn waiting(config: &Config, address: &str) -> Result<usize, String> {
+    let (path, key) = (config.data_dir.join(STATE_FILE), address.to_ascii_lowercase());
+    let count = move || {
+        if !path.exists() {
+            return Ok(0);
+        }
+        let rows = State::open(&path).and_then(|state| state.outbox(Some(&key)));
+        rows.map(|rows| rows.len()).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    tokio::task::spawn_blocking(count).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// Under their lock: a daemon that is renewing them writes them first, and one that comes later finds none.
@@ -177,7 +204,7 @@ fn pop3(config: &Config, address: &str, unhide: bool, device: Option<&str>) -> R
         let shown = state.unhide(&key, device).map_err(failed)?;
         // In this process's log, as each QUIT that hid them is in the daemon's: which of the two changed it shows there.
         let of = device.unwrap_or("every device");
-        tracing::info!(target: "audit", account = key, device = of, count = shown, "shown again over POP3");
+        tracing::info!(target: "mailweir::audit", account = key, device = of, count = shown, "shown again over POP3");
         return Ok(format!("{address}: {shown} messages are shown again\n"));
     }
     let counts = state.hidden_counts(&key).map_err(failed)?;

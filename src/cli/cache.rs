@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{fail, load};
+use super::{fail, load, progress};
 use crate::config::Config;
 use crate::daemon::{DataDirLock, cache_dir};
 use crate::store::{Options, Store};
@@ -47,7 +47,10 @@ fn check(config: &Config) -> Result<ExitCode, String> {
         }
         let store =
             Store::open(&dir, &Options::for_disk(&dir)).map_err(|error| format!("{}: {error}", account.address))?;
-        let findings = store.check().map_err(|error| format!("{}: {error}", account.address))?;
+        let bar = progress::bar(&account.address);
+        let checked = store.check_watched(&|done, of| bar.at(done, of));
+        drop(bar);
+        let findings = checked.map_err(|error| format!("{}: {error}", account.address))?;
         if findings.is_empty() {
             println!("{}: sound", account.address);
         }

@@ -3,6 +3,8 @@
 //! `show` only reads. `export` makes the local authority if there is none yet, so that mail programs can be set up before the
 //! first start. `renew` signs a new leaf; a running daemon takes it up by itself.
 
+mod profile;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,11 +18,15 @@ use crate::net::tls::{self, CertError, Facts, Inspection, TlsIdentity};
 /// What to do with the certificates.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub(super) enum CertsCommand {
-    /// Show which certificates there are, for which names, until when, and their fingerprints
+    /// Show which certificates there are, for which names, until when, and their SHA-256 fingerprints
     Show,
     /// Make a new server certificate now, for the names the configuration gives and those found
     Renew,
-    /// Write the local authority's certificate, which mail programs have to trust
+    /// Write what devices have to trust: the local authority's certificate, or Apple's profile with it and the mail accounts
+    ///
+    /// Windows and Android: --der --out mailweir-ca.crt. Thunderbird, Linux: --out mailweir-ca.pem. iPhone, iPad, Mac:
+    /// --mobileconfig --out mailweir.mobileconfig. The running daemon offers the same files at /trust of its HTTP listener, for phones by a
+    /// QR code. Wherever a device shows the SHA-256 fingerprint, compare it with the one of `mailweir certs show`.
     Export {
         /// The file to write; without it, standard output
         #[arg(long, short, value_name = "FILE")]
@@ -28,6 +34,8 @@ pub(super) enum CertsCommand {
         /// In binary form (DER), which Windows and Android take as a .crt file
         #[arg(long)]
         der: bool,
+        #[command(flatten)]
+        profile: profile::Profile,
     },
 }
 
@@ -43,6 +51,8 @@ pub(super) enum CertsError {
     /// The configuration names a certificate of the user's own, so there is no authority of ours.
     #[error("{0}")]
     UsersOwn(&'static str),
+    #[error("{0}")]
+    Profile(String),
     #[error("{} cannot be written: {error}", file.display())]
     Write { file: PathBuf, error: io::Error },
     #[error("the output cannot be written: {0}")]
@@ -65,6 +75,14 @@ pub(super) async fn run(
     config: Option<PathBuf>,
     out: &mut (dyn Write + Send),
 ) -> Result<(), CertsError> {
+    if let CertsCommand::Export { out: file, profile, .. } = &command
+        && profile.mobileconfig
+    {
+        let config = Config::load(&Config::locate(config)?).map_err(CertsError::Config)?;
+        let text = profile.export(config, file.as_deref()).await?;
+        out.write_all(&text)?;
+        return Ok(out.flush()?);
+    }
     // Files and key-making block; nothing else runs in this process, but a rule is a rule (Law 4).
     let text = tokio::task::spawn_blocking(move || answer(&command, config)).await.map_err(io::Error::other)??;
     out.write_all(&text)?;
@@ -77,7 +95,7 @@ fn answer(command: &CertsCommand, config: Option<PathBuf>) -> Result<Vec<u8>, Ce
     match command {
         CertsCommand::Show => show(&config),
         CertsCommand::Renew => renew(&config),
-        CertsCommand::Export { out, der } => export(&config, out.as_deref(), *der),
+        CertsCommand::Export { out, der, .. } => export(&config, out.as_deref(), *der),
     }
 }
 
@@ -167,7 +185,7 @@ mod tests {
     }
 
     fn export_to(out: Option<PathBuf>, der: bool) -> CertsCommand {
-        CertsCommand::Export { out, der }
+        CertsCommand::Export { out, der, profile: profile::Profile::default() }
     }
 
     #[tokio::test]

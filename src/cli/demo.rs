@@ -20,7 +20,7 @@ use clap::Args;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::fail;
+use super::{fail, progress};
 use crate::config::Prefetch;
 use crate::daemon::simulated::{Event, Scenario};
 use crate::provider;
@@ -63,7 +63,8 @@ pub(super) struct Demo {
     /// Port for the status page.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     http: u16,
-    /// Whose manners the simulated provider has: gmail, outlook, office365, yahoo, aol, yandex or mailru.
+    /// Whose manners the simulated provider has: gmail, outlook, office365, yahoo, aol, yandex, mailru,
+    /// icloud or fastmail.
     #[arg(long, value_name = "NAME", default_value = "gmail", value_parser = scenario)]
     provider: String,
     /// Port of the simulated provider, to look at it directly.
@@ -102,10 +103,12 @@ impl Demo {
                 () = stop.told() => ExitCode::FAILURE,
             };
         }
+        let busy = progress::busy("Filling a simulated provider with a year of mail");
         let stage = match stage::provider(self.scenario(), self.ports()) {
             Ok(provider) => Stage::set(provider, self.ports(), self.keep.as_deref(), Prefetch::Days(30)).await,
             Err(words) => Err(words),
         };
+        drop(busy);
         let stage = match stage {
             Ok(stage) => stage,
             Err(words) => return fail(&words),
@@ -154,6 +157,7 @@ impl Demo {
         let mut look = interval_at(started + LOOK, LOOK);
         let mut arrived = 0;
         let mut shown = (0, 0);
+        let mut readings = progress::Readings::default();
         let most = stage.provider.scenario().connections;
         loop {
             tokio::select! {
@@ -163,7 +167,9 @@ impl Demo {
                     arrived += 1;
                 }
                 _ = look.tick() => {
-                    let now = (stage.daemon.status().sessions, stage.provider.connections());
+                    let status = stage.daemon.status();
+                    readings.show(&status);
+                    let now = (status.sessions, stage.provider.connections());
                     if now != shown {
                         shown = now;
                         say(&used(now, most))?;
@@ -253,9 +259,11 @@ Ctrl-C ends it.
 
 /// Prints and makes sure it is seen at once, terminal or not.
 fn say(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    progress::aside(|| {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    })
 }
 
 mod signals {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::timeout;
 
-use super::check::log_in;
+use super::check::{log_in, sending};
 use crate::auth::oauth::consent::{Loopback, Pending, begin, device};
 use crate::auth::oauth::{Fault, Seal, Server, Tokens, store};
 use crate::config::{Account, Config};
@@ -67,11 +67,14 @@ pub(super) async fn run(config: &Config, account: &Account, flow: &Flow) -> Resu
             if refused.is_none() { Ok(access) } else { Err(TokenFault::Login("it does not take the token".into())) }
         }
     };
-    let words = log_in(account, Credentials::OAuth(std::sync::Arc::new(once))).await;
+    let once = Credentials::OAuth(std::sync::Arc::new(once));
+    let words = log_in(account, once.clone()).await;
     let words =
         words.map_err(|error| format!("{error}. Nothing was stored; did you consent as {}?", account.imap.username))?;
     store(&vault.keep(address), &seal, &address.to_ascii_lowercase(), &tokens).await?;
-    Ok(format!("{words}. The consent is stored."))
+    // Reading is worth having without it.
+    let sends = sending(account, once).await.map(|(Ok(words) | Err(words))| format!(" {words}")).unwrap_or_default();
+    Ok(format!("{words}. The consent is stored.{sends}"))
 }
 
 async fn consent(server: &Server, address: &str, flow: &Flow) -> Result<Tokens, Fault> {

@@ -7,17 +7,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::net::Inherited;
+use crate::secret::keep_private;
 
 mod account;
 mod cache;
 mod certs;
 mod check;
 mod demo;
+mod log;
 mod login;
+mod outbox;
+mod progress;
 mod run;
 mod service;
 mod status;
@@ -50,7 +53,7 @@ Start with `mailweir demo`: it needs no account. Then `mailweir account add ADDR
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve, in the foreground, until told to stop (SIGTERM, Ctrl-C). SIGHUP reloads accounts, limits and certificates.
-    Run,
+    Run(log::LogArguments),
     /// Show what it does, without an account: a simulated provider with Gmail's limits, and the daemon in front of it.
     Demo(demo::Demo),
     /// Log in to every account's provider and say in plain words what is wrong, if anything is.
@@ -66,6 +69,11 @@ enum Command {
     Account {
         #[command(subcommand)]
         action: account::AccountCommand,
+    },
+    /// Messages that wait to be sent: see them, have them tried now, or drop them.
+    Outbox {
+        #[command(subcommand)]
+        action: outbox::Outbox,
     },
     /// Start with the computer: a unit of systemd.
     Service {
@@ -85,16 +93,23 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let default = match arguments.command {
-        Command::Run => "info",
+    match arguments.command {
+        // Its log is as the configuration says, which is read first.
+        Command::Run(_) => {}
         // What it changes is told as the daemon tells it.
-        Command::Account { .. } => "warn,audit=info",
-        _ => "warn",
-    };
-    let filter = EnvFilter::try_from_env("MAILWEIR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        Command::Account { .. } | Command::Outbox { .. } => log::begin_command("warn,mailweir::audit=info"),
+        _ => log::begin_command("warn"),
+    }
+    // What is protected besides goes on being protected; a sandbox may forbid the call.
+    let unprotected = keep_private().err();
     // Before there are threads: it takes what is its own out of the environment.
-    let inherited = matches!(arguments.command, Command::Run).then(Inherited::from_environment);
+    let mut inherited = matches!(arguments.command, Command::Run(_)).then(Inherited::from_environment);
+    match (&mut inherited, unprotected) {
+        // Its log begins later.
+        (Some((_, told)), Some(words)) => told.push(words),
+        (None, Some(words)) => tracing::warn!("{words}"),
+        (_, None) => {}
+    }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, WORKERS_MOST))
@@ -108,7 +123,7 @@ pub fn main() -> ExitCode {
     let config = arguments.config;
     let code = runtime.block_on(async move {
         match arguments.command {
-            Command::Run => run::run(config, inherited.unwrap_or_default()).await,
+            Command::Run(log) => run::run(config, &log, inherited.unwrap_or_default()).await,
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run(config).await,
             Command::Status(status) => status.run(config).await,
@@ -120,6 +135,7 @@ pub fn main() -> ExitCode {
                 }
             },
             Command::Account { action } => account::run(action, config).await,
+            Command::Outbox { action } => action.run(config).await,
             Command::Service { action } => action.run(config),
             Command::Cache { action } => cache::run(action, config).await,
         }

@@ -8,18 +8,24 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use super::read;
+use super::log::{LogArguments, begin_daemon};
+use super::{progress, read};
 use crate::daemon::Daemon;
 use crate::net::Inherited;
 
 /// Starts, prints the listeners, serves until told to stop.
-pub(super) async fn run(config: Option<PathBuf>, (inherited, unused): (Inherited, Vec<String>)) -> ExitCode {
-    unused.iter().for_each(|words| warn!("{words}"));
+pub(super) async fn run(
+    config: Option<PathBuf>,
+    log: &LogArguments,
+    (inherited, unused): (Inherited, Vec<String>),
+) -> ExitCode {
     // Its warnings are the daemon's to log.
     let config = match read(config) {
         Ok(config) => config,
         Err(code) => return code,
     };
+    begin_daemon(&config.log, log);
+    unused.iter().for_each(|words| warn!("{words}"));
     let mut signals = match signals::Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return super::fail(&format!("cannot listen for signals: {error}")),
@@ -37,6 +43,7 @@ pub(super) async fn run(config: Option<PathBuf>, (inherited, unused): (Inherited
     tokio::select! {
         () = serve(&daemon, &mut signals) => {}
         never = manager::keep_watch(&daemon) => match never {},
+        never = progress::follow(|| daemon.status()) => match never {},
     }
     manager::stopping();
     stop(daemon, signals).await

@@ -130,7 +130,11 @@ fn install(units: &Units, kind: &Kind, no_start: bool) -> Result<String, String>
         return Ok(written);
     }
     let enable: Vec<&str> = ["enable", "--now"].into_iter().chain(names).collect();
-    let started = kind.systemctl(&["daemon-reload"]).and_then(|()| kind.systemctl(&enable));
+    let started = kind.systemctl(&["daemon-reload"]).and_then(|()| {
+        // One that runs holds the ports its socket unit is to open, and has the old unit.
+        kind.systemctl(&["stop", UNIT])?;
+        kind.systemctl(&enable)
+    });
     started.map_err(|words| format!("{written}{words}"))?;
     let lingers = "It runs while you are logged in; `loginctl enable-linger` has it run always.\n";
     Ok(format!("{written}The service runs. {}", if kind.system { "\n" } else { lingers }))
@@ -190,7 +194,9 @@ fn socket(addresses: &[SocketAddr]) -> String {
     lines.push("[Socket]".into());
     lines.extend(addresses.iter().map(|address| format!("ListenStream={address}")));
     // An IPv6 address is for IPv6 alone, as the daemon has it.
-    lines.extend(["BindIPv6Only=ipv6-only".into(), String::new(), "[Install]".into()]);
+    lines.push("BindIPv6Only=ipv6-only".into());
+    // An address the network gives later.
+    lines.extend(["FreeBind=yes".into(), String::new(), "[Install]".into()]);
     lines.extend(["WantedBy=sockets.target".into(), String::new()]);
     lines.join("\n")
 }

@@ -36,10 +36,12 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
     let address = read_address(table);
     let provider = read_provider(table, address.as_deref());
     let password = read_local_password(table, dir);
-    let oauth2 = super::oauth2::read(table, dir, provider, address.as_deref());
     let user = address.clone().unwrap_or_default();
     let imap = read_imap(table, dir, provider, &user, table.has("oauth2"));
+    let subject = imap.as_ref().map_or(user.as_str(), |imap| imap.username.as_str());
+    let oauth2 = super::oauth2::read(table, dir, provider, address.as_deref(), subject);
     let smtp = read_smtp(table, dir, provider, &user, imap.as_ref());
+    let sending = super::sending::read(&table.table("smtp"));
     let limits = read_limits(&table.table("limits"), provider);
     let pop3 = read_pop3(&table.table("pop3"));
     let aliases = table.list("aliases").unwrap_or_default().into_iter().filter_map(|at| at.parse(|a| mail_address(a)));
@@ -53,6 +55,7 @@ pub(super) fn read(table: &Table<'_>, dir: &Path) -> Option<Account> {
         english_names,
         imap: imap?,
         smtp,
+        sending,
         limits,
         pop3,
         oauth2,
@@ -246,6 +249,8 @@ fn read_limits(table: &Table<'_>, provider: Option<&Preset>) -> Limits {
         connections: connections.unwrap_or_else(|| provider.map_or(DEFAULT_CONNECTIONS, |p| p.connections)),
         download_per_day: read_size(table, "download_per_day").or_else(|| provider?.download_per_day),
         upload_per_day: read_size(table, "upload_per_day").or_else(|| provider?.upload_per_day),
+        messages_per_day: read_count(table, "messages_per_day").or_else(|| provider?.messages_per_day),
+        recipients_per_day: read_count(table, "recipients_per_day").or_else(|| provider?.recipients_per_day),
         shares: Shares {
             prefetch: read_percent(table, "prefetch_share").unwrap_or(usual.shares.prefetch),
             sync: read_percent(table, "sync_share").unwrap_or(usual.shares.sync),
@@ -267,6 +272,15 @@ fn read_percent(table: &Table<'_>, key: &'static str) -> Option<u8> {
             u8::try_from(*n).ok().filter(|n| *n <= 100).ok_or_else(|| {
                 (format!("{n} is not a part in percent"), "Give a number from 0 to 100, without the sign.".to_owned())
             })
+        })
+    })
+}
+
+fn read_count(table: &Table<'_>, key: &'static str) -> Option<u64> {
+    table.number(key).and_then(|at| {
+        at.parse(|n| match *n {
+            0 => Err(("0 in a day".to_owned(), "Give at least 1, or leave the key out.".to_owned())),
+            n => Ok(n),
         })
     })
 }
@@ -404,7 +418,7 @@ fn bare_text(table: &Table<'_>, key: &str) -> bool {
     bare
 }
 
-fn mail_address(text: &str) -> Result<String, Wrong> {
+pub(super) fn mail_address(text: &str) -> Result<String, Wrong> {
     let fine = text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
     if fine && !text.chars().any(|c| c.is_control() || c.is_whitespace()) && text.len() <= 254 {
         return Ok(text.to_owned());

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::account;
 use super::fault::{Fault, Faults};
+use super::observe;
 use super::reader::{At, Table};
 use super::schema;
 use super::values::{Wrong, days, listen_address, size};
@@ -129,6 +130,8 @@ fn read_root(path: &Path, root: &Table<'_>) -> Config {
         listen: read_listen(&root.table("listen")),
         tls: read_tls(&root.table("tls"), dir, &data_dir),
         cache: read_cache(&root.table("cache")),
+        http: observe::read_http(&root.table("http"), dir),
+        log: observe::read_log(&root.table("log")),
         accounts: read_accounts(root, dir),
         file: path.to_owned(),
         data_dir,
@@ -159,7 +162,7 @@ fn read_listen(table: &Table<'_>) -> Listen {
         }
         list
     };
-    let listen = Listen {
+    let mut listen = Listen {
         imap: addresses("imap"),
         imaps: addresses("imaps"),
         pop3: addresses("pop3"),
@@ -167,9 +170,13 @@ fn read_listen(table: &Table<'_>) -> Listen {
         submission: addresses("submission"),
         submissions: addresses("submissions"),
         http: addresses("http"),
+        lan: table.boolean("lan").is_some_and(|at| at.value),
         plaintext_login: read_plaintext_login(table),
     };
-    let keys = schema::LISTEN.keys.iter().filter(|k| **k != "plaintext_login");
+    if listen.lan {
+        listen.open_to_the_network();
+    }
+    let keys = schema::LISTEN.keys.iter().filter(|k| !["lan", "plaintext_login"].contains(k));
     if !keys.clone().any(|k| table.has(k)) {
         table.fault("", "nothing listens", "Add at least `imap = [\"127.0.0.1:1143\"]` under [listen].");
     }
@@ -330,6 +337,24 @@ mod tests {
         let latin1 = dir.path().join("latin1.toml");
         std::fs::write(&latin1, b"data_dir = \"\xe9\"").unwrap();
         assert!(Config::load(&latin1).unwrap_err()[0].what.contains("cannot be read"));
+    }
+
+    #[test]
+    fn one_switch_serves_the_local_network() {
+        let read = |more: &str| {
+            let text = format!(
+                "[listen]\n{more}imap = [\"192.168.1.5:1143\", \"localhost:1143\", \"[::1]:1143\", \"127.0.0.2:1143\", \"10.0.0.1:2143\"]\nhttp = [\"127.0.0.1:1080\"]"
+            );
+            Config::parse(Path::new("/etc/mailweir.toml"), &text).unwrap().listen
+        };
+        let listen = read("lan = true\n");
+        let shown: Vec<_> = listen.imap.iter().chain(&listen.http).map(ToString::to_string).collect();
+        assert_eq!(shown, ["0.0.0.0:1143", "[::]:1143", "10.0.0.1:2143", "0.0.0.0:1080"]);
+        assert_eq!(listen.plaintext_login, PlaintextLogin::Loopback);
+        for more in ["", "lan = false\n"] {
+            let listen = read(more);
+            assert!(!listen.lan && listen.imap.len() == 5 && listen.http[0].ip().is_loopback());
+        }
     }
 
     #[test]

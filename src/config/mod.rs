@@ -13,14 +13,16 @@ mod account;
 mod fault;
 mod load;
 mod oauth2;
+mod observe;
 mod reader;
 #[cfg(test)]
 mod sample;
 mod schema;
+mod sending;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -30,6 +32,8 @@ use crate::secret::{Secret, SecretRef};
 
 pub use fault::Fault;
 pub use load::{LocateError, default_path};
+pub use observe::{Http, Log, LogFormat};
+pub use sending::{Sending, SentCopy};
 pub use values::Network;
 
 /// Everything the file says, defaults filled in.
@@ -45,6 +49,8 @@ pub struct Config {
     pub listen: Listen,
     pub tls: Tls,
     pub cache: Cache,
+    pub http: Http,
+    pub log: Log,
     /// In the file's order; addresses differ.
     pub accounts: Vec<Account>,
     /// What is allowed but should be said at every start: verification switched off, a plain connection to a far server, …
@@ -61,6 +67,8 @@ pub struct Listen {
     pub submission: Vec<SocketAddr>,
     pub submissions: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
+    /// The local network is served, too, and nobody beyond it: the loopback addresses above have become all of this computer.
+    pub lan: bool,
     pub plaintext_login: PlaintextLogin,
 }
 
@@ -126,6 +134,7 @@ pub struct Account {
     pub imap: Server,
     /// `None`: the account cannot send.
     pub smtp: Option<Server>,
+    pub sending: Sending,
     pub limits: Limits,
     pub pop3: Pop3,
     pub oauth2: Option<OAuth2>,
@@ -186,6 +195,9 @@ pub struct Limits {
     /// Bytes per rolling day; `None`: unlimited.
     pub download_per_day: Option<u64>,
     pub upload_per_day: Option<u64>,
+    /// Messages sent per rolling day, and their recipients; `None`: unlimited.
+    pub messages_per_day: Option<u64>,
+    pub recipients_per_day: Option<u64>,
     /// How far prefetch, synchronisation and mail programs that download everything may go of that.
     pub shares: Shares,
     /// Commands a second; `None`: as fast as answers come.
@@ -200,6 +212,8 @@ impl Default for Limits {
             connections: account::DEFAULT_CONNECTIONS,
             download_per_day: None,
             upload_per_day: None,
+            messages_per_day: None,
+            recipients_per_day: None,
             shares: Shares::default(),
             commands_per_second: None,
             compress: true,
@@ -269,7 +283,11 @@ pub struct OAuth2 {
     pub client_id: String,
     pub client_secret: Option<SecretRef>,
     pub grant: OAuthGrant,
-    /// Where a person consents; `None`: only by the device flow, or not at all ([`OAuthGrant::Client`]).
+    /// The key file of a service account ([`OAuthGrant::ServiceAccount`]).
+    pub key: Option<SecretRef>,
+    /// Whose mailbox a service account asks for.
+    pub subject: String,
+    /// Where a person consents; `None`: only by the device flow, or not at all (the other grants).
     pub authorize_url: Option<String>,
     pub token_url: String,
     /// The device authorization endpoint (RFC 8628).
@@ -293,6 +311,8 @@ pub enum OAuthGrant {
     User,
     /// Of an organisation's administrator to the application itself (client credentials, RFC 6749 §4.4).
     Client,
+    /// The same, by a signed assertion on behalf of the mailbox's owner (RFC 7523): Google's service accounts.
+    ServiceAccount,
 }
 
 impl Config {
@@ -314,6 +334,38 @@ impl Listen {
             ("submissions", &self.submissions),
             ("http", &self.http),
         ]
+    }
+
+    /// `lan`: what would listen on this computer's own address listens on every one of its kind.
+    fn open_to_the_network(&mut self) {
+        let lists = [
+            &mut self.imap,
+            &mut self.imaps,
+            &mut self.pop3,
+            &mut self.pop3s,
+            &mut self.submission,
+            &mut self.submissions,
+            &mut self.http,
+        ];
+        for list in lists {
+            for address in list.iter_mut().filter(|address| address.ip().is_loopback()) {
+                let all =
+                    if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+                address.set_ip(all);
+            }
+            // What stands beside it at the same port is among all of them.
+            let before = list.clone();
+            let wider = |at: &SocketAddr, other: &SocketAddr| {
+                other.ip().is_unspecified() && other.port() == at.port() && other.is_ipv4() == at.is_ipv4()
+            };
+            let mut place = 0;
+            list.retain(|at| {
+                let (earlier, later) = before.split_at(place);
+                place += 1;
+                !earlier.iter().any(|other| wider(at, other))
+                    && (at.ip().is_unspecified() || !later.iter().any(|other| wider(at, other)))
+            });
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::schema;
 use super::values::Wrong;
 use super::{OAuth2, OAuthGrant};
 use crate::provider::{OAuthPreset, Preset};
+use crate::secret::SecretRef;
 
 /// Microsoft's name for "any account": personal or of an organisation.
 const ANY_TENANT: &str = "common";
@@ -22,6 +23,7 @@ pub(super) fn read(
     dir: &Path,
     provider: Option<&Preset>,
     address: Option<&str>,
+    user: &str,
 ) -> Option<OAuth2> {
     if !account.has("oauth2") {
         return None;
@@ -29,10 +31,19 @@ pub(super) fn read(
     let table = account.table("oauth2");
     table.allow(&schema::OAUTH2);
     let preset = provider.and_then(|provider| provider.oauth2.as_ref());
-    let grants = [("user", OAuthGrant::User), ("client", OAuthGrant::Client)];
+    // "client" is the older word.
+    let grants = [
+        ("user", OAuthGrant::User),
+        ("client-credentials", OAuthGrant::Client),
+        ("service-account", OAuthGrant::ServiceAccount),
+        ("client", OAuthGrant::Client),
+    ];
     let grant = table.text("grant").and_then(|at| at.parse(|text| one_of(text, &grants, ""))).unwrap_or_default();
+    let key = read_key(&table, dir, grant);
     let client_id = table.word("client_id").map(|at| at.value.to_owned());
-    if !table.has("client_id") {
+    // A service account's name stands in its key.
+    let client_id = client_id.or_else(|| (grant == OAuthGrant::ServiceAccount).then(String::new));
+    if client_id.is_none() && !table.has("client_id") {
         let mend = preset.map_or("Give the id of the application you have registered with your provider.", |preset| {
             preset.client_help.as_str()
         });
@@ -58,20 +69,22 @@ pub(super) fn read(
     let authorize_url = url("authorize_url", |preset| Some(&preset.authorize));
     let device_url = url("device_url", |preset| preset.device.as_ref());
     if grant == OAuthGrant::User && token_url.is_some() && authorize_url.is_none() && device_url.is_none() {
-        let mend = "Set one of them as your provider names it, or `grant = \"client\"` where nobody is to be asked.";
+        let mend = "Set one of them as your provider names it, or `grant = \"client-credentials\"` where nobody is to be asked.";
         table.fault("authorize_url", "is missing, and there is no `device_url` either", mend);
     }
     let scopes = table.list("scopes").map(|list| list.into_iter().map(|at| at.value.to_owned()).collect());
     let scopes = scopes.or_else(|| {
         Some(match grant {
             OAuthGrant::User => preset?.scopes.clone(),
-            OAuthGrant::Client => preset?.client_scopes.clone(),
+            OAuthGrant::Client | OAuthGrant::ServiceAccount => preset?.client_scopes.clone(),
         })
     });
     Some(OAuth2 {
         client_id: client_id?,
         client_secret,
         grant,
+        key,
+        subject: user.to_owned(),
         authorize_url,
         token_url: token_url?,
         device_url,
@@ -83,6 +96,24 @@ pub(super) fn read(
         redirect_host: preset.and_then(|preset| preset.redirect_host.clone()).unwrap_or_else(|| "127.0.0.1".to_owned()),
         ca_file: table.word("ca_file").and_then(|at| existing_file(at, dir)),
     })
+}
+
+/// The key file of a service account: there with that grant, and only with it.
+fn read_key(table: &Table<'_>, dir: &Path, grant: OAuthGrant) -> Option<SecretRef> {
+    let wanted = grant == OAuthGrant::ServiceAccount;
+    match (wanted, table.has("key")) {
+        (true, false) => {
+            let mend =
+                "Add the JSON file your provider gave for the service account: `key = { file = \"robot.json\" }`.";
+            table.fault("key", "is missing", mend);
+        }
+        (false, true) => {
+            let mend = "Write `grant = \"service-account\"`, or take the key out.";
+            table.fault("key", "is of use to a service account only", mend);
+        }
+        _ => {}
+    }
+    read_secret(table, "key", dir).filter(|_| wanted)
 }
 
 fn absolute_url(text: &str) -> Result<Url, Wrong> {

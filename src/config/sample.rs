@@ -46,7 +46,10 @@ fn with_account(more: &str) -> String {
 fn the_sample_loads_as_it_is_and_with_every_key_on() {
     let dir = sample_dir();
     let path = dir.path().join("mailweir.toml");
-    for text in [SAMPLE.to_owned(), everything_on().replace("provider = \"gmail\"", "provider = \"fastmail\"")] {
+    // What the sample's own host and a service account's key do not go with.
+    let all = everything_on().replace("provider = \"gmail\"", "provider = \"fastmail\"");
+    let all = all.replace("grant = \"user\"", "grant = \"service-account\"");
+    for text in [SAMPLE.to_owned(), all] {
         std::fs::write(&path, text).unwrap();
         let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults:#?}"));
         assert_eq!(config.accounts.len(), 1);
@@ -84,11 +87,15 @@ fn defaults_shown_in_the_sample_are_the_defaults() {
         let examples = [
             "data_dir",
             "token_key",
+            "token =",
             "dir =",
             "names",
             "cert_file",
             "key_file",
             "aliases",
+            "archive",
+            "reply_to",
+            "sent_copy",
             "provider",
             "username",
             "ca_file",
@@ -114,6 +121,7 @@ fn defaults_shown_in_the_sample_are_the_defaults() {
     assert_eq!(shown.listen.imap, bare.listen.imap);
     assert_eq!(shown.data_dir, bare.data_dir);
     assert_eq!(shown.tls, bare.tls);
+    assert_eq!((&shown.http, &shown.log), (&bare.http, &bare.log));
     assert_eq!(shown.accounts, bare.accounts);
     assert_eq!(bare.cache, Cache { max_size: 20_000_000_000, prefetch: Prefetch::Days(30) });
 }
@@ -136,6 +144,7 @@ fn a_preset_fills_what_is_left_out() {
             connections: 3,
             download_per_day: Some(2_500_000_000),
             upload_per_day: Some(500_000_000),
+            messages_per_day: Some(500),
             ..Limits::default()
         }
     );
@@ -334,11 +343,30 @@ fn hashes_and_oauth2_are_taken() {
 }
 
 #[test]
+fn a_service_account_needs_its_key_alone() {
+    let text = with_account(
+        "provider = \"gmail\"\n[account.oauth2]\ngrant = \"service-account\"\nkey = { file = \"robot.json\" }",
+    );
+    let config = parse(&text).unwrap();
+    let oauth2 = config.accounts[0].oauth2.as_ref().unwrap();
+    assert_eq!((oauth2.grant, oauth2.subject.as_str()), (OAuthGrant::ServiceAccount, "ann@example.org"));
+    assert_eq!(oauth2.key, Some(SecretRef::File("/etc/robot.json".into())));
+    assert_eq!(oauth2.scopes, ["https://mail.google.com/"]);
+}
+
+#[test]
 fn what_oauth2_lacks_is_told() {
     let own = "provider = \"gmail\"\n[account.oauth2]\n";
     let table = [
         (own.to_owned(), "account[0].oauth2.client_id", "Google Cloud console"),
         (format!("{own}client_id = \"i\"\ngrant = \"client\""), "account[0].oauth2.client_secret", "prove who it is"),
+        (
+            format!("{own}client_id = \"i\"\ngrant = \"client-credentials\""),
+            "account[0].oauth2.client_secret",
+            "prove who it is",
+        ),
+        (format!("{own}grant = \"service-account\""), "account[0].oauth2.key", "is missing"),
+        (format!("{own}client_id = \"i\"\nkey = {{ file = \"k\" }}"), "account[0].oauth2.key", "service account only"),
         (
             format!("{own}client_id = \"i\"\ntoken_url = \"http://example.org/\""),
             "account[0].oauth2.token_url",

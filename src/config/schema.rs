@@ -9,16 +9,21 @@ pub(super) struct Section {
 }
 
 pub(super) const ROOT: Section =
-    Section { path: "", keys: &["data_dir", "token_key", "listen", "tls", "cache", "account"] };
+    Section { path: "", keys: &["data_dir", "token_key", "listen", "tls", "cache", "http", "log", "account"] };
 
 pub(super) const LISTEN: Section = Section {
     path: "listen",
-    keys: &["imap", "imaps", "pop3", "pop3s", "submission", "submissions", "http", "plaintext_login"],
+    keys: &["imap", "imaps", "pop3", "pop3s", "submission", "submissions", "http", "lan", "plaintext_login"],
 };
 
 pub(super) const TLS: Section = Section { path: "tls", keys: &["dir", "names", "cert_file", "key_file"] };
 
 pub(super) const CACHE: Section = Section { path: "cache", keys: &["max_size", "prefetch"] };
+
+pub(super) const HTTP: Section = Section { path: "http", keys: &["token", "label_accounts", "ready_within"] };
+
+pub(super) const LOG: Section =
+    Section { path: "log", keys: &["format", "level", "audit", "audit_size", "audit_files"] };
 
 pub(super) const ACCOUNT: Section = Section {
     path: "account",
@@ -29,7 +34,25 @@ const SERVER_KEYS: &[&str] = &["host", "port", "tls", "ca_file", "verify", "user
 
 pub(super) const IMAP: Section = Section { path: "account.imap", keys: SERVER_KEYS };
 
-pub(super) const SMTP: Section = Section { path: "account.smtp", keys: SERVER_KEYS };
+pub(super) const SMTP: Section = Section {
+    path: "account.smtp",
+    keys: &[
+        "host",
+        "port",
+        "tls",
+        "ca_file",
+        "verify",
+        "username",
+        "password",
+        "queue",
+        "queue_max_messages",
+        "queue_max_size",
+        "queue_lifetime",
+        "archive",
+        "reply_to",
+        "sent_copy",
+    ],
+};
 
 pub(super) const LIMITS: Section = Section {
     path: "account.limits",
@@ -37,6 +60,8 @@ pub(super) const LIMITS: Section = Section {
         "connections",
         "download_per_day",
         "upload_per_day",
+        "messages_per_day",
+        "recipients_per_day",
         "prefetch_share",
         "sync_share",
         "reserve",
@@ -55,6 +80,7 @@ pub(super) const OAUTH2: Section = Section {
         "client_secret",
         "tenant",
         "grant",
+        "key",
         "authorize_url",
         "token_url",
         "device_url",
@@ -72,4 +98,5 @@ pub(super) const LOCAL_PASSWORD_KEYS: &[&str] =
     &["file", "env", "command", "keyring", "credential", "plain", "argon2id"];
 
 #[cfg(test)]
-pub(super) const ALL: &[&Section] = &[&ROOT, &LISTEN, &TLS, &CACHE, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];
+pub(super) const ALL: &[&Section] =
+    &[&ROOT, &LISTEN, &TLS, &CACHE, &HTTP, &LOG, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];

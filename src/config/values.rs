@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// What is wrong with a value, and the mend.
 pub(super) type Wrong = (String, String);
@@ -54,6 +55,18 @@ pub(super) fn days(text: &str) -> Option<u32> {
         _ => return None,
     };
     number.trim().parse::<u32>().ok()?.checked_mul(factor)
+}
+
+/// A time span in seconds, minutes or hours: `30s`, `11m`, `1h`.
+pub(super) fn span(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, factor) = match text.chars().next_back()? {
+        's' => (text.strip_suffix('s')?, 1),
+        'm' => (text.strip_suffix('m')?, 60),
+        'h' => (text.strip_suffix('h')?, 3600),
+        _ => return None,
+    };
+    number.trim().parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
 }
 
 /// `IP:port`, `[IPv6]:port` or `localhost:port`. Other names are refused: what a name means may change under a running

@@ -1,21 +1,25 @@
 //! The configured accounts, each with its cache, its upstream pool and what it spends.
 
+mod report;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::audit::Trail;
 use super::marker::{self, Found};
+use super::outbox::{self, Outbox};
 use super::pop3::Hidden;
+use super::problems;
 use super::smtp::Outgoing;
 use super::spending::{self, Spending};
-use super::status::{AccountStatus, Reading};
 use super::tokens::{self, Vault, Way};
 use super::{GRACE, StartError, cache_dir};
-use crate::budget::Direction;
 use crate::config::{self, Prefetch};
 use crate::engine::{self, Account, Cache};
 use crate::metrics::Metrics;
@@ -25,6 +29,8 @@ use crate::secret::SecretRef;
 use crate::state::{self, State};
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{self, Pool};
+
+mod told;
 
 /// Largest message a client may APPEND: above what any preset's provider takes (Mail.ru 70 MB, Gmail 35 MB).
 const APPEND_LIMIT: u64 = 73_400_320;
@@ -47,11 +53,13 @@ const IN_STEP: Duration = Duration::from_secs(660);
 pub(super) struct Context {
     pub(super) data_dir: PathBuf,
     pub(super) cache: config::Cache,
+    pub(super) http: config::Http,
     /// Accounts at start: each has its share of the cache.
     pub(super) shares: u64,
     pub(super) state: State,
     pub(super) threads: StorePool,
     pub(super) metrics: Metrics,
+    pub(super) audit: Arc<Trail>,
     /// Some listener takes mail to be sent.
     pub(super) sends: bool,
     pub(super) token_key: SecretRef,
@@ -85,6 +93,11 @@ impl Accounts {
         self.all().iter().find(|running| running.is(address)).cloned()
     }
 
+    /// The addresses mail programs log in by.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.all().iter().map(|running| running.account.address().to_owned()).collect()
+    }
+
     pub(super) fn replace(&self, running: Vec<Arc<Running>>) {
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = running.into();
     }
@@ -102,6 +115,11 @@ pub(super) struct Running {
     pool: Pool,
     spending: Arc<Spending>,
     disk: Disk,
+    ready_within: Duration,
+    began: Instant,
+    outbox: Arc<Outbox>,
+    /// What sends from it; told to stop by the token.
+    sender: (CancellationToken, Mutex<Option<JoinHandle<()>>>),
 }
 
 /// Where an account's durable part is kept, and the threads that may wait for it.
@@ -127,7 +145,7 @@ pub(super) async fn start_all(
     let mut prepared = Vec::new();
     let mut faults = Vec::new();
     for account in accounts {
-        match prepare(context, account).await {
+        match prepare(context, account, true).await {
             Ok(account) => prepared.push(account),
             Err(words) => faults.push(format!("{}: {words}", account.address)),
         }
@@ -138,8 +156,9 @@ pub(super) async fn start_all(
     Ok(prepared.into_iter().map(|account| Arc::new(Running::begin(context, account))).collect())
 }
 
-/// Resolves the password, opens the cache and reads the count.
-pub(super) async fn prepare(context: &Context, account: &config::Account) -> Result<Prepared, String> {
+/// Resolves the password, opens the cache and reads the count. `at_start`: nothing is at work in this process yet, not even the end of what
+/// the account was before it was taken out of the configuration and put back.
+pub(super) async fn prepare(context: &Context, account: &config::Account, at_start: bool) -> Result<Prepared, String> {
     let way = context.way(account).await?;
     let dir = cache_dir(&context.data_dir, &account.address);
     let store = open_store(&dir).await?;
@@ -147,7 +166,11 @@ pub(super) async fn prepare(context: &Context, account: &config::Account) -> Res
         (context.state.clone(), account.clone(), context.metrics.account(&account.address));
     let cache = Cache::new(store, context.threads.clone());
     let shown = dir.display().to_string();
+    let data_dir = context.data_dir.clone();
     let read = move |store: &Store| {
+        if at_start {
+            outbox::sweep(&data_dir, &settings.address, &state).map_err(|error| format!("the outbox: {error}"))?;
+        }
         if marker::is_elsewhere(store, &state, &spending::key(&settings.address), &place(&settings))
             .map_err(|error| format!("the cache in {shown} cannot be cleared for another provider: {error}"))?
         {
@@ -186,6 +209,16 @@ async fn open_store(dir: &Path) -> Result<Store, String> {
         Ok(Err(error)) => Err(format!("the cache in {shown} cannot be opened: {error}")),
         Err(error) => Err(format!("the cache in {shown} cannot be opened: {error}")),
     }
+}
+
+/// The provider's oddities that concern the engine. Whoever files what was sent, a program's own upload of it is answered with that copy.
+fn engine_quirks(account: &config::Account) -> Vec<Quirk> {
+    let mut quirks = account.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default();
+    quirks.retain(|quirk| *quirk != Quirk::SavesSentCopy);
+    if outbox::sent_copy(account) != config::SentCopy::Client {
+        quirks.push(Quirk::SavesSentCopy);
+    }
+    quirks
 }
 
 fn quirks(account: &config::Account) -> upstream::Quirks {
@@ -249,15 +282,25 @@ impl Running {
             connections,
             parts: believes_parts(&settings),
             english_names: settings.english_names,
+            refresh: context.http.ready_within,
+            audit: Some(Arc::<Trail>::clone(&context.audit)),
             allowance: Arc::<Spending>::clone(&spending),
             upstream: place(&settings),
-            quirks: settings.provider.map(|preset| preset.quirks().to_vec()).unwrap_or_default(),
+            quirks: engine_quirks(&settings),
         };
-        let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending));
+        spending.set_quirks(&options.quirks);
+        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let outbox = Outbox::new(
+            &settings,
+            &context.data_dir,
+            (disk.state.clone(), disk.threads.clone()),
+            context.metrics.outbox(&settings.address),
+            Arc::new(std::time::SystemTime::now),
+        );
+        let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending), Arc::clone(&outbox));
         if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
             outgoing.probe();
         }
-        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
         let kept = engine::Disk { cache, state: disk.state.clone(), threads: disk.threads.clone() };
         let account = Account::start(options, pool.clone(), kept, context.metrics.clone());
         let closing = CancellationToken::new();
@@ -274,7 +317,15 @@ impl Running {
             let attended = tokens::attend(grant.clone(), account.clone(), pool.clone(), outgoing.clone(), metrics);
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
-        Self { account, outgoing, closing, settings: Mutex::new(settings), way, pool, spending, disk }
+        let sender = CancellationToken::new();
+        let sending = outgoing.clone().map(|outgoing| {
+            let outside = outbox::AtWork { outgoing, account: account.clone(), pool: pool.clone() };
+            tokio::spawn(outbox::Sender::new(Arc::clone(&outbox), outside).run(sender.clone()))
+        });
+        let sender = (sender, Mutex::new(sending));
+        let settings = Mutex::new(settings);
+        let (ready_within, began) = (context.http.ready_within, Instant::now());
+        Self { account, outgoing, closing, settings, way, pool, spending, disk, ready_within, began, outbox, sender }
     }
 
     pub(super) fn is(&self, address: &str) -> bool {
@@ -287,7 +338,7 @@ impl Running {
         let reach = |account: &config::Account| {
             (
                 account.imap.clone(),
-                (account.smtp.clone(), account.aliases.clone()),
+                (account.smtp.clone(), account.aliases.clone(), account.sending.clone()),
                 account.provider,
                 account.oauth2.clone(),
                 account.english_names,
@@ -347,41 +398,8 @@ impl Running {
         Hidden::new(self.disk.state.clone(), self.disk.threads.clone(), self.account.address(), device)
     }
 
-    pub(super) fn status(&self) -> AccountStatus {
-        let settings = self.settings();
-        let (downloaded, download_allowed) = self.spending.used(Direction::Download);
-        let (uploaded, upload_allowed) = self.spending.used(Direction::Upload);
-        AccountStatus {
-            upstream: format!("{}:{}", settings.imap.host, settings.imap.port),
-            address: settings.address,
-            connections: self.spending.open() as u64,
-            connections_allowed: u64::from(settings.limits.connections),
-            downloaded,
-            download_allowed,
-            uploaded,
-            upload_allowed,
-            seen_seconds: self.account.upstream_seen().map(|since| since.as_secs()),
-            needs_login: self.account.alert().map(|words| words.to_string()),
-            fault: self.account.upstream_fault(),
-            notice: self.account.notice(),
-            reading: self.account.reading().map(|progress| Reading {
-                mailbox: progress.mailbox.to_string(),
-                messages: progress.messages,
-                of: progress.of,
-            }),
-        }
-    }
-
     pub(super) fn cache_bytes(&self) -> u64 {
         self.account.cache().disk_bytes()
-    }
-
-    /// Brings up to date what is only counted when somebody asks.
-    pub(super) fn refresh_metrics(&self) {
-        self.spending.refresh_metrics();
-        if let Some(lag) = self.account.upstream_seen() {
-            self.spending.metrics().set_sync_lag(lag);
-        }
     }
 
     pub(super) fn kick(&self) {
@@ -392,10 +410,24 @@ impl Running {
         if let Some(outgoing) = &self.outgoing {
             outgoing.kick();
         }
+        self.outbox.kick();
     }
 
     /// Ends the account's work, then writes down how much was spent and how far the cache is.
     pub(super) async fn shutdown(&self, grace: Duration) {
+        self.sender.0.cancel();
+        let sending = self.sender.1.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sending) = sending {
+            let abort = sending.abort_handle();
+            if tokio::time::timeout(grace, sending).await.is_err() {
+                // What stands in its row is true wherever it ends.
+                warn!(
+                    account = self.account.address(),
+                    "a message of the outbox was not sent in time: it is settled at the next start"
+                );
+                abort.abort();
+            }
+        }
         self.account.shutdown(grace).await;
         if let Some(outgoing) = &self.outgoing {
             outgoing.shutdown().await;
@@ -411,36 +443,63 @@ impl Running {
     }
 }
 
-/// Saves the count and marks the cache as they go on, and sweeps the cache now and then.
+/// What goes on as long as the account does. The count waits for nothing else: nobody reads or sends beyond it.
 async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
+    tokio::join!(keep_count(&account, &spending, &disk), tend_cache(&account, &spending, &disk));
+}
+
+/// Marks the cache as it goes on, and sweeps it now and then.
+async fn tend_cache(account: &Account, spending: &Arc<Spending>, disk: &Disk) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut marked = (Instant::now(), spending.recorded());
     let mut sweep_at = Instant::now() + SWEEP_FIRST;
     loop {
-        let now = tokio::select! {
-            now = ticks.tick() => now,
+        let now = ticks.tick().await;
+        let recorded = spending.recorded();
+        if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {
+            mark(account, disk).await;
+            marked = (now, recorded);
+        }
+        if now >= sweep_at && account.upstream_seen().is_some_and(|since| since <= IN_STEP) {
+            sweep(account).await;
+            sweep_at = now + SWEEP_EVERY;
+        }
+    }
+}
+
+/// Saves the count as it goes on, and looks what is wrong.
+async fn keep_count(account: &Account, spending: &Arc<Spending>, disk: &Disk) {
+    spending.begin();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = problems::Watch::default();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
             () = spending.save_wanted() => {
-                if !save(&spending, &disk).await {
+                if !save(spending, disk).await {
+                    account.state_failed();
                     // Who waits for the count asks again at once: a disk that fails is not asked without end.
                     tokio::time::sleep(TICK).await;
                 }
                 continue;
             }
-        };
-        if spending.is_save_due() {
-            save(&spending, &disk).await;
         }
-        let recorded = spending.recorded();
-        if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {
-            mark(&account, &disk).await;
-            marked = (now, recorded);
-        }
-        if now >= sweep_at && account.upstream_seen().is_some_and(|since| since <= IN_STEP) {
-            sweep(&account).await;
-            sweep_at = now + SWEEP_EVERY;
+        watch.look(wrong(account), spending.problems());
+        if spending.is_save_due() && !save(spending, disk).await {
+            account.state_failed();
         }
     }
+}
+
+/// What is wrong with an account at this moment, in words.
+fn wrong(account: &Account) -> [Option<String>; 3] {
+    // What needs the user says what the fault says, and more.
+    let stopped = account.alert().map(|words| words.to_string()).or_else(|| account.notice());
+    let fault = account.upstream_fault().filter(|_| stopped.is_none());
+    let cache = (!account.cache().is_open()).then(|| "The cache on disk fails: going on without it".to_owned());
+    [stopped, fault, cache]
 }
 
 /// Whether the count is on the disk.

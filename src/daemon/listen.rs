@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::config::{Config, OnDele, PlaintextLogin};
 use crate::metrics::{Held, Metrics, Protocol};
 use crate::net::listener::{self, Gate};
+use crate::net::networks::is_local;
+use crate::net::stream::Stream;
 use crate::session::front::{Accepted, Observer};
 use crate::session::{imap, pop3, smtp};
 
 use super::logins::{Logins, seated};
-use super::{Daemon, StartError, http};
+use super::{Daemon, StartError, http, programs};
 
 /// One configured list of addresses: its key, and whether it speaks TLS from the first byte.
 type Ports<'a> = [(&'static str, &'a [SocketAddr], bool); 2];
@@ -81,19 +84,28 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
     let mut addresses = Vec::new();
     for (key, listener, implicit_tls) in bound {
         addresses.push((key, listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
-        let (session, policy) = (session.clone(), config.listen.plaintext_login.clone());
-        let (tasks, stop) = (daemon.tasks.clone(), daemon.stop.clone());
+        let (session, policy, lan) = (session.clone(), config.listen.plaintext_login.clone(), config.listen.lan);
+        let (tasks, stop, programs) = (daemon.tasks.clone(), daemon.stop.clone(), daemon.shared.programs.clone());
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
+                if lan && is_far(&stream) {
+                    return;
+                }
                 let plaintext_login = lets(&policy, stream.peer_ip());
+                let peer = stream.peer_ip();
+                // The account is known once somebody has logged in.
+                let protocol = spoken(key);
+                let span = tracing::info_span!("session", protocol, %peer, account = tracing::field::Empty);
                 let accepted = Accepted { stream, implicit_tls, plaintext_login };
                 let stop = stop.child_token();
                 // Boxed, or the task would have room for it twice and more.
                 let session = Box::pin(session(accepted, stop.clone()));
-                tasks.spawn(async move {
-                    seated(stop, session).await;
+                let programs = programs.clone();
+                let session = async move {
+                    programs.seated(protocol, peer, seated(stop, session)).await;
                     drop(ticket);
-                });
+                };
+                tasks.spawn(session.instrument(span));
             });
         daemon.tasks.spawn(serving);
     }
@@ -104,7 +116,7 @@ fn listen<S: Future<Output = ()> + Send + 'static>(
 pub(super) fn http(
     daemon: &Daemon,
     config: &Config,
-    routes: &Router,
+    pages: &Router,
 ) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
     let gate = http::gate();
     let bound = daemon.inherited.bind("http", &config.listen.http);
@@ -112,18 +124,43 @@ pub(super) fn http(
     let mut addresses = Vec::new();
     for listener in listeners {
         addresses.push(("http", listener.local_addr().map_err(|error| StartError(vec![error.to_string()]))?));
-        let (routes, tasks, stop) = (routes.clone(), daemon.tasks.clone(), daemon.stop.clone());
+        let (pages, tasks, stop) = (pages.clone(), daemon.tasks.clone(), daemon.stop.clone());
+        let (tls, lan) = (daemon.tls.server_config(), config.listen.lan);
         let serving =
             listener::serve(listener, Arc::clone(&gate), daemon.stop_watch.subscribe(), move |stream, ticket| {
-                let serving = http::serve(stream, routes.clone(), stop.clone());
+                if lan && is_far(&stream) {
+                    return;
+                }
+                let (pages, tls, stop) = (pages.clone(), Arc::clone(&tls), stop.clone());
                 tasks.spawn(async move {
-                    serving.await;
+                    if let Some((stream, visitor)) = http::visitor::welcome(stream, tls, &stop).await {
+                        http::serve(stream, visitor, pages, stop).await;
+                    }
                     drop(ticket);
                 });
             });
         daemon.tasks.spawn(serving);
     }
     Ok(addresses)
+}
+
+/// With `lan`: somebody from beyond the local network, who is not served.
+fn is_far(stream: &Stream) -> bool {
+    let (peer, ours) = (stream.peer_ip(), stream.local_addr().ip());
+    let far = !is_local(peer, ours);
+    if far {
+        tracing::debug!(%peer, "connection closed: it comes from beyond the local network");
+    }
+    far
+}
+
+/// The protocol behind a key of `listen`.
+fn spoken(key: &str) -> &'static str {
+    match key {
+        "imap" | "imaps" => "imap",
+        "pop3" | "pop3s" => "pop3",
+        _ => "smtp",
+    }
 }
 
 fn observer(daemon: &Daemon, protocol: Protocol) -> Arc<dyn Observer> {
@@ -165,6 +202,14 @@ impl Observer for Observed {
 
     fn command(&self, name: &'static str, outcome: &'static str, took: Duration) {
         self.metrics.command(self.protocol, name, outcome, took);
+    }
+
+    fn program(&self, name: &str, version: &str) {
+        programs::is_called(name, version);
+    }
+
+    fn selected(&self, mailbox: Option<&str>) {
+        programs::has_open(mailbox);
     }
 }
 

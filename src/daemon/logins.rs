@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::accounts::Running;
 use super::pop3::Hidden;
+use super::programs;
 use super::smtp::{Outgoing, common};
 use crate::auth::{self, LocalLogins};
-use crate::engine::Account;
+use crate::engine::{Account, Client};
 use crate::secret::Secret;
 use crate::session::front::{Login, LoginError};
 use crate::session::{pop3, smtp};
@@ -66,7 +67,8 @@ impl Login for Logins {
     type Account = Account;
 
     async fn verify(&self, peer: IpAddr, user: &str, password: &Secret) -> Result<Account, LoginError> {
-        self.admit(peer, user, password).await.map(|(_, running)| running.account.for_client())
+        let (login, running) = self.admit(peer, user, password).await?;
+        Ok(running.account.for_client(client("imap", peer, &login)))
     }
 }
 
@@ -82,7 +84,7 @@ impl pop3::Login for Logins {
     ) -> Result<pop3::Admitted<Account, Hidden>, LoginError> {
         let (login, running) = self.admit(peer, user, password).await?;
         Ok(pop3::Admitted {
-            account: running.account.for_client(),
+            account: running.account.for_client(client("pop3", peer, &login)),
             settings: running.pop3(),
             hidden: running.hidden(login.device.as_deref()),
             device: login.device,
@@ -107,6 +109,14 @@ impl smtp::Login for Logins {
     }
 }
 
+/// Who it is, for the audit trail.
+fn client(protocol: &'static str, peer: IpAddr, login: &auth::Login) -> Client {
+    match &login.device {
+        Some(device) => Client::new(protocol, peer, &format!("{} ({device})", login.address)),
+        None => Client::new(protocol, peer, &login.address),
+    }
+}
+
 impl Logins {
     /// Who it is, and the account at work; from then on the session ends with the account.
     async fn admit(
@@ -120,8 +130,11 @@ impl Logins {
             auth::LoginError::Slowed => LoginError::Slowed,
         })?;
         let running = self.shared.accounts.find(&login.address).ok_or(LoginError::Unavailable)?;
+        // From here on the session's log lines name the account.
+        tracing::Span::current().record("account", login.address.as_str());
         // Outside a seat nobody ends the session but the end of the daemon.
         let _ = SEAT.try_with(|seat| seat.send_replace(Some(running.closing.clone())));
+        programs::logged_in(&login.address, login.device.as_deref());
         Ok((login, running))
     }
 }

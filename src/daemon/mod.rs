@@ -4,13 +4,19 @@
 //! [`Daemon::shutdown`] they say BYE, accounts end their writes and flush, and what does not end within the grace is left behind.
 
 mod accounts;
+mod audit;
 mod http;
 mod listen;
 mod lock;
 mod logins;
 mod marker;
+pub(crate) mod mend;
+pub(crate) mod outbox;
 mod pop3;
+mod problems;
+mod programs;
 mod reload;
+pub(crate) mod setup;
 pub mod simulated;
 mod smtp;
 mod spending;
@@ -26,11 +32,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::auth::LocalLogins;
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{AccountLabels, Metrics};
 use crate::net::Inherited;
 use crate::net::tls::TlsIdentity;
 use crate::state::State;
@@ -62,6 +68,7 @@ pub struct Daemon {
     tasks: TaskTracker,
     stop: CancellationToken,
     stop_watch: watch::Sender<bool>,
+    door: Arc<http::Door>,
     _lock: DataDirLock,
 }
 
@@ -71,7 +78,11 @@ struct Shared {
     metrics: Metrics,
     /// Client connections open now.
     sessions: Arc<AtomicU64>,
+    programs: programs::Programs,
     started: Instant,
+    tls: Arc<TlsIdentity>,
+    /// Octets all caches may take.
+    cache_limit: u64,
 }
 
 /// Why the daemon did not start: every reason, in plain words.
@@ -95,13 +106,17 @@ impl Daemon {
         let lock = blocking(move || DataDirLock::take(&data_dir)).await.map_err(one)?;
         let tls_settings = config.tls.clone();
         let tls = Arc::new(blocking(move || TlsIdentity::open(&tls_settings)).await.map_err(one)?);
+        let labels = if config.http.label_accounts { AccountLabels::Address } else { AccountLabels::Id };
+        let metrics = Metrics::new(labels);
         let context = Context {
             data_dir: config.data_dir.clone(),
             cache: config.cache.clone(),
+            http: config.http.clone(),
             shares: config.accounts.len() as u64,
             state: open_state(&config.data_dir).await.map_err(one)?,
             threads: StorePool::new(STORE_THREADS),
-            metrics: Metrics::default(),
+            audit: Arc::new(audit::Trail::open(&config.log, &config.data_dir, &metrics)),
+            metrics: metrics.clone(),
             sends: !config.listen.submission.is_empty() || !config.listen.submissions.is_empty(),
             token_key: config.token_key.clone(),
         };
@@ -109,9 +124,23 @@ impl Daemon {
         let logins = logins.map_err(|errors| StartError(errors.iter().map(ToString::to_string).collect()))?;
         let accounts = Accounts::default();
         accounts.replace(accounts::start_all(&context, &config.accounts).await?);
-        let metrics = context.metrics.clone();
-        let shared = Arc::new(Shared { accounts, metrics, sessions: Arc::default(), started: Instant::now() });
+        let shared = Arc::new(Shared {
+            accounts,
+            metrics,
+            sessions: Arc::default(),
+            programs: programs::Programs::default(),
+            started: Instant::now(),
+            tls: Arc::clone(&tls),
+            cache_limit: config.cache.max_size,
+        });
+        let door = Arc::<http::Door>::default();
+        match http::Door::token(&config.http).await {
+            Ok(token) => door.set(token.as_ref()),
+            // A page is no reason to leave mail unread.
+            Err(words) => error!("{words} The pages stay closed to other computers."),
+        }
         let mut daemon = Self {
+            door,
             shared: Arc::clone(&shared),
             context,
             logins: Arc::new(logins),
@@ -140,8 +169,12 @@ impl Daemon {
         self.listeners.extend(listen::pop3(self, config, logins.clone())?);
         self.listeners.extend(listen::submission(self, config, logins)?);
         let names: Arc<[String]> = config.tls.names.iter().cloned().chain(crate::net::own_names()).collect();
-        let routes = http::routes(names, Arc::clone(&self.shared) as Arc<dyn http::Source>);
-        self.listeners.extend(listen::http(self, config, &routes)?);
+        let shared = Arc::clone(&self.shared);
+        let kit = Arc::new(setup::kit::Kit::new(Arc::clone(&self.tls), config, move || shared.accounts.addresses()));
+        let source = Arc::clone(&self.shared) as Arc<dyn http::Source>;
+        let pages = http::routes(names, source, Arc::clone(&self.door), &kit, self.stop.clone());
+        self.listeners.extend(listen::http(self, config, &pages)?);
+        kit.set_listeners(&self.listeners);
         for address in self.inherited.close_rest() {
             warn!(%address, "the service manager has opened a socket that stands nowhere under [listen]: nobody serves it");
         }
@@ -171,12 +204,18 @@ impl Daemon {
         }
         let accounts = self.shared.accounts.all();
         futures_util::future::join_all(accounts.iter().map(|account| account.shutdown(GRACE))).await;
+        let audit = Arc::clone(&self.context.audit);
+        // What it cannot end it has told.
+        let _ = tokio::task::spawn_blocking(move || audit.close()).await;
     }
 }
 
 impl http::Source for Shared {
     fn status(&self) -> Status {
+        let (clients, logged_in) = self.programs.told();
         Status {
+            clients,
+            logged_in,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),
             sessions: self.sessions.load(Ordering::Relaxed),
@@ -185,11 +224,17 @@ impl http::Source for Shared {
         }
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self) -> Metrics {
         let accounts = self.accounts.all();
         accounts.iter().for_each(|running| running.refresh_metrics());
-        self.metrics.set_cache_bytes(accounts.iter().map(|running| running.cache_bytes()).sum());
-        self.metrics.encode()
+        let metrics = &self.metrics;
+        metrics.set_accounts(accounts.len());
+        metrics.set_cache_bytes(accounts.iter().map(|running| running.cache_bytes()).sum(), self.cache_limit);
+        metrics.set_certificate("server", self.tls.facts().not_after.unix_timestamp());
+        if let Some(authority) = self.tls.authority() {
+            metrics.set_certificate("authority", authority.not_after.unix_timestamp());
+        }
+        metrics.clone()
     }
 }
 

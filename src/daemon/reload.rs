@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::accounts::{self, Prepared, Running};
+use super::http::Door;
 use super::tokens::Way;
 use super::{Daemon, blocking};
 use crate::config::{self, Config};
@@ -26,8 +27,12 @@ impl Daemon {
     pub async fn reload(&self) {
         let _one = self.reloading.lock().await;
         match self.take_over().await {
-            Ok(()) => info!("the configuration was read again"),
+            Ok(()) => {
+                self.context.metrics.set_reloaded(true);
+                info!("the configuration was read again");
+            }
             Err(faults) => {
+                self.context.metrics.set_reloaded(false);
                 for fault in &faults {
                     error!("{fault}");
                 }
@@ -50,12 +55,14 @@ impl Daemon {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let token = Door::token(&config.http).await.map_err(|error| vec![error])?;
         let (tls, settings) = (Arc::clone(&self.tls), config.tls.clone());
         let certificates = blocking(move || tls.reload(&settings)).await;
         certificates.map_err(|error| vec![error])?;
         trust::forget();
         let logins = self.logins.reload(&config.accounts).await;
         logins.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        self.door.set(token.as_ref());
         self.carry_out(steps).await;
         Ok(())
     }
@@ -73,6 +80,9 @@ impl Daemon {
             ("listen", config.listen != self.config.listen),
             ("cache", config.cache != self.config.cache),
             ("token_key", config.token_key != self.config.token_key),
+            // Its token is taken over now.
+            ("http", config::Http { token: self.config.http.token.clone(), ..config.http.clone() } != self.config.http),
+            ("log", config.log != self.config.log),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             warn!("`{key}` has changed in {}; that is taken over at the next start", config.file.display());
@@ -82,7 +92,7 @@ impl Daemon {
 
     async fn step(&self, account: &config::Account) -> Result<Step, String> {
         let Some(running) = self.shared.accounts.find(&account.address) else {
-            return accounts::prepare(&self.context, account).await.map(Step::New);
+            return accounts::prepare(&self.context, account, false).await.map(Step::New);
         };
         let way = self.context.way(account).await?;
         Ok(if running.differs(account, &way) {

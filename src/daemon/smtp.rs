@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::outbox::{Kept, Outbox, Route};
 use super::spending::Spending;
 use crate::config;
-use crate::engine::Allowance;
+use crate::engine::{Allowance, Error, Grant};
 use crate::metrics::{AccountMetrics, Sent};
 use crate::net::Target;
 use crate::secret::SecretRef;
@@ -22,12 +23,14 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 /// One account's way out. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     address: String,
+    server: String,
+    outbox: Arc<Outbox>,
     /// The addresses mail may be sent from.
     own: Vec<String>,
     smtp: Smtp,
@@ -40,7 +43,12 @@ struct Inner {
 
 impl Outgoing {
     /// `None`: the account has no server for sending. `credentials` are those of IMAP.
-    pub(super) fn new(settings: &config::Account, credentials: Credentials, spending: Arc<Spending>) -> Option<Self> {
+    pub(super) fn new(
+        settings: &config::Account,
+        credentials: Credentials,
+        spending: Arc<Spending>,
+        outbox: Arc<Outbox>,
+    ) -> Option<Self> {
         let server = settings.smtp.as_ref()?;
         if !server.verify {
             warn!(account = %settings.address, host = %server.host,
@@ -51,11 +59,14 @@ impl Outgoing {
             dial: Arc::new(Target::of(server)),
             username: server.username.clone(),
             meter: Arc::<Spending>::clone(&spending),
+            postage: Arc::<Spending>::clone(&spending),
         });
         let password = server.password.clone().filter(|own| settings.imap.password.as_ref() != Some(own));
         let own = std::iter::once(&settings.address).chain(&settings.aliases).cloned().collect();
         let inner = Inner {
             address: settings.address.clone(),
+            server: server.host.clone(),
+            outbox,
             own,
             smtp,
             credentials,
@@ -93,13 +104,34 @@ impl Outgoing {
         Ok(Credentials::Password(password))
     }
 
+    /// A session at the provider, for one message.
+    pub(super) async fn lease(&self) -> Result<Passage, SmtpError> {
+        let credentials = self.credentials().await.map_err(SmtpError::Login)?;
+        self.inner.smtp.lease(&credentials).await
+    }
+
+    /// Sets octets aside, where they may be sent now.
+    pub(super) fn upload(&self, octets: u64) -> Result<Grant, Error> {
+        self.inner.spending.upload(octets)
+    }
+
+    /// For how long the day's messages are spent; `None`: one more may be sent.
+    pub(super) fn spent(&self) -> Option<Duration> {
+        self.inner.spending.sending_wait()
+    }
+
+    /// The name of the server.
+    pub(super) fn server(&self) -> &str {
+        &self.inner.server
+    }
+
     fn metrics(&self) -> &AccountMetrics {
         self.inner.spending.metrics()
     }
 }
 
 impl smtp::Outgoing for Outgoing {
-    type Passage = Passage;
+    type Passage = Route;
 
     fn address(&self) -> &str {
         &self.inner.address
@@ -113,27 +145,42 @@ impl smtp::Outgoing for Outgoing {
         self.inner.smtp.offers().unwrap_or_else(|| {
             // It was away when it was asked; the next client hears of it.
             self.probe();
-            Extensions::default()
+            // What is kept goes to a provider of this decade.
+            let keeps = self.inner.outbox.keeps();
+            Extensions { eight_bit: keeps, utf8: keeps, ..Extensions::default() }
         })
     }
 
     fn admit(&self, octets: u64) -> Result<smtp::Grant, Reply> {
-        self.inner.spending.upload(octets).map_err(|error| Reply::new(452, "4.5.3", error.to_string()))
+        let outbox = &self.inner.outbox;
+        if outbox.keeps() || outbox.copies() {
+            // Asked for by the way itself, which goes on without it.
+            return Ok(Box::new(()));
+        }
+        self.upload(octets).map_err(|error| Reply::new(452, "4.5.3", error.to_string()))
     }
 
-    async fn open(&self) -> Result<Passage, Reply> {
-        let credentials = self.credentials().await.map_err(|words| {
-            warn!(account = %self.inner.address, "{words}");
-            Reply::new(454, "4.7.0", words)
-        })?;
-        self.inner.smtp.lease(&credentials).await.map_err(|error| match error {
+    async fn open(&self, octets: u64) -> Result<Route, Reply> {
+        let outbox = &self.inner.outbox;
+        if outbox.keeps() || outbox.copies() {
+            return Kept::open(self, outbox, octets).await.map(|kept| Route::Kept(Box::new(kept)));
+        }
+        self.lease().await.map(|way| Route::Straight(Box::new(way))).map_err(|error| match error {
             SmtpError::Unavailable(words) => {
                 warn!(account = %self.inner.address, "nothing can be sent now: {words}");
                 Reply::new(451, "4.4.1", words)
             }
             // 4xx: a mail program keeps the message and does not ask for the password it gave us.
-            SmtpError::Login(words) => Reply::new(454, "4.7.0", words),
+            SmtpError::Login(words) => {
+                warn!(account = %self.inner.address, "the login for sending fails: {words}");
+                Reply::new(454, "4.7.0", words)
+            }
+            SmtpError::Limit(reply) => reply,
         })
+    }
+
+    fn reply_to(&self) -> Option<&str> {
+        self.inner.outbox.reply_to()
     }
 
     fn sent(&self, outcome: &Reply, recipients: usize, octets: u64) {
@@ -164,6 +211,10 @@ impl smtp::Passage for Passage {
 
     async fn write(&mut self, dotted: &[u8]) -> Result<(), String> {
         Self::write(self, dotted).await.map_err(|lost| lost.to_string())
+    }
+
+    fn is_unsent(&self) -> bool {
+        Self::is_unsent(self)
     }
 
     async fn verdict(&mut self) -> Result<Reply, String> {

@@ -162,7 +162,8 @@ impl Tokens for Of {
         async {
             self.0.token(refused).await.map_err(|fault| match fault {
                 Fault::Away(words) => TokenFault::Away(words),
-                Fault::Consent(words) | Fault::Client(words) => TokenFault::Login(words),
+                Fault::Consent(words) => TokenFault::Login(words),
+                Fault::Client(words) => TokenFault::Setup(words),
             })
         }
         .boxed()
@@ -184,6 +185,7 @@ pub(super) async fn attend(
             let now = standing.borrow_and_update().clone();
             let needed = match &now {
                 Standing::NeedsLogin(words) => Some(needs_login(account.address(), words)),
+                Standing::NeedsSetup(words) => Some(needs_setup(account.address(), words)),
                 Standing::Good | Standing::Away(_) => None,
             };
             metrics.set_needs_login(needed.is_some());
@@ -206,7 +208,7 @@ pub(super) async fn attend(
 /// not lift what the mail server wants him for.
 fn is_mended(needed_login: &mut bool, now: &Standing) -> bool {
     match now {
-        Standing::NeedsLogin(_) => *needed_login = true,
+        Standing::NeedsLogin(_) | Standing::NeedsSetup(_) => *needed_login = true,
         // After his login the server may be away for a while yet.
         Standing::Away(_) => {}
         Standing::Good => return std::mem::take(needed_login),
@@ -218,6 +220,14 @@ fn is_mended(needed_login: &mut bool, now: &Standing) -> bool {
 pub(super) fn needs_login(address: &str, words: &str) -> String {
     format!(
         "mailweir needs a login at the provider of {address} ({}). Run `mailweir account login {address}`; mail fetched before stays readable.",
+        words.trim_end_matches('.')
+    )
+}
+
+/// The same where nobody's consent is at fault.
+fn needs_setup(address: &str, words: &str) -> String {
+    format!(
+        "mailweir cannot log in at the provider of {address} ({}). Mend [account.oauth2] in its configuration, then reload it; mail fetched before stays readable.",
         words.trim_end_matches('.')
     )
 }

@@ -14,23 +14,26 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{Instrument as _, error, warn};
 
 use super::allowance::Allowance;
 use super::appetite::Appetite;
+use super::audit::{self, Audit, Client, on_behalf};
 use super::bodies::Bodies;
 use super::cache::Cache;
+use super::disk::Ills;
 use super::error::Error;
 use super::folders::FolderList;
 use super::mailbox::{Mailbox, State};
 use super::names::shown_quota_root;
+use super::progress::{ReadCounts, Readings};
 use super::snapshot::StatusData;
-use super::writes::{Append, Appended, Unfinished};
-use crate::metrics::Metrics;
+use super::writes::{Append, Appended, Filed, Filer, Unfinished};
+use crate::metrics::{AccountMetrics, Metrics};
 use crate::model::{Folders, Role};
 use crate::provider::Quirk;
 use crate::state;
-use crate::store::{self, Store, StorePool};
+use crate::store::{Store, StorePool};
 use crate::upstream::{self, Class, Pool};
 
 /// How long SELECT and STATUS wait for upstream before they serve what the mirror has.
@@ -43,8 +46,7 @@ const FIRST_LOOK_WAIT: Duration = Duration::from_secs(10);
 const POLL_SPACING: Duration = Duration::from_secs(3);
 const POLL_WAIT: Duration = Duration::from_millis(1500);
 
-/// Deadlines of store calls (Law 4): a message, a batch; and a whole mailbox of a million.
-const QUICK_CALL: Duration = Duration::from_secs(5);
+/// Deadline of a store call about a whole mailbox of a million (Law 4).
 pub(crate) const LONG_CALL: Duration = Duration::from_secs(120);
 
 /// A mailbox seen to agree with upstream this recently is not asked for again: a burst of STATUS and SELECT from many clients is one
@@ -74,6 +76,10 @@ pub struct Options {
     pub quirks: Vec<Quirk>,
     /// Special mailboxes are shown by English names.
     pub english_names: bool,
+    /// Upstream is to have answered within this time, always: IDLE is renewed in time, and the disk looked at as often.
+    pub refresh: Duration,
+    /// Hears of every write that can make mail disappear from somewhere.
+    pub audit: Option<Arc<dyn Audit>>,
 }
 
 impl Options {
@@ -95,21 +101,25 @@ pub struct Disk {
 /// An account as sessions see it. Cloned freely.
 #[derive(Clone)]
 pub struct Account {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     /// What the client it was given to has had fetched.
     appetite: Arc<Appetite>,
+    client: Option<Arc<Client>>,
 }
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
+    pub(super) counts: AccountMetrics,
     pub(crate) bodies: Bodies,
     pub(crate) folders: FolderList,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) disk: Disk,
     pub(super) unfinished: Unfinished,
+    /// Held by whoever looks for a message just sent in the sent folder, and uploads it if it is not there.
+    pub(super) filing: tokio::sync::Mutex<()>,
     pub(super) mailboxes: Mutex<HashMap<Arc<str>, Arc<State>>>,
     pub(super) loading: tokio::sync::Mutex<()>,
     openings: AtomicU64,
@@ -123,17 +133,11 @@ pub(crate) struct Inner {
     fault: Mutex<Option<String>>,
     /// What the account's owner must know and do.
     alert: Mutex<Option<Arc<str>>>,
-    /// The first reading of a mailbox that is under way.
-    pub(super) progress: Mutex<Option<Progress>>,
-}
-
-/// How far the first reading of a mailbox is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub mailbox: Arc<str>,
-    pub messages: u64,
-    /// How many there are.
-    pub of: u64,
+    /// First readings of mailboxes that are under way.
+    pub(super) readings: Readings,
+    pub(super) reads: ReadCounts,
+    /// What is wrong with the disk.
+    pub(super) ills: Ills,
 }
 
 impl Account {
@@ -141,12 +145,19 @@ impl Account {
     pub fn start(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Self {
         let inner = Inner::new(options, pool, disk, metrics);
         inner.spawn_keepers();
-        Self { inner, appetite: Arc::default() }
+        Self { inner, appetite: Arc::default(), client: None }
     }
 
     /// The same for one client: what it has fetched is its own ([`Class::Bulk`]).
-    pub fn for_client(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), appetite: Arc::default() }
+    pub fn for_client(&self, client: Client) -> Self {
+        Self { inner: Arc::clone(&self.inner), appetite: Arc::default(), client: Some(Arc::new(client)) }
+    }
+
+    /// The client says which program it is.
+    pub fn name_program(&self, program: &str) {
+        if let Some(client) = &self.client {
+            client.set_program(program);
+        }
     }
 
     /// What keeps this account from its provider until the user acts, or what somebody was refused lately because the day is spent; in
@@ -156,9 +167,9 @@ impl Account {
         stopped.or_else(|| self.inner.options.allowance.notice())
     }
 
-    /// The first reading of a mailbox that is under way.
-    pub fn reading(&self) -> Option<Progress> {
-        self.inner.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What stands in the way at the provider now, and who waits for a session.
+    pub fn standing(&self) -> upstream::Standing {
+        self.inner.pool.standing()
     }
 
     /// Ends watching and fetching, lets running writes end (bounded), flushes the store, logs out upstream.
@@ -192,6 +203,22 @@ impl Account {
         self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What is wrong with the disk this account is kept on, in plain words.
+    pub fn disk_fault(&self) -> Option<String> {
+        self.inner.ills.words(self.inner.disk.cache.is_open())
+    }
+
+    /// The provider's words, while a refused login keeps us from it.
+    pub fn refused(&self) -> Option<String> {
+        self.inner.pool.refused()
+    }
+
+    /// What is kept of this account beside the engine's own could not be kept either.
+    pub fn state_failed(&self) {
+        self.inner.counts.state_error();
+        self.inner.ills.set_unkept(true);
+    }
+
     /// What the account's owner must know and do, for every client to show.
     pub fn alert(&self) -> Option<Arc<str>> {
         self.inner.alert.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -221,7 +248,7 @@ impl Account {
     pub async fn open(&self, name: &str) -> Result<Mailbox, Error> {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.in_step(&name).await?;
-        Ok(Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite)))
+        Ok(self.mailbox(state))
     }
 
     /// The same without a look at upstream where the mirror has the mailbox already ([`Mailbox::refresh`] is for that).
@@ -229,7 +256,11 @@ impl Account {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
         let state = self.inner.state(&name).await?;
         let state = if state.is_known() && !state.snapshot().dead { state } else { self.inner.in_step(&name).await? };
-        Ok(Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite)))
+        Ok(self.mailbox(state))
+    }
+
+    fn mailbox(&self, state: Arc<State>) -> Mailbox {
+        Mailbox::new(Arc::clone(&self.inner), state, Arc::clone(&self.appetite), self.client.clone())
     }
 
     /// STATUS, from the mirror.
@@ -243,21 +274,33 @@ impl Account {
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        self.inner.delete(&self.inner.upstream_name(name).await?).await
+        let name = self.inner.upstream_name(name).await?;
+        on_behalf(self.client.clone(), self.inner.delete(&name)).await
     }
 
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         let (from, to) = (self.inner.upstream_name(from).await?, self.inner.new_upstream_name(to).await?);
-        self.inner.rename(&from, &to).await
+        on_behalf(self.client.clone(), self.inner.rename(&from, &to)).await
     }
 
     pub async fn subscribe(&self, name: &str, on: bool) -> Result<(), Error> {
         self.inner.subscribe(&self.inner.upstream_name(name).await?, on).await
     }
 
+    /// Puts a message that was sent into the sent folder, if it is not there yet.
+    pub async fn file_sent(&self, mailbox: &str, message: Append) -> Result<Option<Appended>, Error> {
+        self.inner.append_as(&self.inner.upstream_name(mailbox).await?, vec![message], Filer::Ourselves).await
+    }
+
     /// Uploads messages in order (several: MULTIAPPEND, RFC 3502); where they are, if upstream told.
     pub async fn append(&self, mailbox: &str, messages: Vec<Append>) -> Result<Option<Appended>, Error> {
-        self.inner.append(&self.inner.upstream_name(mailbox).await?, messages).await
+        let mailbox = self.inner.upstream_name(mailbox).await?;
+        on_behalf(self.client.clone(), self.inner.append(&mailbox, messages)).await
+    }
+
+    /// Whether a message is in a mailbox, by a look at upstream; an error where that cannot be told now.
+    pub async fn is_filed(&self, mailbox: &str, wanted: Filed<'_>) -> Result<bool, Error> {
+        self.inner.is_filed(&self.inner.upstream_name(mailbox).await?, wanted).await
     }
 
     /// Largest message APPEND takes (RFC 7889), octets.
@@ -294,6 +337,7 @@ impl Inner {
     /// An account at rest: nothing runs by itself yet.
     pub(crate) fn new(options: Options, pool: Pool, disk: Disk, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
+            counts: metrics.account(&options.address),
             options,
             pool,
             metrics,
@@ -303,6 +347,7 @@ impl Inner {
             tasks: TaskTracker::new(),
             disk,
             unfinished: Unfinished::default(),
+            filing: tokio::sync::Mutex::default(),
             mailboxes: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),
@@ -311,7 +356,9 @@ impl Inner {
             last_seen: Mutex::default(),
             fault: Mutex::default(),
             alert: Mutex::default(),
-            progress: Mutex::default(),
+            readings: Readings::default(),
+            reads: ReadCounts::default(),
+            ills: Ills::default(),
         })
     }
 
@@ -366,68 +413,13 @@ impl Inner {
         }
     }
 
-    /// Runs a call on the bounded store pool (Law 4). What fails is logged here, once.
-    pub(crate) async fn disk<T, F>(&self, call: F) -> Result<T, store::Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
-    {
-        self.disk_within(QUICK_CALL, call).await
-    }
-
-    /// The same for what may take longer than somebody waits for a message: writing or forgetting a whole mailbox, eviction.
-    pub(crate) async fn disk_within<T, F>(&self, deadline: Duration, call: F) -> Result<T, store::Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
-    {
-        let was_open = self.disk.cache.is_open();
-        let done = self.disk.cache.run(deadline, call).await.and_then(|done| done);
-        match &done {
-            // Told when it failed.
-            Err(_) if !was_open => {}
-            Err(store::Error::Full) => {
-                warn!(account = %self.label(), "the disk is nearly full: nothing more is cached")
-            }
-            Err(failure) => error!(account = %self.label(), %failure, "the cache failed: going on without it"),
-            Ok(_) => {}
-        }
-        done
-    }
-
-    /// Runs a call on the durable state, given the account's name there (Law 4). What it changed is on the disk when this returns; what fails
-    /// is logged here, once.
-    pub(crate) async fn durable<T, F>(&self, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
-    {
-        self.durable_within(QUICK_CALL, call).await
-    }
-
-    /// The same for what concerns a whole mailbox.
-    pub(crate) async fn durable_within<T, F>(&self, deadline: Duration, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&state::State, &str) -> Result<T, state::Error> + Send + 'static,
-    {
-        let (state, account) = (self.disk.state.clone(), self.options.address.to_ascii_lowercase());
-        let failure = match self.disk.threads.run_within(deadline, move || call(&state, &account)).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(failure)) => failure.to_string(),
-            Err(failure) => failure.to_string(),
-        };
-        error!(account = %self.label(), %failure, "the durable state failed");
-        Err(Error::Internal("What is to be kept cannot be kept; see the log".into()))
-    }
-
     /// Runs work that must not stop half way when its client goes away (Law 11).
     pub(crate) fn run_to_end<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send {
         // Here and not in the block below, which would keep a place for the work beside the task's own.
-        let task = self.tasks.spawn(work);
+        let task = self.tasks.spawn(on_behalf(audit::client(), work).in_current_span());
         async move {
             task.await.unwrap_or_else(|failure| {
                 error!(account = %self.label(), %failure, "a task of the engine panicked");

@@ -351,7 +351,7 @@ impl Inner {
         }
         let missing: Vec<Uid> =
             uids.iter().zip(&found).filter(|(_, body)| body.is_none()).map(|(uid, _)| *uid).collect();
-        (missing.len()..uids.len()).for_each(|_| self.metrics.body_read(BodyRead::Hit));
+        (missing.len()..uids.len()).for_each(|_| self.body_read(BodyRead::Hit));
         let class = if missing.is_empty() {
             Class::Interactive
         } else {

@@ -85,7 +85,7 @@ impl Cache {
     }
 
     /// Whether there is a store at all now.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         matches!(&*self.now(), Now::Open(_))
     }
 

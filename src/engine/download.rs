@@ -55,12 +55,12 @@ impl Inner {
             let Some(message) = snapshot.messages.get(*uid) else { continue };
             let key = state.body_key(&snapshot, *uid);
             let flight = if let Some(flight) = flights.get(&key) {
-                self.metrics.body_read(BodyRead::Joined);
+                self.body_read(BodyRead::Joined);
                 Arc::clone(flight)
             } else if let Some(body) = self.bodies.remembered(key) {
                 // The caller has looked in the cache before, and a download may have ended since. It leaves its body in memory before
                 // it takes its flight off the list, so whoever finds none looks there once more: a body is fetched once.
-                self.metrics.body_read(BodyRead::Hit);
+                self.body_read(BodyRead::Hit);
                 Flight::landed(body)
             } else {
                 match self.options.allowance.download(u64::from(message.size), class) {
@@ -72,7 +72,7 @@ impl Inner {
                     }
                     // Nobody joins this one: it may be granted to the next who asks.
                     Err(error) => {
-                        self.metrics.body_read(BodyRead::Refused);
+                        self.body_read(BodyRead::Refused);
                         Flight::refused(error)
                     }
                 }
@@ -93,7 +93,7 @@ impl Inner {
         let done = self.attempts(state, &mut begun, class).await.map_err(Error::from);
         if let Err(error) = &done {
             debug!(account = %self.label(), mailbox = %state.name, %error, "bodies could not be fetched");
-            begun.iter().for_each(|_| self.metrics.body_read(BodyRead::Refused));
+            begun.iter().for_each(|_| self.body_read(BodyRead::Refused));
         }
         // What upstream said OK to and did not send is gone, or cannot be had.
         let missing = match done {
@@ -175,7 +175,7 @@ impl Inner {
         let uids: UidSet = begun.keys().map(|uid| uid.0).collect();
         let (out, events) = mpsc::channel(PIECES);
         let fetch = self.fetch_parts(state, class, &uids, BodyPart::Whole, false, out);
-        let (fetched, ()) = tokio::join!(fetch, self.land(state, events, begun));
+        let (fetched, ()) = tokio::join!(fetch, self.land(state, events, begun, class));
         fetched
     }
 
@@ -231,15 +231,22 @@ impl Inner {
     }
 
     /// Feeds flights with what arrives, and stores what is complete.
-    async fn land(self: &Arc<Self>, state: &Arc<State>, events: mpsc::Receiver<BodyEvent>, begun: &mut Begun) {
+    async fn land(
+        self: &Arc<Self>,
+        state: &Arc<State>,
+        events: mpsc::Receiver<BodyEvent>,
+        begun: &mut Begun,
+        class: Class,
+    ) {
         let (landed, unstored) = mpsc::channel(UNSTORED);
-        tokio::join!(self.feed(events, begun, landed), self.keep_all(state, unstored));
+        tokio::join!(self.feed(events, begun, class, landed), self.keep_all(state, unstored));
     }
 
     async fn feed(
         self: &Arc<Self>,
         mut events: mpsc::Receiver<BodyEvent>,
         begun: &mut Begun,
+        class: Class,
         landed: mpsc::Sender<Landed>,
     ) {
         let room = Arc::new(Semaphore::new(UNSTORED_KIB as usize));
@@ -270,7 +277,8 @@ impl Inner {
                         continue;
                     }
                     if let Some((key, flight)) = begun.remove(&uid) {
-                        self.metrics.body_read(BodyRead::Filled);
+                        self.body_read(BodyRead::Filled);
+                        self.counts.body_fetched(class.index());
                         let body = flight.joined();
                         self.bodies.remember(key, &body);
                         flight.end(Ok(()));
@@ -289,7 +297,7 @@ impl Inner {
     fn give_up(self: &Arc<Self>, begun: &mut Begun, uid: Uid) {
         let Some((key, flight)) = begun.remove(&uid) else { return };
         warn!(account = %self.label(), %uid, "upstream sent another body than the one it had begun to send");
-        self.metrics.body_read(BodyRead::Refused);
+        self.body_read(BodyRead::Refused);
         flight.end(Err(Error::Unavailable("The provider sent two different bodies of this message".into())));
         self.bodies.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }

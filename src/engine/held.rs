@@ -11,6 +11,7 @@ use super::keywords::{Local, Overlay};
 use super::mailbox::{State, Turn, VanishedLog};
 use super::mirror;
 use super::snapshot::Snapshot;
+use super::sync::resume;
 use crate::model::{Flags, MessageMeta, ModSeq, Uid, UidSet, UidValidity};
 use crate::store::{BodyKey, MailboxId};
 
@@ -42,11 +43,15 @@ impl Inner {
                 let (messages, log) = (store.load(id)?, store.vanished(id)?);
                 let validity = record.as_ref().map_or(UidValidity(0), |record| record.uid_validity);
                 let octets = store.octets(id, validity)?;
-                Ok((id, record, messages, log, octets))
+                let mark = match resume::blob_name(&wanted) {
+                    Some(name) if validity == UidValidity(0) && !messages.is_empty() => store.blob(&name)?,
+                    _ => None,
+                };
+                Ok((id, record, messages, log, octets, mark))
             })
             .await;
         let empty = Snapshot::empty(Arc::clone(name));
-        let Ok((id, record, messages, (entries, floor), octets)) = loaded else {
+        let Ok((id, record, messages, (entries, floor), octets, mark)) = loaded else {
             // Passing through without a store: an id no store hands out.
             let id = MailboxId::transient(self.next_opening());
             let turn = Turn { store_behind: true, ..Turn::default() };
@@ -63,7 +68,9 @@ impl Inner {
                 warn!(account = %self.label(), mailbox = %name, expected = record.exists, found = messages.len(),
                     "the cache has lost messages of this mailbox: it is read anew");
             }
-            let state = State::new(id, base, Turn::default(), VanishedLog::default());
+            // A first reading goes on where it was.
+            let turn = Turn { reading: resume::kept(mark.as_deref(), &messages), ..Turn::default() };
+            let state = State::new(id, base, turn, VanishedLog::default());
             return Ok(state.with_local(Local::new(overlay)));
         }
         let mut messages = messages;

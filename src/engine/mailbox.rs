@@ -10,6 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::account::Inner;
 use super::appetite::Appetite;
+use super::audit::{Client, Record, on_behalf};
 use super::bodies::BodyReads;
 use super::error::Error;
 use super::keywords::Local;
@@ -336,6 +337,7 @@ struct Held {
     account: Arc<Inner>,
     state: Arc<State>,
     appetite: Arc<Appetite>,
+    client: Option<Arc<Client>>,
 }
 
 impl Drop for Held {
@@ -346,11 +348,16 @@ impl Drop for Held {
 }
 
 impl Mailbox {
-    pub(crate) fn new(account: Arc<Inner>, state: Arc<State>, appetite: Arc<Appetite>) -> Self {
+    pub(crate) fn new(
+        account: Arc<Inner>,
+        state: Arc<State>,
+        appetite: Arc<Appetite>,
+        client: Option<Arc<Client>>,
+    ) -> Self {
         state.interest.fetch_add(1, Ordering::Relaxed);
         state.opened.store(account.next_opening(), Ordering::Relaxed);
         account.interest_changed();
-        Self { held: Arc::new(Held { account, state, appetite }) }
+        Self { held: Arc::new(Held { account, state, appetite, client }) }
     }
 
     /// The newest version.
@@ -386,7 +393,7 @@ impl Mailbox {
 
     /// Reads whole messages in the order given, ahead from disk and upstream.
     pub fn read(&self, uids: Vec<Uid>) -> BodyReads {
-        let Held { account, state, appetite } = &*self.held;
+        let Held { account, state, appetite, .. } = &*self.held;
         BodyReads::new(Arc::clone(account), Arc::clone(state), Arc::clone(appetite), uids)
     }
 
@@ -420,13 +427,24 @@ impl Mailbox {
 
     /// EXPUNGE, or UID EXPUNGE of some (RFC 4315). When it returns the newest snapshot lacks them.
     pub async fn expunge(&self, uids: Option<&UidSet>) -> Result<(), Error> {
-        self.held.account.expunge(&self.held.state, uids).await
+        let work = self.held.account.expunge(&self.held.state, uids);
+        on_behalf(self.held.client.clone(), work).await
     }
 
     /// COPY or MOVE; `None` when upstream told no COPYUID.
     pub async fn copy(&self, uids: &UidSet, to: &str, mode: CopyMode) -> Result<Option<Copied>, Error> {
         let to = self.held.account.upstream_name(to).await?;
-        self.held.account.copy(&self.held.state, uids, &to, mode).await
+        let work = self.held.account.copy(&self.held.state, uids, &to, mode);
+        on_behalf(self.held.client.clone(), work).await
+    }
+
+    /// Tells the trail of what a session has done with messages by itself; of what it asked for here is told already.
+    pub async fn audit(&self, action: &'static str, uids: &UidSet, tell: impl FnOnce(&mut Record)) {
+        let Held { account, state, client, .. } = &*self.held;
+        let Some(mut record) = account.begin_audit(action, state, uids).await else { return };
+        record.client.clone_from(client);
+        tell(&mut record);
+        account.end_audit(Some(record), &Ok(()), UidSet::new());
     }
 
     /// Which of `within` contain `needle` (UTF-8, without regard to case): in the body, or in header and body.

@@ -30,7 +30,9 @@ impl Inner {
         self.run_to_end(async move {
             account.settle_left(&[&name]).await?;
             let mut changing = account.change_folders().await?;
-            changing.lease.delete(&name).await?;
+            let done = changing.lease.delete(&name).await.map_err(Error::from);
+            account.audit_mailbox("delete", &name, None, &done);
+            done?;
             // A failure leaves rows that no UIDVALIDITY to come will have.
             let _ = account.durable(move |db, account| db.forget_local_keywords(account, &name, None)).await;
             account.folders_changed(changing).await;
@@ -63,7 +65,9 @@ impl Inner {
                 return account.rename_inbox(&to).await;
             }
             let mut changing = account.change_folders().await?;
-            changing.lease.rename(&from, &to).await?;
+            let done = changing.lease.rename(&from, &to).await.map_err(Error::from);
+            account.audit_mailbox("rename", &from, Some(&to), &done);
+            done?;
             // The lease goes with it: what follows takes turns (turn before lease, never the other way round).
             let changed = account.list_changed(changing).await;
             let mut moved = Vec::new();
@@ -127,7 +131,9 @@ impl Inner {
         let turn = inbox.turn.lock().await;
         let (before, kept) = (inbox.snapshot(), self.kept(&inbox).await?);
         let mut changing = self.change_folders().await?;
-        changing.lease.rename("INBOX", to).await?;
+        let done = changing.lease.rename("INBOX", to).await.map_err(Error::from);
+        self.audit_mailbox("rename", "INBOX", Some(to), &done);
+        done?;
         let changed = self.list_changed(changing).await;
         if !kept.is_empty() {
             // Where the UIDs stay and the UIDVALIDITY with them (Dovecot) this is all, and no crash comes between. A failure is told by

@@ -9,10 +9,11 @@
 //!   by itself
 //! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it · `names`: English ones, if wanted
-//! - `keywords`: those upstream does not keep
+//! - `keywords`: those upstream does not keep · `disk`: calls on it, and what is wrong with it · `audit`: what takes
+//!   mail away, told
 //! - `bodies`, `summaries`, `search`: reading · `recent`: bodies kept in memory · `parts`: sections of large messages · `flight`,
 //!   `download`: bodies on their way from upstream · `stored`: large ones on their way from disk · `writes`: writing · `allowance`:
-//!   what reading and writing may spend
+//!   what reading and writing may spend · `progress`: what is told of all this
 //!
 //! Order of locks: a mailbox's turn, then an upstream session. The other way round only by who gives its session back as soon as somebody
 //! waits for one: a watcher, and a look in the background (`Inner::look_behind` says why nobody waits for ever). Std mutexes are held
@@ -21,8 +22,10 @@
 mod account;
 mod allowance;
 mod appetite;
+mod audit;
 mod bodies;
 mod cache;
+mod disk;
 mod download;
 mod error;
 mod flight;
@@ -35,6 +38,7 @@ mod manage;
 mod mirror;
 mod names;
 mod parts;
+mod progress;
 mod recent;
 mod search;
 mod snapshot;
@@ -46,13 +50,15 @@ mod tests;
 mod watch;
 mod writes;
 
-pub use account::{Account, Disk, Options, Progress};
+pub use account::{Account, Disk, Options};
 pub use allowance::{Allowance, Grant, Unlimited};
+pub use audit::{Audit, Client, Outcome, Record};
 pub use bodies::{Body, BodyReads};
 pub use cache::Cache;
 pub use error::Error;
 pub use mailbox::Mailbox;
 pub use parts::WHOLE_UP_TO;
+pub use progress::{Overview, Progress, Reads};
 pub use snapshot::{Snapshot, StatusData};
 pub use summaries::{Summary, Want};
-pub use writes::{Append, Appended, Copied, CopyMode};
+pub use writes::{Append, Appended, Copied, CopyMode, Filed};

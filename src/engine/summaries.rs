@@ -114,7 +114,8 @@ impl Inner {
         results.collect()
     }
 
-    async fn known_summaries(&self, keys: &[BodyKey], want: Want) -> Vec<SummaryRecord> {
+    /// What the cache has of it.
+    pub(super) async fn known_summaries(&self, keys: &[BodyKey], want: Want) -> Vec<SummaryRecord> {
         let asked = keys.to_vec();
         let want =
             crate::store::SummaryWant { header: want.header, envelope: want.envelope, structure: want.structure };

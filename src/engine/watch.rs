@@ -54,6 +54,7 @@ impl Inner {
         self.spawn_keeper(|account| async move { account.prefetch().await });
         self.spawn_keeper(|account| async move { account.hold_size().await });
         self.spawn_keeper(|account| async move { account.mend_cache().await });
+        self.spawn_keeper(|account| async move { account.watch_disk().await });
     }
 
     pub(crate) fn spawn_keeper<F, W>(self: &Arc<Self>, keeper: F)
@@ -160,7 +161,7 @@ impl Inner {
                     }
                 }
             };
-            let heard = lease.idle(IDLE_RENEW, state.pace.subscribe(), moved).await?;
+            let heard = lease.idle(self.renewal(), state.pace.subscribe(), moved).await?;
             self.seen_upstream();
             if heard.is_empty() {
                 if self.watch_target(slot).as_ref() != Some(name) {
@@ -233,6 +234,11 @@ impl Inner {
     /// How many times as long looks that nobody asked for are apart: the more of the day is spent, the longer.
     fn slowness(&self) -> u32 {
         if self.options.allowance.is_slow() { SLOW } else { 1 }
+    }
+
+    /// How long an IDLE may last: it is the round trip that proves a quiet account to be reached.
+    fn renewal(&self) -> Duration {
+        IDLE_RENEW.min(self.options.refresh * 4 / 5)
     }
 
     async fn look_quietly(self: &Arc<Self>, state: &Arc<State>) {

@@ -1,13 +1,16 @@
 //! The local certificate authority and the leaf it signs, as files.
 //!
 //! `tls.dir` holds `ca.pem ca.key server.pem server.key`. The authority lasts ten years and is never replaced by us: mail programs
-//! were told to trust it. The leaf is cheap: it is signed anew, with the key it has, when it nears its end or lacks a name.
+//! were told to trust it. It may sign for local names only, and those it was made for (`scope`). The leaf is cheap: it is signed
+//! anew, with the key it has, when it nears its end or lacks a name.
 //!
 //! A key is written before its certificate, and a certificate replaced by one rename, so a crash at any point leaves files
 //! that fit together. A file that does not parse, or a pair that does not match, is told and left alone: it may be the only copy.
 //!
 //! Numbers: Apple's systems take leaves of at most 825 days from a private authority and 398 from a public one; we stay below both.
 //! P-256 keys are what every TLS 1.2 client knows.
+
+mod scope;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -28,6 +31,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
 
+use self::scope::Scope;
 use super::files::{Access, make_private, make_private_dir, write_atomic};
 
 /// How long the authority lasts: longer than the computer.
@@ -68,6 +72,21 @@ pub(super) struct Material {
     pub(super) ca_pem: Option<String>,
 }
 
+/// The names a leaf is made for, besides those of every computer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    /// A person wants these.
+    pub(super) configured: &'a [String],
+    /// These are nice to have.
+    pub(super) found: &'a [String],
+}
+
+impl Names<'_> {
+    fn all(&self) -> Vec<String> {
+        wanted_names(self.configured.iter().chain(self.found))
+    }
+}
+
 /// What is to be done with a leaf that is still good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaf {
@@ -88,12 +107,12 @@ impl<'a> Authority<'a> {
     }
 
     /// Makes sure that authority and leaf exist, fit together, cover `names` and last, and gives the leaf.
-    pub(super) fn ensure(&self, names: &[String], leaf: Leaf) -> Result<Material, CertError> {
+    pub(super) fn ensure(&self, names: Names<'_>, leaf: Leaf) -> Result<Material, CertError> {
         make_private_dir(self.dir).map_err(|e| {
             self.fault("", format!("the directory cannot be made: {e}"), "Check `tls.dir` and its rights.")
         })?;
         let _lock = self.lock()?;
-        let ca = self.ensure_ca()?;
+        let ca = self.ensure_ca(names)?;
         let (cert_pem, key_pem) = self.ensure_leaf(&ca, names, leaf)?;
         Ok(Material {
             cert_file: self.file("server.pem"),
@@ -117,13 +136,13 @@ impl<'a> Authority<'a> {
         })
     }
 
-    fn ensure_ca(&self) -> Result<Ca, CertError> {
+    fn ensure_ca(&self, names: Names<'_>) -> Result<Ca, CertError> {
         let key = self.read("ca.key")?;
         let pem = self.read("ca.pem")?;
         let (key, pem) = match (key, pem) {
             (None, None) => {
                 let key = self.new_key("ca.key")?;
-                let pem = self.new_ca(&key)?;
+                let pem = self.new_ca(&key, names)?;
                 tracing::info!(file = %self.file("ca.pem").display(), "made a local certificate authority; `mailweir certs export` gives it to mail programs");
                 (Some(key), pem)
             }
@@ -131,7 +150,7 @@ impl<'a> Authority<'a> {
             // that clients who trust the old one accept.
             (Some(key), None) => {
                 let key = self.parse_key("ca.key", &key)?;
-                let pem = self.new_ca(&key)?;
+                let pem = self.new_ca(&key, names)?;
                 (Some(key), pem)
             }
             (Some(key), Some(pem)) => (Some(self.parse_key("ca.key", &key)?), pem),
@@ -149,8 +168,9 @@ impl<'a> Authority<'a> {
         Ok(Ca { key, der, pem })
     }
 
-    fn ensure_leaf(&self, ca: &Ca, names: &[String], leaf: Leaf) -> Result<(Vec<u8>, Vec<u8>), CertError> {
-        let wanted = wanted_names(names);
+    fn ensure_leaf(&self, ca: &Ca, names: Names<'_>, leaf: Leaf) -> Result<(Vec<u8>, Vec<u8>), CertError> {
+        let scope = Scope::of(&ca.der);
+        let wanted = self.within(&scope, names)?;
         let key = match self.read("server.key")? {
             Some(pem) => self.parse_key("server.key", &pem)?,
             None => {
@@ -172,7 +192,7 @@ impl<'a> Authority<'a> {
             }
             if leaf == Leaf::Keep {
                 // A laptop that goes between two networks needs one leaf for both, not a new one each day.
-                names.extend(facts.names.into_iter().filter(|n| !wanted.contains(n)));
+                names.extend(facts.names.into_iter().filter(|n| !wanted.contains(n) && scope.covers(n)));
                 names.truncate(MAX_NAMES);
             }
         }
@@ -181,13 +201,33 @@ impl<'a> Authority<'a> {
         Ok((pem, key.serialize_pem().into_bytes()))
     }
 
+    /// The names wanted that the authority may sign for: one that it may not would spoil the whole leaf.
+    fn within(&self, scope: &Scope, names: Names<'_>) -> Result<Vec<String>, CertError> {
+        let outside = |name: &&String| !scope.covers(&canonical(name));
+        if let Some(name) = names.configured.iter().find(outside) {
+            return Err(self.fault(
+                "ca.pem",
+                format!("the authority was made for local names and may not sign for `{name}` of tls.names"),
+                "Take that name out; or delete ca.pem and ca.key to have an authority made that may, which every mail program must be told to trust.",
+            ));
+        }
+        let left_out: Vec<_> = names.found.iter().filter(outside).map(String::as_str).collect();
+        if !left_out.is_empty() {
+            tracing::info!(
+                names = left_out.join(", "),
+                "this computer is called so too, but the authority may not sign for it"
+            );
+        }
+        Ok(names.all().into_iter().filter(|name| scope.covers(name)).collect())
+    }
+
     fn new_key(&self, name: &str) -> Result<KeyPair, CertError> {
         let key = KeyPair::generate().map_err(making)?;
         self.write(name, key.serialize_pem().as_bytes(), Access::OwnerOnly)?;
         Ok(key)
     }
 
-    fn new_ca(&self, key: &KeyPair) -> Result<Vec<u8>, CertError> {
+    fn new_ca(&self, key: &KeyPair, names: Names<'_>) -> Result<Vec<u8>, CertError> {
         let mut params = CertificateParams::default();
         // The key's own mark in the name lets a client tell two authorities of ours apart.
         let mark: String = params.key_identifier(key).iter().take(4).map(|b| format!("{b:02x}")).collect();
@@ -196,6 +236,9 @@ impl<'a> Authority<'a> {
         params.distinguished_name.push(DnType::OrganizationName, "mailweir");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        // Who trusts it does so for servers only, of these names only: not for signed mail, nor (on Windows) for programs.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.name_constraints = Some(scope::constraints(&names.all()));
         self.set_life(&mut params, CA_LIFE);
         let pem = params.self_signed(key).map_err(making)?.pem().into_bytes();
         self.write("ca.pem", &pem, Access::Everybody)?;
@@ -327,9 +370,9 @@ impl Ca {
 }
 
 /// Names in the order they go into a leaf, each once.
-fn wanted_names(names: &[String]) -> Vec<String> {
+fn wanted_names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let all = ALWAYS.iter().map(ToString::to_string).chain(names.iter().map(|n| canonical(n)));
+    let all = ALWAYS.iter().map(ToString::to_string).chain(names.map(|n| canonical(n)));
     all.filter(|n| seen.insert(n.clone())).take(MAX_NAMES).collect()
 }
 

@@ -193,7 +193,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::net::stream::{Stream, Tap};
+    use crate::net::{Stream, Tap};
 
     #[derive(Default)]
     struct Counted {

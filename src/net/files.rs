@@ -113,6 +113,11 @@ pub(crate) fn make_private(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Makes a new file only its owner can read; nothing of it is made to last yet.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    create_new(path, Access::OwnerOnly)
+}
+
 #[cfg(unix)]
 fn create_new(path: &Path, access: Access) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -153,12 +158,12 @@ fn keep_access(_file: &File, _old: &std::fs::Metadata) -> io::Result<()> {
 
 /// Makes the rename itself survive a crash.
 #[cfg(unix)]
-fn sync_directory(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -16,13 +16,15 @@ mod inherited;
 pub mod listener;
 mod names;
 pub mod networks;
+mod socket;
 pub mod stream;
 pub mod tls;
 pub mod trust;
 
-pub use dial::{DialError, Target, Trust, dial, dial_tapped, upgrade};
+pub use dial::{DialError, Target, Trust, UNREAD_MOST, dial, dial_tapped, upgrade};
 pub use inherited::Inherited;
 pub use listener::{Gate, Ticket};
 pub use names::found as own_names;
-pub use stream::{Stream, Tap};
+pub use socket::{Tap, Way};
+pub use stream::Stream;
 pub use tls::TlsIdentity;

@@ -1,4 +1,4 @@
-//! Who may log in without TLS (`listen.plaintext_login`).
+//! Who may log in without TLS (`listen.plaintext_login`), and who belongs to the local network (`listen.lan`).
 
 use std::net::IpAddr;
 
@@ -20,9 +20,47 @@ pub fn may_log_in_plain(policy: &PlaintextLogin, peer: IpAddr) -> bool {
     }
 }
 
+/// Whether `peer`, who reached us at `ours`, is in a network of ours and not somewhere in the world: this computer, an address of private
+/// use, link-local or shared (RFC 6598: carriers and virtual private networks), or in the same IPv6 network. A router that
+/// forwards a port by mistake, or a server with a public address, then serves nobody by it.
+pub fn is_local(peer: IpAddr, ours: IpAddr) -> bool {
+    match (peer.to_canonical(), ours.to_canonical()) {
+        (IpAddr::V4(peer), _) => {
+            let shared = peer.octets()[0] == 100 && peer.octets()[1] & 0xc0 == 64;
+            peer.is_loopback() || peer.is_private() || peer.is_link_local() || shared
+        }
+        (IpAddr::V6(peer), ours) => {
+            let beside = matches!(ours, IpAddr::V6(ours) if ours.segments()[..4] == peer.segments()[..4]);
+            peer.is_loopback() || peer.is_unique_local() || peer.is_unicast_link_local() || beside
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_in_the_local_network() {
+        let table = [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
+            ("192.168.1.9", "192.168.1.5", true),
+            ("10.8.0.2", "192.168.1.5", true),
+            ("100.64.0.1", "100.64.0.2", true),
+            ("100.128.0.1", "100.64.0.2", false),
+            ("203.0.113.9", "192.168.1.5", false),
+            ("203.0.113.9", "203.0.113.10", false),
+            ("::1", "::1", true),
+            ("fe80::1", "fe80::2", true),
+            ("fd00::1", "fd01::1", true),
+            ("2001:db8:0:1::9", "2001:db8:0:1::5", true),
+            ("2001:db8:0:2::9", "2001:db8:0:1::5", false),
+        ];
+        for (peer, ours, want) in table {
+            assert_eq!(is_local(peer.parse().unwrap(), ours.parse().unwrap()), want, "{peer} at {ours}");
+        }
+    }
 
     #[test]
     fn the_policy_decides_by_the_peers_address() {

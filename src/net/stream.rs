@@ -11,7 +11,6 @@
 //! do this every day, and IMAP, POP3 and SMTP all mark the end of every line, literal and message themselves, so a cut
 //! connection is noticed by the framing above.
 
-use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -20,13 +19,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::deflate::Deflate;
+use super::socket::{Socket, Tap, Transport};
 
 /// How long a connection is silent before the system asks whether the peer is still there. One minute is below the shortest
 /// time-out of home routers' address translation, so it also keeps idle connections in their tables.
@@ -41,13 +41,6 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Bytes each direction of an in-memory pair holds before its writer waits; about a socket's default.
 const MEMORY_BUFFER: usize = 64 * 1024;
-
-/// Hears how many octets cross a connection's socket: below TLS and compression, as the other end and every meter on the way count
-/// them. Called while the connection is polled; must not block.
-pub trait Tap: Send + Sync {
-    fn received(&self, octets: u64);
-    fn sent(&self, octets: u64);
-}
 
 /// A connection, plain or TLS, either side. See the module's words.
 #[derive(Debug)]
@@ -73,7 +66,7 @@ impl Stream {
     }
 
     fn plain(transport: Transport, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { inner: Inner::Plain(Socket { transport, tap: None }), deflate: None, peer, local }
+        Self { inner: Inner::Plain(Socket::new(transport)), deflate: None, peer, local }
     }
 
     /// Two ends of one connection in memory, both seen as `127.0.0.1`.
@@ -91,13 +84,29 @@ impl Stream {
             Inner::Server(tls) => tls.get_mut().0,
             Inner::Client(tls) => tls.get_mut().0,
         };
-        socket.tap = Some(tap);
+        socket.set_tap(tap);
         self
+    }
+
+    /// Bounds what the kernel holds of what was received and not read yet, to about twice `octets`, where the system lets us.
+    pub fn bound_unread(&self, octets: usize) -> io::Result<()> {
+        match self.socket().transport() {
+            Transport::Tcp(tcp) => SockRef::from(tcp).set_recv_buffer_size(octets),
+            Transport::Memory(_) => Ok(()),
+        }
+    }
+
+    /// The same for what was written and not taken by the other end's system.
+    pub fn bound_unsent(&self, octets: usize) -> io::Result<()> {
+        match self.socket().transport() {
+            Transport::Tcp(tcp) => SockRef::from(tcp).set_send_buffer_size(octets),
+            Transport::Memory(_) => Ok(()),
+        }
     }
 
     /// Whether somebody counts what crosses its socket.
     pub fn is_tapped(&self) -> bool {
-        self.socket().tap.is_some()
+        self.socket().is_tapped()
     }
 
     /// Compressed both ways from now on (RFC 4978). `ahead`: what the caller has read beyond the line that agreed on it, which is
@@ -138,10 +147,18 @@ impl Stream {
     /// Ends the connection with a reset: what was written and has not left this computer is never sent. An orderly close leaves it to the
     /// kernel, which goes on trying for minutes.
     pub fn abort(self) {
-        if let Transport::Tcp(tcp) = &self.socket().transport {
+        if let Transport::Tcp(tcp) = self.socket().transport() {
             // Without it the close is an orderly one: nothing else can be done.
             let _ = tcp.set_zero_linger();
         }
+    }
+
+    /// Waits for the peer's first octet, without taking it: whether TLS begins with it, as the record type of a handshake (RFC 8446 §5.1)
+    /// does and no line of a text protocol. Has no time-out of its own. Memory cannot be looked into: false.
+    pub async fn begins_with_tls(&mut self) -> io::Result<bool> {
+        let Transport::Tcp(tcp) = self.socket().transport() else { return Ok(false) };
+        let mut first = [0];
+        Ok(tcp.peek(&mut first).await? == 1 && first == [22])
     }
 
     /// Whether what is written here is encrypted.
@@ -217,40 +234,6 @@ enum Inner {
     Client(Box<tokio_rustls::client::TlsStream<Socket>>),
 }
 
-/// What is below TLS, and who counts it.
-struct Socket {
-    transport: Transport,
-    tap: Option<Arc<dyn Tap>>,
-}
-
-impl fmt::Debug for Socket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("transport", &self.transport).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug)]
-enum Transport {
-    Tcp(TcpStream),
-    Memory(DuplexStream),
-}
-
-/// Runs one poll method on whichever variant there is.
-macro_rules! on_socket {
-    ($self:expr, $io:ident => $call:expr) => {
-        match &mut $self.transport {
-            Transport::Tcp($io) => {
-                let $io = Pin::new($io);
-                $call
-            }
-            Transport::Memory($io) => {
-                let $io = Pin::new($io);
-                $call
-            }
-        }
-    };
-}
-
 macro_rules! on_inner {
     ($self:expr, $io:ident => $call:expr) => {
         match $self.get_mut() {
@@ -268,65 +251,6 @@ macro_rules! on_inner {
             }
         }
     };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = on_socket!(this, io => io.poll_read(cx, buf));
-        if let Some(tap) = &this.tap {
-            let octets = buf.filled().len() - before;
-            if octets > 0 {
-                tap.received(octets as u64);
-            }
-        }
-        polled
-    }
-}
-
-impl Socket {
-    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let (Some(tap), Poll::Ready(Ok(octets))) = (&self.tap, &written) {
-            tap.sent(*octets as u64);
-        }
-        written
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = on_socket!(this, io => io.poll_write(cx, buf));
-        this.count(written)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = on_socket!(this, io => io.poll_write_vectored(cx, bufs));
-        this.count(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Tcp(io) => io.is_write_vectored(),
-            Transport::Memory(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        on_socket!(this, io => io.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        on_socket!(this, io => io.poll_shutdown(cx))
-    }
 }
 
 impl AsyncRead for Inner {
@@ -436,9 +360,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let stream = Stream::from_tcp(tcp).unwrap();
-        let Inner::Plain(Socket { transport: Transport::Tcp(tcp), .. }) = &stream.inner else {
-            panic!("not a plain socket")
-        };
+        let Transport::Tcp(tcp) = stream.socket().transport() else { panic!("not a socket") };
         assert!(tcp.nodelay().unwrap() && SockRef::from(tcp).keepalive().unwrap());
         assert_eq!(stream.peer_addr(), listener.local_addr().unwrap());
         assert!(!stream.is_tls() && !stream.is_resumed() && stream.is_write_vectored());

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig, SupportedCipherSuite};
 
-use super::ca::{Authority, Leaf, Material, RENEW_BEFORE};
+use super::ca::{Authority, Leaf, Material, Names, RENEW_BEFORE};
 pub use super::ca::{CertError, Facts};
 use super::names;
 use crate::config;
@@ -82,6 +82,12 @@ impl TlsIdentity {
     pub fn ca_fingerprint_sha256(&self) -> Option<String> {
         let pem = self.ca_pem()?;
         CertificateDer::from_pem_slice(pem.as_bytes()).ok().map(|der| fingerprint_sha256(&der))
+    }
+
+    /// The same of the local authority's; `None` with a certificate of the user's own.
+    pub fn authority(&self) -> Option<Facts> {
+        let pem = self.ca_pem()?;
+        CertificateDer::from_pem_slice(pem.as_bytes()).ok().and_then(|der| Facts::of(&der))
     }
 
     /// What the certificate in use says of itself.
@@ -227,8 +233,8 @@ fn load(settings: &config::Tls, leaf: Leaf, found: &[String], now: OffsetDateTim
     let stamp = settings.own.as_ref().map(|own| Stamp::of(&own.cert_file, &own.key_file));
     let material = match &settings.own {
         None => {
-            let names: Vec<_> = settings.names.iter().chain(found).cloned().collect();
-            Authority::new(&settings.dir, now).ensure(&names, leaf)?
+            let names = Names { configured: &settings.names, found };
+            Authority::new(&settings.dir, now).ensure(names, leaf)?
         }
         Some(own) => Material {
             cert_pem: read_users(&own.cert_file)?,

@@ -54,6 +54,12 @@ pub struct Preset {
     /// Bytes per rolling day the provider takes in; `None`: no limit known.
     #[serde(default)]
     pub upload_per_day: Option<u64>,
+    /// Messages per rolling day the provider lets out over SMTP; `None`: no limit known.
+    #[serde(default)]
+    pub messages_per_day: Option<u64>,
+    /// The same for recipients.
+    #[serde(default)]
+    pub recipients_per_day: Option<u64>,
     /// Commands a second over all sessions, where the provider throttles by commands; `None`: not known to.
     #[serde(default)]
     pub commands_per_second: Option<NonZeroU32>,

@@ -60,6 +60,9 @@ pub enum Quirk {
     SearchUnreliable,
     /// After an idle time-out `* BYE` repeats without end: close at the first. (Yandex; MK#938.)
     ByeRepeats,
+    /// While sending is blocked because of the day's limit, every attempt begins the 24 hours anew: send nothing at all. (Yandex; its help on
+    /// sending many letters.)
+    SendBlockRestarts,
     /// ENABLE takes effect without an untagged ENABLED. (iCloud; imapflow.)
     EnableNotConfirmed,
     /// VANISHED comes malformed: leave QRESYNC off. (iCloud; imapflow.)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::engine::{Append, Appended, Copied, CopyMode, Error, Snapshot, StatusData, Summary, Want};
+use crate::engine::{Append, Appended, Copied, CopyMode, Error, Record, Snapshot, StatusData, Summary, Want};
 use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
 
 /// An account as a session sees it after login. Cheap to clone.
@@ -31,6 +31,8 @@ pub trait Account: Clone + Send + Sync + 'static {
     fn notice(&self) -> Option<String> {
         None
     }
+    /// The client has said which program it is (RFC 2971).
+    fn name_program(&self, _program: &str) {}
     /// The mailboxes; immediate but for the very first time.
     fn folders(&self) -> impl Future<Output = Result<Arc<Folders>, Error>> + Send;
     /// Whether messages can be put into a mailbox of this name. Before it says no the mailboxes are listed anew: it may have been made
@@ -123,6 +125,15 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
         needle: &[u8],
         body_only: bool,
     ) -> impl Future<Output = Result<UidSet, Error>> + Send;
+    /// Tells the audit trail of what the session has done with messages by itself (POP3's hiding).
+    fn audit(
+        &self,
+        _action: &'static str,
+        _uids: &UidSet,
+        _tell: impl FnOnce(&mut Record) + Send,
+    ) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
     /// Looks upstream if nobody watches it and nobody has looked lately.
     fn refresh(&self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Makes sure that a change is resolved against messages as they are: what the mirror had kept on disk has been held against upstream,

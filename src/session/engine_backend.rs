@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::backend;
 use crate::engine::{
-    Account, Append, Appended, Body, BodyReads, Copied, CopyMode, Error, Mailbox, Snapshot, StatusData, Summary, Want,
+    Account, Append, Appended, Body, BodyReads, Copied, CopyMode, Error, Mailbox, Record, Snapshot, StatusData,
+    Summary, Want,
 };
 use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
 
@@ -25,6 +26,10 @@ impl backend::Account for Account {
 
     fn notice(&self) -> Option<String> {
         Self::notice(self)
+    }
+
+    fn name_program(&self, program: &str) {
+        Self::name_program(self, program);
     }
 
     async fn folders(&self) -> Result<Arc<Folders>, Error> {
@@ -151,6 +156,10 @@ impl backend::Mailbox for Mailbox {
 
     async fn search_text(&self, within: &UidSet, needle: &[u8], body_only: bool) -> Result<UidSet, Error> {
         Self::search_text(self, within, needle, body_only).await
+    }
+
+    async fn audit(&self, action: &'static str, uids: &UidSet, tell: impl FnOnce(&mut Record) + Send) {
+        Self::audit(self, action, uids, tell).await;
     }
 
     async fn refresh(&self) -> Result<(), Error> {

@@ -64,12 +64,16 @@ pub enum LoginError {
     Refused { code: Option<&'static str>, text: &'static str },
 }
 
-/// Hears what sessions do, for metrics. Called on the session's task: must be quick.
+/// Hears what sessions do, for metrics and the list of who is connected. Called on the session's task: must be quick.
 pub trait Observer: Send + Sync + 'static {
     fn session_opened(&self);
     fn session_closed(&self);
     /// A command was answered; `outcome` is `ok`, `no` or `bad`.
     fn command(&self, name: &'static str, outcome: &'static str, took: Duration);
+    /// What the client says it is (RFC 2971): its own words, of any length. Either may be empty.
+    fn program(&self, _name: &str, _version: &str) {}
+    /// The mailbox it has open now, as it names it.
+    fn selected(&self, _mailbox: Option<&str>) {}
 }
 
 /// An observer that does not listen.

@@ -13,7 +13,7 @@
 //! (`smtp/`) needs no mirror: what a client sends streams to the provider, whose answers are the client's.
 //!
 //! `front` is what a listener hands to any of them, `line` the bytes of those whose commands are lines, `socket`
-//! what these and `imap/io` are made of.
+//! what these and `imap/io` are made of, `protocol` the trace of what is said.
 //!
 //! Layer 4: uses `engine`, `wire`, `message`, `net`, `model`; never `store` or `upstream`. `imap/`, `pop3/` and `smtp/` never use
 //! each other. Laws kept here: 2 (`imap/view`, `pop3/maildrop`), 5 and 7 (`imap/conn`, `pop3/conn`), 8 (`imap/io`, `line`), 10 and 11 (nothing is expunged but by
@@ -25,6 +25,7 @@ pub mod front;
 pub mod imap;
 mod line;
 pub mod pop3;
+mod protocol;
 pub mod smtp;
 mod socket;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The durable state: what cannot be fetched again. SQLite, and only this module names it (Law 3).
 //!
-//! Small and few: the byte ledger, what POP3 logins have hidden, keywords a provider cannot keep, writes not yet settled upstream, the markers that
+//! Small and few: the byte ledger, what POP3 logins have hidden, keywords a provider cannot keep, writes not yet settled upstream, messages not yet sent, the markers that
 //! tell a shortened cache, and named values. Every change is committed with `synchronous=FULL` before the call returns,
 //! so what is acknowledged after it survives a power cut. `sqlite3` can read the file; with the daemon stopped a
 //! backup is a copy of it.
@@ -13,6 +13,7 @@ mod connection;
 mod hidden;
 mod journal;
 mod keywords;
+mod outbox;
 mod schema;
 
 use std::path::Path;
@@ -20,14 +21,21 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, params};
 
-use crate::budget::{Direction, Entry};
+use crate::budget::{Counted, Entry};
 use connection::Connections;
 pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
 pub use keywords::LocalKeywords;
+pub use outbox::{OutboxItem, OutboxRoom, OutboxRow};
 
 /// The beginning of the named values that hold an account's tokens.
 const TOKENS: &str = "oauth2:";
+/// The same for the maximum of sessions that the provider's words have left.
+pub const LOWERED: &str = "lowered:";
+/// The same for until when nothing is sent, in seconds since the epoch.
+pub const SENDING: &str = "sending:";
+/// The same for what holds back an account's messages that wait to be sent.
+pub const HELD: &str = "outbox_hold:";
 
 /// What goes wrong in the durable state.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -61,27 +69,35 @@ impl State {
         Ok(Self { connections: Arc::new(Connections::open(path)?) })
     }
 
-    /// The bytes counted for an account, oldest first.
-    pub fn load_ledger(&self, account: &str, direction: Direction) -> Result<Vec<Entry>, Error> {
+    /// What is counted for an account, oldest first.
+    pub fn load_ledger(&self, account: &str, what: Counted) -> Result<Vec<Entry>, Error> {
         self.connections.read(|db| {
             let sql = "SELECT bucket, bytes FROM ledger WHERE account = ? AND direction = ? ORDER BY bucket";
             let mut rows = db.prepare_cached(sql)?;
             let entry =
                 |row: &rusqlite::Row<'_>| Ok(Entry { begin: unsigned(row.get(0)?), bytes: unsigned(row.get(1)?) });
-            rows.query_map(params![account, direction.as_str()], entry)?.collect()
+            rows.query_map(params![account, what.as_str()], entry)?.collect()
         })
     }
 
-    /// Replaces the bytes counted for an account.
-    pub fn save_ledger(&self, account: &str, direction: Direction, entries: &[Entry]) -> Result<(), Error> {
+    /// Replaces what is counted for an account, all of `counts` at once: one flush of the disk. Entries are ordered and each begins elsewhere.
+    pub fn save_ledgers(&self, account: &str, counts: &[(Counted, Vec<Entry>)]) -> Result<(), Error> {
         self.connections.write(|db| {
-            db.prepare_cached("DELETE FROM ledger WHERE account = ? AND direction = ?")?
-                .execute(params![account, direction.as_str()])?;
-            let sql = "INSERT INTO ledger (account, direction, bucket, bytes) VALUES (?, ?, ?, ?)
-                       ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes";
-            let mut insert = db.prepare_cached(sql)?;
-            for entry in entries {
-                insert.execute(params![account, direction.as_str(), signed(entry.begin), signed(entry.bytes)])?;
+            // Few buckets have changed since the last time, and what is as it was is not written.
+            let mut forget = db.prepare_cached(
+                "DELETE FROM ledger WHERE account = ? AND direction = ? AND (bucket < ? OR bucket > ?)",
+            )?;
+            let mut put = db.prepare_cached(
+                "INSERT INTO ledger (account, direction, bucket, bytes) VALUES (?, ?, ?, ?)
+                 ON CONFLICT DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes",
+            )?;
+            for (what, entries) in counts {
+                let ends = entries.first().zip(entries.last());
+                let (first, last) = ends.map_or((i64::MAX, 0), |(a, b)| (signed(a.begin), signed(b.begin)));
+                forget.execute(params![account, what.as_str(), first, last])?;
+                for entry in entries {
+                    put.execute(params![account, what.as_str(), signed(entry.begin), signed(entry.bytes)])?;
+                }
             }
             Ok(())
         })
@@ -150,10 +166,12 @@ impl State {
                 "DELETE FROM pop3_hidden WHERE login IN (SELECT id FROM pop3_login WHERE account = ?)",
                 [account],
             )?;
-            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "marker"] {
+            for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "outbox", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
-            db.execute("DELETE FROM kv WHERE key = ?", [format!("{TOKENS}{account}")])?;
+            for key in [TOKENS, LOWERED, SENDING, HELD] {
+                db.execute("DELETE FROM kv WHERE key = ?", [format!("{key}{account}")])?;
+            }
             Ok(())
         })
     }
@@ -171,6 +189,7 @@ fn unsigned(number: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Direction;
 
     #[test]
     fn ledger_marker_and_values_survive() {
@@ -179,20 +198,28 @@ mod tests {
         let entries = [Entry { begin: 600, bytes: 7 }, Entry { begin: 1200, bytes: 1 << 40 }];
         {
             let state = State::open(&path).unwrap();
-            state.save_ledger("ann", Direction::Download, &[Entry { begin: 0, bytes: 1 }]).unwrap();
-            state.save_ledger("ann", Direction::Download, &entries).unwrap();
-            state.save_ledger("ann", Direction::Upload, &entries[..1]).unwrap();
+            let old = [Entry { begin: 0, bytes: 1 }, Entry { begin: 600, bytes: 9 }, Entry { begin: 9000, bytes: 1 }];
+            state.save_ledgers("ann", &[(Counted::Bytes(Direction::Download), old.to_vec())]).unwrap();
+            let both = [
+                (Counted::Bytes(Direction::Download), entries.to_vec()),
+                (Counted::Bytes(Direction::Upload), entries[..1].to_vec()),
+            ];
+            state.save_ledgers("ann", &both).unwrap();
+            state.save_ledgers("bob", &[(Counted::Bytes(Direction::Download), old.to_vec())]).unwrap();
+            state.save_ledgers("bob", &[(Counted::Bytes(Direction::Download), Vec::new())]).unwrap();
             state.set_marker("ann", 4).unwrap();
             state.set_marker("ann", 5).unwrap();
             state.set_tokens("ann", b"sealed").unwrap();
+            state.set_value("sending:ann", Some(b"1")).unwrap();
+            state.set_value("outbox_hold:ann", Some(b"{}")).unwrap();
             state.set_value("token", Some(b"\0secret")).unwrap();
             state.set_value("other", Some(b"x")).unwrap();
             state.set_value("other", None).unwrap();
         }
         let state = State::open(&path).unwrap();
-        assert_eq!(state.load_ledger("ann", Direction::Download).unwrap(), entries);
-        assert_eq!(state.load_ledger("ann", Direction::Upload).unwrap(), entries[..1]);
-        assert_eq!(state.load_ledger("bob", Direction::Upload).unwrap(), []);
+        assert_eq!(state.load_ledger("ann", Counted::Bytes(Direction::Download)).unwrap(), entries);
+        assert_eq!(state.load_ledger("ann", Counted::Bytes(Direction::Upload)).unwrap(), entries[..1]);
+        assert_eq!(state.load_ledger("bob", Counted::Bytes(Direction::Download)).unwrap(), []);
         assert_eq!((state.marker("ann").unwrap(), state.marker("bob").unwrap()), (5, 0));
         assert_eq!(state.value("token").unwrap().as_deref(), Some(&b"\0secret"[..]));
         assert_eq!(state.value("other").unwrap(), None);
@@ -200,8 +227,10 @@ mod tests {
         assert_eq!(state.tokens("bob").unwrap(), None);
         state.remove_account("ann").unwrap();
         assert_eq!(state.tokens("ann").unwrap(), None);
-        assert_eq!(state.load_ledger("ann", Direction::Download).unwrap(), []);
+        assert_eq!(state.load_ledger("ann", Counted::Bytes(Direction::Download)).unwrap(), []);
         assert_eq!(state.marker("ann").unwrap(), 0);
         assert!(state.value("token").unwrap().is_some(), "values belong to nobody");
+        assert_eq!(state.value("sending:ann").unwrap(), None);
+        assert_eq!(state.value("outbox_hold:ann").unwrap(), None);
     }
 }

@@ -5,11 +5,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// Step n brings format n to format n + 1. A step that was released is never changed, only followed by another.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE ledger (
         account   TEXT NOT NULL,
-        direction TEXT NOT NULL,            -- 'download' or 'upload'
+        direction TEXT NOT NULL,            -- 'download', 'upload', 'messages', 'recipients'
         bucket    INTEGER NOT NULL,         -- its beginning, seconds since the epoch
         bytes     INTEGER NOT NULL,
         PRIMARY KEY (account, direction, bucket)
@@ -70,6 +70,17 @@ const STEPS: [&str; 3] = [
         PRIMARY KEY (login, validity, number)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE outbox (                   -- messages accepted and not yet where they are to go
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        due     INTEGER NOT NULL,           -- looked at next, seconds since the epoch
+        created INTEGER NOT NULL,
+        octets  INTEGER NOT NULL,           -- of its file; 0 where it does not count against a limit
+        payload BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX outbox_account ON outbox (account, id);
+",
 ];
 
 /// Brings the file to the newest format, one step a transaction: a crash leaves a format, never half of one.
@@ -94,6 +105,33 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a file of any format holds is there in the newest.
+    #[test]
+    fn every_old_file_is_brought_to_the_newest_format() {
+        for format in 0..=STEPS.len() {
+            let mut db = Connection::open_in_memory().unwrap();
+            if format > 0 {
+                db.execute_batch("CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT").unwrap();
+                db.execute_batch(&STEPS[..format].concat()).unwrap();
+                db.execute("INSERT INTO schema_version (version) VALUES (?)", [format as i64]).unwrap();
+                db.execute_batch(
+                    "INSERT INTO ledger VALUES ('ann', 'upload', 600, 7);
+                     INSERT INTO journal (account, kind, payload, created) VALUES ('ann', 'append', x'01', 1);",
+                )
+                .unwrap();
+            }
+            migrate(&mut db).unwrap();
+            let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(count("SELECT version FROM schema_version"), STEPS.len() as i64, "from format {format}");
+            let kept = i64::from(format > 0);
+            assert_eq!(count("SELECT count(*) FROM ledger WHERE bytes = 7"), kept, "from format {format}");
+            assert_eq!(count("SELECT count(*) FROM journal"), kept, "from format {format}");
+            for table in ["local_changes", "pop3_login", "pop3_hidden", "outbox"] {
+                assert_eq!(count(&format!("SELECT count(*) FROM {table}")), 0, "from format {format}");
+            }
+        }
+    }
 
     #[test]
     fn steps_run_once_and_newer_files_are_left_alone() {

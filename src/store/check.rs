@@ -10,14 +10,27 @@ use super::{Error, Inner, MailboxId, Store};
 /// Findings told; a store with more is lost anyway, and the list must not fill the memory.
 const FINDINGS: usize = 1000;
 
-/// Findings so far.
-#[derive(Default)]
-struct Findings {
+/// Records between two words about how far it is.
+const TELL: u64 = 64;
+
+/// Findings so far, and how far it is.
+struct Findings<'a> {
     told: Vec<String>,
     untold: usize,
+    seen: u64,
+    of: u64,
+    watch: &'a dyn Fn(u64, u64),
 }
 
-impl Findings {
+impl Findings<'_> {
+    /// One more record is looked at.
+    fn step(&mut self) {
+        if self.seen.is_multiple_of(TELL) {
+            (self.watch)(self.seen, self.of);
+        }
+        self.seen += 1;
+    }
+
     fn tell(&mut self, finding: impl FnOnce() -> String) {
         if self.told.len() < FINDINGS {
             self.told.push(finding());
@@ -37,9 +50,18 @@ impl Store {
     /// Compares everything with everything; the findings in words (empty: sound). Reads and verifies every body, so
     /// it takes its time; writes made meanwhile may show as findings.
     pub fn check(&self) -> Result<Vec<String>, Error> {
+        self.check_watched(&|_, _| {})
+    }
+
+    /// The same; `watch` is told now and then how many records are looked at, and how many there are.
+    pub fn check_watched(&self, watch: &dyn Fn(u64, u64)) -> Result<Vec<String>, Error> {
         let _watch = self.inner.sound()?;
         self.inner.apply_touches()?;
-        let mut findings = Findings::default();
+        let trees = &self.inner.trees;
+        // A tree is counted by walking it: little beside the reading of every body.
+        let of =
+            [&trees.idx, &trees.env, &trees.head, &trees.blob, &trees.body].map(|tree| tree.len() as u64).iter().sum();
+        let mut findings = Findings { told: Vec::new(), untold: 0, seen: 0, of, watch };
         self.inner.check_mailboxes(&mut findings)?;
         self.inner.check_summaries(&mut findings)?;
         self.inner.check_bodies(&mut findings)?;
@@ -52,10 +74,11 @@ impl Store {
 }
 
 impl Inner {
-    fn check_mailboxes(&self, findings: &mut Findings) -> Result<(), Error> {
+    fn check_mailboxes(&self, findings: &mut Findings<'_>) -> Result<(), Error> {
         let mut counts: HashMap<MailboxId, u32> = HashMap::new();
         let mut reader = Messages::default();
         for row in &self.trees.idx {
+            findings.step();
             let (key, value) = self.sled(row)?;
             let message = key::uid_of(&key).and_then(|uid| reader.read(uid, &value));
             match (key::mailbox_of(&key), message) {
@@ -92,10 +115,11 @@ impl Inner {
         Ok(())
     }
 
-    fn check_summaries(&self, findings: &mut Findings) -> Result<(), Error> {
+    fn check_summaries(&self, findings: &mut Findings<'_>) -> Result<(), Error> {
         let trees = [("envelope", &self.trees.env), ("header", &self.trees.head), ("blob", &self.trees.blob)];
         for (what, tree) in trees {
             for row in tree {
+                findings.step();
                 let (key, value) = self.sled(row)?;
                 let name = || if what == "blob" { format!("{key:?}") } else { name_of(&key) };
                 findings.ensure(self.long_read(&value)?.is_some(), || format!("{what} of {}: unreadable", name()));
@@ -113,8 +137,9 @@ impl Inner {
         Ok(())
     }
 
-    fn check_bodies(&self, findings: &mut Findings) -> Result<(), Error> {
+    fn check_bodies(&self, findings: &mut Findings<'_>) -> Result<(), Error> {
         for row in &self.trees.body {
+            findings.step();
             let (key, value) = self.sled(row)?;
             let name = || name_of(&key);
             let Some(record) = BodyRecord::read(&value) else {
@@ -149,7 +174,7 @@ impl Inner {
         Ok(())
     }
 
-    fn check_files(&self, findings: &mut Findings) -> Result<(), Error> {
+    fn check_files(&self, findings: &mut Findings<'_>) -> Result<(), Error> {
         let mut present: HashMap<Hash, u64> = HashMap::new();
         let walked = self.files.walk(|hash, len, path| match hash {
             Some(hash) => drop(present.insert(hash, len)),

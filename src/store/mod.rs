@@ -291,6 +291,14 @@ impl Store {
         }
     }
 
+    /// Whether there is room above the reserve for anything at all.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if not, [`Error::Failed`] if the file system does not say.
+    pub fn room(&self) -> Result<(), Error> {
+        self.inner.disk.room(0)
+    }
+
     /// Bytes on disk now: body files counted, the database's directory measured (at most a minute ago).
     pub fn disk_bytes(&self) -> u64 {
         self.inner.files.bytes() + self.inner.disk.database_bytes(&self.inner.dir.join(open::DB))

@@ -77,8 +77,8 @@ impl Code {
 /// One message of the provider.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// `+`; what follows it says nothing to us.
-    Continue,
+    /// `+`, and what follows it: only a login's challenges say something to us.
+    Continue(String),
     Tagged(String, Status),
     Bye(Status),
     Data(Data),
@@ -147,7 +147,7 @@ impl Answer {
             text: text.into_owned(),
         };
         let data = match wire::response(&message) {
-            Response::Continue(_) => return Self::Continue,
+            Response::Continue(text) => return Self::Continue(String::from_utf8_lossy(text).into_owned()),
             Response::Tagged { tag, status: how, code, text } => {
                 return Self::Tagged(tag.to_owned(), status(kind(how), code, text));
             }

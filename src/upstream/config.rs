@@ -13,9 +13,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::types::Class;
 use super::words::Meaning;
 use crate::net::dial::{DialError, TlsMode};
-use crate::net::{self, Stream, Tap, Target};
+use crate::net::{self, Stream, Tap, Target, Way};
 use crate::secret::Secret;
 
 /// How long name, connection and implicit TLS may take together.
@@ -99,8 +100,10 @@ pub trait Tokens: Send + Sync {
 pub enum TokenFault {
     /// The authorization server cannot be reached now.
     Away(String),
-    /// The user must consent anew, or mend the configuration.
+    /// The user must consent anew.
     Login(String),
+    /// The application is refused, or something of ours is wrong: the configuration must be mended.
+    Setup(String),
 }
 
 impl<F, Fut> Tokens for F
@@ -201,6 +204,23 @@ pub trait Meter: Send + Sync {
     fn refused(&self, meaning: Meaning);
     /// Sessions open now.
     fn connections(&self, open: usize);
+    /// Requests that wait for a session now, by [`Class`] in its order.
+    fn waiting(&self, _waiting: [usize; 5]) {}
+    /// A request has waited so long for its session, or for the word that there is none.
+    fn waited(&self, _class: Class, _took: Duration) {}
+
+    /// Sets octets aside for one read or write, `most` at most; 0: none may cross now, see [`Tap::hold`].
+    fn hold(&self, _way: Way, most: u64) -> u64 {
+        most
+    }
+
+    /// Gives back what was held, when what has crossed of it was told.
+    fn release(&self, _way: Way, _held: u64) {}
+
+    /// Resolves when it is worth asking again.
+    fn room(self: Arc<Self>, _way: Way) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
 }
 
 /// Counts nothing.
@@ -223,6 +243,18 @@ impl Tap for Counting {
     fn sent(&self, octets: u64) {
         self.0.sent(octets);
     }
+
+    fn hold(&self, way: Way, most: u64) -> u64 {
+        self.0.hold(way, most)
+    }
+
+    fn release(&self, way: Way, held: u64) {
+        self.0.release(way, held);
+    }
+
+    fn room(&self, way: Way) -> BoxFuture<'static, ()> {
+        Arc::clone(&self.0).room(way)
+    }
 }
 
 /// Whatever is to be dropped when a connection ends.
@@ -238,16 +270,6 @@ pub trait Permits: Send + Sync {
     /// Asked before each command: `None` to go on, else how long to wait before asking again; [`Error::Budget`] when the day is spent.
     fn command(&self) -> Result<Option<Duration>, Error> {
         Ok(None)
-    }
-
-    /// Whether what is spent next would be remembered after a crash.
-    fn is_covered(&self) -> bool {
-        true
-    }
-
-    /// Resolves when it would, or when there is no hope of it.
-    fn covered(&self) -> BoxFuture<'_, ()> {
-        std::future::ready(()).boxed()
     }
 
     /// The maximum of sessions that the provider's words have brought it down to, to be remembered ([`Config::lowered`]).

@@ -112,9 +112,20 @@ impl GateState {
         still(&mut self.connecting, now)
     }
 
+    /// How long until a connection is tried again.
+    pub(super) fn connecting_in(&self, now: Instant) -> Option<Duration> {
+        self.connecting.as_ref().map(|wait| wait.until.saturating_duration_since(now))
+    }
+
     /// What needs the user, if anything does.
     pub(super) fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
+    }
+
+    /// Why the login was refused, as long as that keeps us from connecting.
+    pub(super) fn refused(&self, now: Instant) -> Option<String> {
+        let waits = self.connecting.as_ref().filter(|wait| wait.refused && wait.until > now);
+        self.stopped.clone().or_else(|| waits.map(|wait| wait.reason.clone()))
     }
 
     /// Why work that nobody waits for may not go on now.

@@ -102,6 +102,15 @@ impl Line {
         [Some(first), second].into_iter().flatten().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
     }
 
+    /// How long it is, literals included.
+    pub(super) fn octets(&self) -> usize {
+        let len = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Literal(bytes) => bytes.len(),
+        };
+        self.parts.iter().map(len).sum()
+    }
+
     /// The parts in order.
     pub(super) fn parts(&self) -> &[Part] {
         &self.parts

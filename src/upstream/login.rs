@@ -107,7 +107,7 @@ impl Session {
 
     /// The greeting; true for PREAUTH.
     async fn greet(&mut self, config: &Config) -> Result<bool, OpenFault> {
-        let greeting = timeout(GREETING_TIMEOUT, self.next_answer(Some(GREETING_TIMEOUT))).await;
+        let greeting = timeout(GREETING_TIMEOUT, self.next_answer(Some(READ_TIMEOUT))).await;
         let answer = greeting.map_err(|_| OpenFault::ordinary("the server does not greet"))?;
         let (status, preauth) = match answer.map_err(|fault| self.given_up(&fault))? {
             Answer::Data(Data::Told(status)) if status.kind == Kind::Ok => (status, false),
@@ -181,17 +181,24 @@ impl Session {
                 return Err(OpenFault { meaning: Meaning::Forbidden, reason: reason.into() });
             }
         };
-        let mut refused = None;
+        let mut refused: Option<(Secret, String)> = None;
         loop {
-            let token = timeout(TOKEN_TIMEOUT, tokens.token(refused.clone())).await;
+            let (old, said) = refused.clone().unzip();
+            // What the server said of the token before stays in the words.
+            let after = |reason: &str| match &said {
+                Some(said) => format!("{reason} ({})", said.trim_end_matches('.')),
+                None => reason.to_owned(),
+            };
+            let token = timeout(TOKEN_TIMEOUT, tokens.token(old)).await;
             let token = token.map_err(|_| OpenFault::ordinary("getting an access token takes too long"))?;
             let token = token.map_err(|fault| match fault {
                 TokenFault::Away(reason) => OpenFault::ordinary(reason),
                 TokenFault::Login(reason) => {
-                    let reason = reason.trim_end_matches('.');
+                    let reason = after(reason.trim_end_matches('.'));
                     let reason = format!("{reason}. Run `mailweir account login {}`", config.label);
                     OpenFault { meaning: Meaning::Consent, reason }
                 }
+                TokenFault::Setup(reason) => OpenFault { meaning: Meaning::Consent, reason },
             })?;
             let (mechanism, response) = if bearer {
                 let (host, port) = config.dial.host();
@@ -206,7 +213,9 @@ impl Session {
             {
                 Ok(()) => return Ok(()),
                 // A token may have been withdrawn before its time; a fresh one is worth one try.
-                Err((_, fault)) if fault.meaning == Meaning::Credentials && refused.is_none() => refused = Some(token),
+                Err((_, fault)) if fault.meaning == Meaning::Credentials && refused.is_none() => {
+                    refused = Some((token, fault.reason));
+                }
                 Err((_, fault)) => return Err(fault),
             }
         }
@@ -236,12 +245,13 @@ impl Session {
             self.flush().await.map_err(|fault| self.given_up(&fault))?;
             let answer = self.next_answer(Some(READ_TIMEOUT)).await.map_err(|fault| self.given_up(&fault))?;
             match answer {
-                Answer::Continue if !given => {
+                Answer::Continue(_) if !given => {
                     given = true;
                     self.queue(encoded.expose());
                     self.queue(b"\r\n");
                 }
-                Answer::Continue => {
+                Answer::Continue(challenge) => {
+                    heard.challenge = sasl::read_error(challenge.as_bytes(), response);
                     self.queue(sasl::encode(last).expose());
                     self.queue(b"\r\n");
                 }
@@ -280,6 +290,9 @@ impl Session {
         if status.kind != Kind::Ok {
             let code = status.code.as_ref().map(Code::whole);
             let mut fault = OpenFault::said(Place::Login, code, &status.text);
+            if let Some(challenge) = heard.challenge {
+                fault.reason = format!("{} ({challenge})", fault.reason);
+            }
             // Gmail says where to log in by an untagged line before (providers' words: WEBALERT).
             if let Some(alert) = heard.alert {
                 let said = OpenFault::said(Place::Login, alert.code.as_ref().map(Code::whole), &alert.text);
@@ -390,6 +403,8 @@ impl Session {
 struct Heard {
     caps: Option<Vec<String>>,
     alert: Option<Status>,
+    /// The error in the challenge to a token, in words.
+    challenge: Option<String>,
 }
 
 impl Heard {

@@ -38,7 +38,7 @@ pub use error::{Error, Retry};
 pub use exchange::{Items, POLL_INTERVAL};
 pub use gate::backoff;
 pub use lease::Lease;
-pub use pool::Pool;
+pub use pool::{Blocked, Pool, Standing, Waits};
 pub use session::{READ_TIMEOUT, Session};
 pub use types::{BodyEvent, BodyPart, Class, CopyUid, Event, FetchMeta, ListLine, Selected, StatusLine, Transfer};
 pub use words::{Meaning, Place, meaning};

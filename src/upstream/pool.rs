@@ -25,6 +25,11 @@ use super::session::{CHECK_TIMEOUT, Session};
 use super::types::Class;
 use super::words::Meaning;
 
+mod standing;
+mod told;
+
+pub use standing::{Blocked, Standing, Waits};
+
 /// Somebody looks at a screen: longer than this they have given up.
 const INTERACTIVE_WAIT: Duration = Duration::from_secs(30);
 /// Sync and prefetch wait for a batch of others to end; then the engine plans anew.
@@ -105,14 +110,14 @@ impl Pool {
     /// with [`Error::Unavailable`] or [`Error::Login`] while nothing can come, with `Unavailable` when its turn
     /// does not come in time.
     pub async fn lease(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
-        timeout(patience(class), self.lease_checked(class, mailbox)).await.unwrap_or_else(|_| Err(all_in_use()))
+        self.timed(class, mailbox, self.lease_checked(class, mailbox)).await
     }
 
     /// The same for [`Session::fetch_bodies_in`] and [`Session::fetch_bodies`], which find out by themselves whether a session that
     /// rested for long still lives: asking before would cost a round trip. Such an exchange that is lost before anything came is
     /// to be tried again.
     pub async fn lease_to_read(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
-        timeout(patience(class), self.wait_for(class, mailbox)).await.unwrap_or_else(|_| Err(all_in_use()))
+        self.timed(class, mailbox, self.wait_for(class, mailbox)).await
     }
 
     async fn lease_checked(&self, class: Class, mailbox: Option<&str>) -> Result<Lease, Error> {
@@ -324,6 +329,7 @@ impl Shared {
 
     fn count(&self, state: &State) {
         self.config.meter.connections(state.open().saturating_sub(state.coming));
+        self.config.meter.waiting(state.waiting());
     }
 }
 

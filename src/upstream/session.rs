@@ -12,6 +12,7 @@
 
 mod converse;
 mod octets;
+mod protocol;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{Span, debug};
 
 use super::answer::{Answer, Code, Data};
 use super::caps::Caps;
@@ -27,7 +28,6 @@ use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
-use super::line::Line;
 use super::types::{Event, Selected};
 use super::words::Meaning;
 use crate::net::Stream;
@@ -111,6 +111,8 @@ pub struct Session {
     permits: Arc<dyn Permits>,
     pub(super) gate: Arc<Gate>,
     label: Arc<str>,
+    /// Of the lease that has it now.
+    pub(super) span: Span,
     pub(super) selected: Option<(String, Selected)>,
     events: Events,
     /// A command is under way whose tagged answer was not seen.
@@ -146,6 +148,7 @@ impl Session {
             permits: Arc::clone(&config.permits),
             gate: Arc::clone(gate),
             label: config.label.as_str().into(),
+            span: Span::none(),
             selected: None,
             events: Events::default(),
             busy: false,
@@ -176,6 +179,7 @@ impl Session {
             permits: Arc::new(Pacing::default()),
             gate: Arc::default(),
             label: "".into(),
+            span: Span::none(),
             selected: None,
             events: Events::default(),
             busy: false,
@@ -278,6 +282,7 @@ impl Session {
             self.close("a command was given up before its answer");
         }
         self.events = Events::default();
+        self.span = Span::none();
     }
 
     fn end(&mut self, reason: &str, meaning: Meaning, ours: bool) {
@@ -317,7 +322,7 @@ impl Session {
             let heard = self.next_answer(None).now_or_never();
             let outcome = match heard {
                 None => return,
-                Some(Ok(Answer::Continue)) => {
+                Some(Ok(Answer::Continue(_))) => {
                     if let Some(idling) = &mut self.idling {
                         idling.confirmed = true;
                     }
@@ -357,7 +362,7 @@ impl Session {
     /// An answer while IDLE is under way.
     pub(super) fn idle_answer(&mut self, answer: Answer) -> Result<(), Fault> {
         match (answer, &mut self.idling) {
-            (Answer::Continue, Some(idling)) => idling.confirmed = true,
+            (Answer::Continue(_), Some(idling)) => idling.confirmed = true,
             (Answer::Tagged(tag, _), Some(idling)) if idling.tag == tag => {
                 self.idling = None;
                 self.used = Instant::now();
@@ -367,11 +372,21 @@ impl Session {
         Ok(())
     }
 
-    /// LOGOUT; the connection is over afterwards whatever was answered.
-    pub(super) async fn logout(&mut self) -> Result<(), Error> {
-        let outcome = self.run(Line::new("LOGOUT"), &mut nothing).await;
+    /// LOGOUT, and all that is said until the other end closes: what it has counted is counted here, too. The connection is over afterwards
+    /// whatever was answered. Has no limit of its own.
+    pub(super) async fn logout(&mut self) {
+        if self.begin().await.is_err() {
+            return;
+        }
+        let tag = self.next_tag();
+        self.queue(format!("{tag} LOGOUT\r\n").as_bytes());
+        if self.flush().await.is_ok() {
+            while self.fill(None).await.is_ok() {
+                self.framer.clear_buffered();
+            }
+        }
+        self.finish();
         self.close("logged out");
-        outcome.map(|_| ())
     }
 }
 

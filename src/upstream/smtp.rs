@@ -7,6 +7,7 @@
 //! Why this is not one of the SMTP client crates: the message streams through while the client still sends it, each recipient's
 //! answer is the server's own, and every octet is counted where it crosses the socket (Law 6). Those take a message whole.
 
+mod postage;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,12 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use super::config::{Credentials, Dial, Meter};
+use postage::Stamps;
 use session::Session;
 
 pub use crate::wire::smtp::{Extensions, Reply};
-pub use words::advice;
+pub use postage::Postage;
+pub use words::{Refusal, advice};
 
 /// Sessions at once: one that sends a large message and one that does not wait for it. Providers allow three (reference: providers, O365).
 const SESSIONS: usize = 2;
@@ -47,6 +50,8 @@ pub struct SmtpConfig {
     pub dial: Arc<dyn Dial>,
     pub username: String,
     pub meter: Arc<dyn Meter>,
+    /// What may be sent in a day.
+    pub postage: Arc<dyn Postage>,
 }
 
 /// Why nothing can be sent now.
@@ -56,12 +61,15 @@ pub enum SmtpError {
     Unavailable(String),
     /// The login was refused. Plain words, the server's among them.
     Login(String),
+    /// The day's messages are spent; the answer for who sends.
+    Limit(Reply),
 }
 
 impl fmt::Display for SmtpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable(words) | Self::Login(words) => f.write_str(words),
+            Self::Limit(reply) => f.write_str(&reply.text()),
         }
     }
 }
@@ -115,19 +123,20 @@ impl Smtp {
     /// [`SmtpError`], in words for the sender.
     pub async fn lease(&self, credentials: &Credentials) -> Result<Passage, SmtpError> {
         let inner = &self.inner;
+        inner.config.postage.room(1).map_err(SmtpError::Limit)?;
         let busy = || SmtpError::Unavailable("other messages are being sent; try again in a minute".into());
         let turn = timeout(TURN_TIMEOUT, Arc::clone(&inner.turns).acquire_owned()).await.map_err(|_| busy())?;
         let turn = turn.map_err(|_| SmtpError::Unavailable("the account is being closed".into()))?;
         while let Some(mut session) = inner.parked() {
             // The server may have hung up meanwhile; RSET shows it before anything depends on it.
             if session.reset().await {
-                return Ok(Passage { session: Some(session), inner: Arc::clone(inner), _turn: turn });
+                return Ok(Passage::new(session, inner, turn));
             }
         }
         inner.may_try()?;
         let opened = Box::pin(Session::open(&inner.config, credentials)).await;
         inner.opened(&opened);
-        Ok(Passage { session: Some(opened?), inner: Arc::clone(inner), _turn: turn })
+        Ok(Passage::new(opened?, inner, turn))
     }
 
     /// Forgets a refused login: the password has changed, or the user says try again.
@@ -178,7 +187,7 @@ impl Inner {
                 state.refused = Some((Instant::now() + pause, words.clone()));
                 info!(account = %self.config.label, words, "the provider refuses the login for sending");
             }
-            Err(SmtpError::Unavailable(_)) => {}
+            Err(SmtpError::Unavailable(_) | SmtpError::Limit(_)) => {}
         }
     }
 
@@ -218,6 +227,9 @@ impl Inner {
 pub struct Passage {
     session: Option<Session>,
     inner: Arc<Inner>,
+    stamps: Stamps,
+    /// The last write has written nothing.
+    unsent: bool,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -227,6 +239,11 @@ pub struct Passage {
 pub struct Lost(pub String);
 
 impl Passage {
+    fn new(session: Session, inner: &Arc<Inner>, turn: OwnedSemaphorePermit) -> Self {
+        let stamps = Stamps::new(&inner.config.postage);
+        Self { session: Some(session), inner: Arc::clone(inner), stamps, unsent: false, _turn: turn }
+    }
+
     fn session(&mut self) -> Result<&mut Session, Lost> {
         self.session.as_mut().ok_or_else(|| Lost("the connection is closed".into()))
     }
@@ -237,17 +254,36 @@ impl Passage {
 
     /// Sends a command without waiting for its reply; replies come in the order of commands (RFC 2920).
     pub async fn send(&mut self, line: &str) -> Result<(), Lost> {
-        self.session()?.send(line.as_bytes()).await
+        if self.stamps.passes(line).await {
+            self.session()?.send(line.as_bytes()).await?;
+        }
+        Ok(())
     }
 
     /// The next reply to a command.
     pub async fn reply(&mut self) -> Result<Reply, Lost> {
-        self.session()?.reply(session::COMMAND_TIMEOUT).await
+        if let Some(reply) = self.stamps.ours() {
+            return Ok(reply);
+        }
+        let reply = self.session()?.reply(session::COMMAND_TIMEOUT).await?;
+        self.stamps.heard(&reply);
+        Ok(reply)
     }
 
     /// A piece of the message, in dotted lines. A server that has already said no is heard: its reply is the error.
     pub async fn write(&mut self, dotted: &[u8]) -> Result<(), Lost> {
+        self.unsent = self.session()?.has_spoken();
+        if self.unsent {
+            // Before the dot nothing was asked: it refuses, or hangs up. What it said is there for [`Self::last_words`].
+            return Err(Lost("the server has answered before the message's end".into()));
+        }
+        self.stamps.writes(dotted);
         self.session()?.write(dotted).await
+    }
+
+    /// The last [`Self::write`] has failed before it wrote an octet: what it was given is not there, and no positive reply is an answer to it.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     /// After the last piece, the lone dot in it: the server's word on the message.
@@ -255,12 +291,15 @@ impl Passage {
         let session = self.session()?;
         let reply = session.verdict().await?;
         session.count_message();
+        self.stamps.heard(&reply);
         Ok(reply)
     }
 
     /// A reply that has come early, where writing has failed: servers say why before they hang up.
     pub async fn last_words(&mut self) -> Option<Reply> {
-        self.session.as_mut()?.reply(session::LAST_WORDS).await.ok()
+        let reply = self.session.as_mut()?.reply(session::LAST_WORDS).await.ok()?;
+        self.stamps.heard(&reply);
+        Some(reply)
     }
 
     /// Gives the session back. `clean`: no transaction is open.

@@ -23,6 +23,19 @@ pub enum Class {
     Prefetch,
 }
 
+impl Class {
+    /// Its place in the order of the queue, from 0.
+    pub fn index(self) -> usize {
+        match self {
+            Self::Interactive => 0,
+            Self::Bulk => 1,
+            Self::Sync => 2,
+            Self::Watch => 3,
+            Self::Prefetch => 4,
+        }
+    }
+}
+
 /// What SELECT answered (RFC 9051 §6.3.2, RFC 7162 §3.1, §3.2.5).
 #[derive(Clone, Debug, Default)]
 pub struct Selected {

@@ -105,7 +105,7 @@ const THROTTLED: [&str; 7] = [
 ];
 
 /// Login failures that are the server's trouble and say nothing of the password.
-const SERVER_TROUBLE: [&str; 9] = [
+const SERVER_TROUBLE: [&str; 12] = [
     "server unavailable",
     "temporarily",
     "temporary",
@@ -115,6 +115,10 @@ const SERVER_TROUBLE: [&str; 9] = [
     "system error",
     "server error",
     "not available",
+    // Not understood, or understood too late (Exchange, Yandex): no word on the password.
+    "command syntax error",
+    "command error",
+    "invalid state",
 ];
 
 /// Reads a refusal. `code` is the response code without brackets (its arguments may follow the name).

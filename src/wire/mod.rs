@@ -9,3 +9,4 @@ pub mod lines;
 pub mod pop3;
 pub mod sasl;
 pub mod smtp;
+pub mod trace;

@@ -17,6 +17,10 @@ pub const LOGIN_CHALLENGES: [&str; 2] = ["Username:", "Password:"];
 /// with nothing.
 pub const OAUTHBEARER_ABORT: &[u8] = b"\x01";
 
+/// The longest error challenge that is read, and the longest word of one that is shown: the known ones have some hundred octets.
+const LONGEST_ERROR: usize = 4096;
+const LONGEST_WORD: usize = 200;
+
 /// A user name and what proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -40,6 +44,32 @@ pub fn decode(line: &[u8]) -> Option<Secret> {
         return Some(Secret::new(Vec::new()));
     }
     STANDARD.decode(line).ok().map(Secret::new)
+}
+
+/// The error in a challenge to a token (RFC 7628 §3.2.2; XOAUTH2's is the same), in words: base64 of a JSON object. Nothing for anything
+/// else, an empty challenge among it; for one that repeats the token of the `response` it answers; and where that held none (Law 12).
+pub fn read_error(challenge: &[u8], response: &Secret) -> Option<String> {
+    let token = response.expose().split(|b| *b == 1).find_map(|pair| pair.strip_prefix(b"auth=Bearer "))?;
+    let token = std::str::from_utf8(token).ok().filter(|token| !token.is_empty())?;
+    let challenge = challenge.trim_ascii();
+    if challenge.len() > LONGEST_ERROR {
+        return None;
+    }
+    let decoded = decode(challenge)?;
+    let told: serde_json::Value = serde_json::from_slice(decoded.expose()).ok()?;
+    if told.to_string().contains(token) {
+        return None;
+    }
+    let text = |name: &str| {
+        let value = told.get(name)?;
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let plain: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_WORD).collect();
+        (!plain.is_empty()).then_some(plain)
+    };
+    let status = text("status").map(|status| format!("status \"{status}\""));
+    let scope = text("scope").map(|scope| format!("wants the scope \"{scope}\""));
+    let words: Vec<_> = status.into_iter().chain(scope).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 /// PLAIN (RFC 4616), before base64.
@@ -141,6 +171,35 @@ mod tests {
 
     fn secret(text: &str) -> Secret {
         Secret::new(text.as_bytes())
+    }
+
+    #[test]
+    fn errors_in_challenges_are_words_and_never_the_token() {
+        let response = xoauth2("ann", &Secret::new("ya29.secret"));
+        let told = |json: &str| read_error(encode(json.as_bytes()).expose(), &response);
+        let table = [
+            (
+                r#"{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}"#,
+                Some("status \"400\", wants the scope \"https://mail.google.com/\""),
+            ),
+            (r#"{"status":401}"#, Some("status \"401\"")),
+            (r#"{"scope":"a\u0007b"}"#, Some("wants the scope \"ab\"")),
+            (r#"{"status":"no ya29.secret"}"#, None),
+            (r#"{"x":"ya29.secret","status":"1"}"#, None),
+            ("{}", None),
+            ("[1]", None),
+            ("hello", None),
+            ("", None),
+        ];
+        for (json, want) in table {
+            assert_eq!(told(json).as_deref(), want, "{json}");
+        }
+        assert_eq!(read_error(b"%%%", &response), None);
+        assert_eq!(read_error(&vec![b'A'; LONGEST_ERROR + 1], &response), None);
+        let password = plain("ann", &Secret::new("hunter2"));
+        assert_eq!(read_error(encode(br#"{"status":"hunter2"}"#).expose(), &password), None);
+        let long = format!("{{\"status\":\"{}\"}}", "x".repeat(1000));
+        assert!(told(&long).is_some_and(|words| words.len() < 300));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! something else to the next server is refused: a control character, a second address, a parameter that was not offered.
 
 mod address;
+mod edit;
 mod message;
 mod reply;
 
 pub use address::{Address, same_address};
+pub use edit::Edit;
 pub use message::{Filter, Form};
 pub use reply::{Extensions, Malformed, Replies, Reply};
 

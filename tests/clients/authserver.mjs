@@ -3,7 +3,7 @@
 //   node authserver.mjs PACKAGE_DIR PORT ACCESS_TOKEN_SECONDS
 //
 // Prints "ready" when it listens. On its standard input: "revoke" takes every consent back, "tokens" prints every token given so far,
-// one a line, and then "end".
+// one a line, and then "end"; "expire" ends every access token before its time, the consents stay.
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
@@ -42,18 +42,38 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
       response_types: ['code'],
       redirect_uris: ['http://127.0.0.1/'],
     },
+    {
+      client_id: 'mailweir-with-secret',
+      client_secret: 'Client-Geheim-52c1aa90d3',
+      token_endpoint_auth_method: 'client_secret_post',
+      application_type: 'native',
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      redirect_uris: ['http://127.0.0.1/'],
+    },
+    // An organisation's application that acts by itself; for Dovecot, which is told the client's id, the owner of a mailbox.
+    {
+      client_id: 'ann',
+      client_secret: 'Client-Geheim-52c1aa90d3',
+      token_endpoint_auth_method: 'client_secret_post',
+      grant_types: ['client_credentials'],
+      response_types: [],
+      redirect_uris: [],
+      scope: 'mail',
+    },
     { client_id: 'dovecot', client_secret: 'dovecot-secret', grant_types: [], response_types: [], redirect_uris: [] },
   ],
   cookies: { keys: ['of the tests'] },
   features: {
     devInteractions: { enabled: true },
+    clientCredentials: { enabled: true },
     deviceFlow: { enabled: true },
     introspection: { enabled: true },
   },
   issueRefreshToken: async () => true,
   pkce: { methods: ['S256'], required: () => true },
   scopes: ['mail'],
-  ttl: { AccessToken: Number(seconds), DeviceCode: 600, Grant: 86400, Interaction: 600, RefreshToken: 86400, Session: 86400 },
+  ttl: { AccessToken: Number(seconds), ClientCredentials: Number(seconds), DeviceCode: 600, Grant: 86400, Interaction: 600, RefreshToken: 86400, Session: 86400 },
 });
 provider.on('grant.success', (ctx) => {
   for (const name of ['access_token', 'refresh_token']) if (ctx.body[name]) given.push(ctx.body[name]);
@@ -65,6 +85,9 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   if (line === 'revoke') {
     for (const key of stored.keys()) if (/^(Grant|AccessToken|RefreshToken):/.test(key)) stored.delete(key);
     console.log('revoked');
+  } else if (line === 'expire') {
+    for (const key of stored.keys()) if (/^(AccessToken|ClientCredentials):/.test(key)) stored.delete(key);
+    console.log('expired');
   } else if (line === 'tokens') {
     given.forEach((token) => console.log(token));
     console.log('end');

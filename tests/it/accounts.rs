@@ -1,5 +1,7 @@
 //! `mailweir account add`, `list` and `remove` beside a running daemon, against Dovecot; the first five minutes of somebody new.
 
+mod sending;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};

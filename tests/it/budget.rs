@@ -2,12 +2,11 @@
 //! daemon forgets.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::answer::{Answer, Status};
 use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
-use crate::harness::mail::{self, Sizes};
 use crate::harness::relay::Link;
 use crate::harness::world::{Kind, World};
 use crate::harness::{ADDRESS, straight_run, wait_for};
@@ -63,7 +62,7 @@ fn used(daemon: &Daemon, direction: &str) -> f64 {
 }
 
 /// What stands in the durable state.
-fn saved(data_dir: &Path, direction: &str) -> i64 {
+pub(crate) fn saved(data_dir: &Path, direction: &str) -> i64 {
     let db = rusqlite::Connection::open(data_dir.join("state.sqlite")).unwrap();
     db.busy_timeout(Duration::from_secs(5)).unwrap();
     let sum = "SELECT coalesce(sum(bytes), 0) FROM ledger WHERE account = ? AND direction = ?";
@@ -197,57 +196,6 @@ fn the_last_part_is_for_what_a_person_opens() {
     assert!((400_000.0..500_000.0).contains(&spent), "{spent}");
     let (_, status) = world.daemon().http_get("/status.json");
     assert!(status.contains("\"notice\": \"The download allowance"), "{status}");
-}
-
-/// Octets that went over the link, and what a crash leaves to be counted: never less, and not a flush interval more.
-#[test]
-fn the_count_after_kill_nine_is_what_crossed_the_socket() {
-    /// `spending.rs`: the longest lead of the count on disk.
-    const LEAD: u64 = 4 << 20;
-    /// Promised and under way: two batches read ahead.
-    const PROMISED: u64 = 2 * (2 << 20);
-    if straight_run() {
-        return;
-    }
-    let mut world = World::with(
-        Kind::Dovecot,
-        Link::default(),
-        |setup| setup,
-        |c| {
-            mail::load(c, "INBOX", 23, 400, Sizes::Usual);
-            for n in 0..6 {
-                c.append("INBOX", "", &mail::big(n, 3_000_000));
-            }
-        },
-    );
-    let data = world.daemon().data_dir();
-    let mut most = 0;
-    for round in 1..=6u64 {
-        let from = world.relay.down();
-        let mut c = world.client();
-        c.cmd_ok("EXAMINE INBOX");
-        c.start("UID FETCH 1:* (BODY.PEEK[])").unwrap();
-        c.start("UID FETCH 400:406 (BODY.PEEK[])").unwrap();
-        // In the middle of a download, somewhere else each time.
-        let far = 40_000 * round * round * round;
-        let started = Instant::now();
-        while world.relay.down() - from < far && started.elapsed() < Duration::from_secs(3) {
-            let _ = c.try_line();
-        }
-        world.daemon_mut().kill();
-        wait_for("the link to be cut", || world.relay.open() == 0);
-        let crossed = [("download", world.relay.down()), ("upload", world.relay.up())];
-        for (direction, crossed) in crossed {
-            let counted = saved(&data, direction) as u64;
-            assert!(counted >= crossed, "round {round}, {direction}: {counted} counted, {crossed} crossed");
-            let more = counted - crossed;
-            most = most.max(more);
-            // Each crash before has left its own.
-            assert!(more <= (LEAD + PROMISED) * round, "round {round}, {direction}: {more} too many");
-        }
-        world.daemon_mut().restart();
-    }
-    println!("at most {most} octets too many after six crashes, of {}", world.relay.bytes());
 }
 
 #[test]

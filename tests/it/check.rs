@@ -1,13 +1,17 @@
 //! `mailweir check`: what keeps an account from its provider, told with what mends it. Dovecot where it can show the fault, a scripted
 //! refusal in the provider's own words where only the provider can.
 
+mod send;
+mod smtp;
+mod tls;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::daemon::PROGRAM;
-use crate::harness::dovecot::Dovecot;
+use crate::harness::dovecot::{Dovecot, Options};
 use crate::harness::{UPSTREAM_PASSWORD, free_port, scratch, straight_run};
 
 /// What `mailweir check` says of an account with these lines under `[account.imap]`, and whether all was well.
@@ -49,6 +53,24 @@ fn faults_dovecot_can_show_are_told_with_their_mend() {
     told(dir.path(), &at(free_port(), "none"), "server not reached", "`port`");
     let wrong = at(imap, "none").replace(UPSTREAM_PASSWORD, "wrong");
     told(dir.path(), &wrong, "user name or password refused", "application password");
+}
+
+/// Room for one message, and one is there.
+#[test]
+fn a_full_mailbox_is_told_before_mail_is_turned_away() {
+    if straight_run() {
+        return;
+    }
+    let dovecot = Dovecot::with(Options { one_message: true, ..Options::default() });
+    let dir = scratch("check");
+    let lines = format!(
+        "host = \"localhost\"\nport = {}\ntls = \"none\"\nusername = \"ann\"\npassword = {{ plain = \"{UPSTREAM_PASSWORD}\" }}",
+        dovecot.imap.port()
+    );
+    let (well, said) = check(dir.path(), &lines);
+    assert!(well, "{said}");
+    dovecot.client().append("INBOX", "", b"Subject: the last\r\n\r\nthe last\r\n");
+    told(dir.path(), &lines, "mailbox full", "Delete or move mail");
 }
 
 #[test]

@@ -82,3 +82,24 @@ fn the_comparison_ends_well() {
     assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
     assert!(said.contains("directly") && said.contains("through mailweir"), "{said}");
 }
+
+#[test]
+fn every_providers_manners_can_be_seen() {
+    if straight_run() {
+        return;
+    }
+    for preset in mailweir::provider::presets() {
+        let home = scratch("demo");
+        let args = ["demo", "--every", "3600", "--provider", &preset.name];
+        let demo = Server::start(Path::new(PROGRAM), &args, &[], home.path(), &[]);
+        let ready = demo.wait_output(PATIENCE, |out| out.iter().any(|l| l.contains("Ctrl-C ends it")));
+        let screen = demo.printed();
+        assert!(ready, "{}: {screen}", preset.name);
+        let port = SocketAddr::from(([127, 0, 0, 1], told(&screen, "IMAP").parse::<u16>().expect("a port")));
+        let ca_line = screen.lines().map(str::trim).find(|l| l.starts_with('/') && l.ends_with(".pem"));
+        let mut c = Client::connect(port);
+        c.starttls(&PathBuf::from(ca_line.expect("the CA's file")));
+        let mut c = c.login(&told(&screen, "user"), &told(&screen, "password"));
+        assert!(c.cmd_ok("SELECT INBOX").count("EXISTS").unwrap() > 3, "{}", preset.name);
+    }
+}

@@ -1,6 +1,11 @@
 //! OAuth 2 with real servers on both sides: Dovecot's own oauth2 passdb, which introspects every token at a real authorization
 //! server; consents given as a person gives them, with a browser's forms.
 
+mod browser;
+mod itself;
+mod killed;
+mod sending;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -194,10 +199,13 @@ fn a_consent_taken_back_is_said_and_mended_without_a_restart() {
         assert!(World::read(&mut late, 1));
         let (status, text) = world.daemon.http_get("/status.json");
         assert!(status == 200 && text.contains("\"needs_login\": \"mailweir needs a login"), "{text}");
+        let (status, text) = world.daemon.http_get("/readyz");
+        assert!(status == 503 && text.contains("needs a login"), "{status} {text}");
 
         // Twice within the minute after which the provider's own refusals may be overridden: this one is ours.
         world.log_in();
         wait_for("the consent to be taken over", || !world.needs_login());
+        wait_for("/readyz to be green", || world.daemon.http_get("/readyz").0 == 200);
         let uid = world.dovecot.client().append("INBOX", "", b"Subject: new\r\n\r\nnew\r\n");
         let uid = uid.expect("APPENDUID");
         wait_for("the new message", || client.cmd_ok("NOOP").is_ok() && World::read(&mut client, uid));

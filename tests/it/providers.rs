@@ -6,7 +6,8 @@ use mailweir::daemon::simulated::Scenario;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::harness::answer::Status;
+use crate::harness::answer::{Answer, Status};
+use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
 use crate::harness::relay::{Link, Relay};
 use crate::harness::simulated::Simulated;
@@ -48,7 +49,9 @@ fn every_provider_is_served() {
         let counts = simulated.counts();
         assert!(counts.connections_most * 2 <= cap, "{name}: {} of {cap} connections", counts.connections_most);
         assert_eq!((counts.refused, counts.locked, counts.throttled), (0, 0, 0), "{name}");
-        let refusals = daemon.metrics().into_iter().filter(|(key, _)| key.contains("upstream_refusals_total{"));
+        assert!(name != "icloud" || counts.qresync == 0, "its VANISHED is malformed");
+        let refusals = daemon.metrics().into_iter();
+        let refusals = refusals.filter(|(key, count)| key.contains("upstream_refusals_total{") && *count > 0.0);
         assert_eq!(refusals.count(), 0, "{name}");
         println!("{name}: {counts:?}, IDLE {offers_idle}");
     }
@@ -61,51 +64,74 @@ fn trash(lists: &str) -> String {
     name.trim_matches('"').to_owned()
 }
 
-/// Forty programs, most of which download everything, while the daemon is stopped, killed and started: never a connection too many, never an octet
-/// over the limit, and at the end a person still opens a message that a greedy program is refused.
+/// What Gmail grants in a day, a fiftieth of it: less, and what a kill counts too much would be the reserve.
+const DAY: (u64, u64) = (50_000_000, 10_000_000);
+/// Messages and their sizes: more than the day grants.
+const MANY: (u64, usize) = (120, 500_000);
+
+/// One of forty programs: what it did, and how often it was refused and told why.
+fn one_of_forty(mut c: Client, n: u64, seed: u64, end: Instant) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut refused, mut alerts) = (0, 0);
+    c.cmd_ok("SELECT INBOX");
+    while Instant::now() < end {
+        let answer = match rng.random_range(0..5) {
+            0 => c.cmd_ok("NOOP"),
+            1 => c.cmd_ok("UID FETCH 1:* (FLAGS)"),
+            2 => c.cmd_ok("STATUS INBOX (MESSAGES UNSEEN)"),
+            3 => c.cmd_ok("UID SEARCH UNSEEN"),
+            // Ten read nothing, and thirty want everything, piece after piece.
+            _ if n < 10 => c.cmd_ok("NOOP"),
+            _ => {
+                let from = rng.random_range(1..=MANY.0);
+                c.cmd(&format!("UID FETCH {from}:{} (BODY.PEEK[])", from + 4))
+            }
+        };
+        assert!(answer.status != Status::Bad, "{}", answer.text);
+        assert!(answer.is_ok() || answer.text.contains("[LIMIT]"), "{}", answer.text);
+        refused += usize::from(!answer.is_ok());
+        alerts += answer.lines().iter().filter(|line| line.starts_with("* OK [ALERT] ")).count();
+    }
+    // A refusal because of what is promised to others ends within moments, and is no news for a person.
+    assert!(alerts <= 1, "{alerts} alerts, {refused} refusals");
+}
+
+/// Forty programs, most of which download everything, while the daemon is killed, stopped and started, and eight more connections are somebody
+/// else's: never a sixteenth, never an octet over the limits, and at the end a person still opens a message that a greedy program is refused.
 #[test]
 fn forty_clients_stay_within_gmails_limits() {
-    const LIMIT: u64 = 3_000_000;
-    const SIZE: usize = 40_000;
-    const MESSAGES: u64 = 120;
     if straight_run() {
         return;
     }
-    let simulated = Simulated::start(Scenario { download_per_day: Some(LIMIT), ..Scenario::gmail() });
+    let ((download, upload), (messages, size)) = (DAY, MANY);
+    let simulated = Simulated::start(Scenario {
+        download_per_day: Some(download),
+        upload_per_day: Some(upload),
+        ..Scenario::gmail()
+    });
     let mut straight = simulated.straight();
     let first = u64::from(straight.cmd_ok("SELECT INBOX").count("EXISTS").unwrap());
-    for n in 0..MESSAGES {
-        straight.append("INBOX", "", &mail::big(n, SIZE));
+    for n in 0..messages {
+        simulated.provider.begin_day();
+        straight.append("INBOX", "", &mail::big(n, size));
     }
     drop(straight);
-    let account = Account { limits_more: format!("download_per_day = {LIMIT}"), ..simulated.account(simulated.addr) };
+    let others: Vec<Client> = (0..8).map(|_| simulated.straight()).collect();
+    simulated.provider.begin_day();
+    let limits = format!("download_per_day = {download}\nupload_per_day = {upload}");
+    let account = Account { connections: 7, limits_more: limits, ..simulated.account(simulated.addr) };
     let mut daemon = Daemon::start(Setup { prefetch: "30d", ..Setup::new(account) });
     let seed = seed(61);
-    for round in 0..3 {
-        let end = Instant::now() + Duration::from_secs(3);
-        let daemon_imap = &daemon;
+    for round in 0..4 {
+        let end = Instant::now() + Duration::from_secs(2);
         std::thread::scope(|scope| {
             for n in 0..40 {
-                let mut c = daemon_imap.client();
-                scope.spawn(move || {
-                    let mut rng = StdRng::seed_from_u64(seed + 100 * round + n);
-                    c.cmd_ok("SELECT INBOX");
-                    while Instant::now() < end {
-                        let answer = match rng.random_range(0..4) {
-                            0 => c.cmd_ok("NOOP"),
-                            1 => c.cmd_ok("UID FETCH 1:* (FLAGS)"),
-                            2 => c.cmd_ok("STATUS INBOX (MESSAGES UNSEEN)"),
-                            _ if n < 10 => c.cmd_ok("UID SEARCH UNSEEN"),
-                            _ => c.cmd("UID FETCH 1:* (BODY.PEEK[])"),
-                        };
-                        assert!(answer.status != Status::Bad, "{}", answer.text);
-                        assert!(answer.is_ok() || answer.text.contains("[LIMIT]"), "{}", answer.text);
-                    }
-                });
+                let c = daemon.client();
+                scope.spawn(move || one_of_forty(c, n, seed + 100 * round + n, end));
             }
         });
         match round {
-            0 => daemon.kill(),
+            0 | 2 => daemon.kill(),
             _ => drop(daemon.stop()),
         }
         daemon.restart();
@@ -115,22 +141,44 @@ fn forty_clients_stay_within_gmails_limits() {
     bulk.cmd_ok("EXAMINE INBOX");
     let refused = bulk.cmd("UID FETCH 1:* (BODY.PEEK[])");
     assert!(refused.text.contains("[LIMIT]"), "{}", refused.text);
+    // What is promised to others is refused without an alert; that it is spent indeed is told, once a session,
+    let told = |answer: &Answer| answer.lines().iter().filter(|line| line.starts_with("* OK [ALERT] ")).count();
+    let mut alerts = told(&refused);
+    wait_for("the day to be spent", || {
+        if alerts == 0 {
+            let answer = bulk.cmd("UID FETCH 1:* (BODY.PEEK[])");
+            assert!(answer.text.contains("[LIMIT]"), "{}", answer.text);
+            alerts += told(&answer);
+        }
+        alerts > 0
+    });
+    for _ in 0..3 {
+        let answer = bulk.cmd("UID FETCH 1:* (BODY.PEEK[])");
+        assert!(answer.text.contains("[LIMIT]"), "{}", answer.text);
+        alerts += told(&answer);
+    }
+    assert_eq!(alerts, 1, "told once a session");
     // and a person opens one of those it was refused.
     let mut person = daemon.client();
     person.cmd_ok("EXAMINE INBOX");
     let have = refused.by_uid();
     let missing: Vec<u64> =
-        (1..=first + MESSAGES).filter(|uid| !have.get(uid).is_some_and(|items| items.contains_key("BODY[]"))).collect();
+        (1..=first + messages).filter(|uid| !have.get(uid).is_some_and(|items| items.contains_key("BODY[]"))).collect();
     let opened = missing.iter().filter(|uid| person.cmd(&format!("UID FETCH {uid} BODY.PEEK[]")).is_ok()).count();
     assert!(opened >= 1, "none of {missing:?}");
     let counts = simulated.counts();
     println!("{counts:?}; {opened} of {} opened by a person", missing.len());
-    assert!(counts.connections_most <= 7, "{} connections", counts.connections_most);
+    assert!(
+        counts.connections_most <= 15 && counts.connections_most > 8 + 1,
+        "{} connections",
+        counts.connections_most
+    );
     assert_eq!((counts.refused, counts.locked), (0, 0));
-    assert!(counts.octets_out <= LIMIT, "{} octets", counts.octets_out);
-    assert!(counts.octets_out > LIMIT / 2, "{} octets: the day was used", counts.octets_out);
+    assert!(counts.octets_out <= download && counts.octets_in <= upload, "{counts:?}");
+    assert!(counts.octets_out > download / 2, "{} octets: the day was used", counts.octets_out);
     let counted = daemon.metric("mailweir_budget_used_bytes", &["download"]) as u64;
-    assert!(counted + 500_000 >= counts.octets_out, "{counted} counted, {} let out", counts.octets_out);
+    assert!(counted >= counts.octets_out, "{counted} counted, {} let out", counts.octets_out);
+    drop(others);
 }
 
 /// A password of the wrong kind: asked once, told wherever the user looks, and not tried again until he acts.

@@ -54,9 +54,14 @@ fn in_daily_use(kind: Kind, tls: &str) {
     let port = if tls == "tls" { imaps.port() } else { imap.port() };
     drive(&format!("{tls}-{kind:?}"), tls, port, &ca_file, (user, password), &[]);
 
-    // It has ended, so all of it is upstream; each message is in one place, once.
+    // It has ended; what it said last may be under way still. Then each message is in one place, once.
     let mut c = world.straight();
-    let found = ["INBOX", "Work", "Trash", "Drafts"].map(|name| (name, contents(&mut c, name)));
+    let mut look = || ["INBOX", "Work", "Trash", "Drafts"].map(|name| (name, contents(&mut c, name)));
+    let mut found = look();
+    wait_for("what was moved and deleted to leave INBOX", || {
+        found = look();
+        !found[0].1.iter().any(|(subject, _)| ["move me", "delete me"].contains(&subject.as_str()))
+    });
     let has = |flags: &[String], flag: &str| flags.iter().any(|f| f.eq_ignore_ascii_case(flag));
     let once = |subject: &str, mailbox: &str| -> Vec<String> {
         let mut places = Vec::new();

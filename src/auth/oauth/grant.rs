@@ -5,7 +5,10 @@
 //!   given up must not throw away the answer: a refresh token that rotates is dead once used. Other processes (`mailweir check`) are
 //!   kept out by a lock, and what they have stored is taken over.
 //! - A rotated refresh token is on the disk before the access token that came with it is handed out. If it cannot be written it is
-//!   kept, and tried again first.
+//!   kept, and tried again first. The old one is written ahead of each renewal, marked as about to be used: a disk that is full or read-only
+//!   is found out while the old token still counts. One window stays open: from the server's replacing the token to our commit of the answer
+//!   (the way back, and one flush of the disk). Who is killed in it comes back with the old token; servers that bear one used twice
+//!   (Google and Microsoft do not replace it at all) take that, with the others a new login is needed, and the mark says why.
 //! - A server that is away costs nothing but time: the token at hand is used to its end, and the server asked again, at growing
 //!   distances. Only its own word (`invalid_grant` and its kin) ends a consent, and even that word is put to the test again after an hour.
 //! - Nor is a server that answers asked more than it can bear: half a minute lies between refreshes that no refused login asked for.
@@ -46,8 +49,10 @@ pub enum Standing {
     Good,
     /// The server is away, in these words.
     Away(String),
-    /// The user must do something, in these words.
+    /// The user must consent anew, in these words.
     NeedsLogin(String),
+    /// The configuration must be mended, in these words.
+    NeedsSetup(String),
 }
 
 /// An account's way to access tokens. Cheap to clone; clones share it.
@@ -158,7 +163,8 @@ impl Inner {
         let standing = match fault {
             None => Standing::Good,
             Some(Fault::Away(words)) => Standing::Away(words),
-            Some(Fault::Consent(words) | Fault::Client(words)) => Standing::NeedsLogin(words),
+            Some(Fault::Consent(words)) => Standing::NeedsLogin(words),
+            Some(Fault::Client(words)) => Standing::NeedsSetup(words),
         };
         self.standing.send_if_modified(|before| {
             let changed = *before != standing;
@@ -179,6 +185,7 @@ impl Inner {
             Standing::NeedsLogin(words) => {
                 warn!(%account, words, "the account needs a login (`mailweir account login`)")
             }
+            Standing::NeedsSetup(words) => warn!(%account, words, "the account's [account.oauth2] needs mending"),
         }
     }
 
@@ -229,14 +236,16 @@ impl Inner {
         if self.server.acts_by_itself() {
             held.is_dead(None)?;
             let client = self.client(held).await?;
-            let answer = self.server.client_credentials(&client).await;
+            let key = self.server.service_key().await;
+            let key = key.inspect_err(|fault| held.away = Some((Instant::now() + SPACING, fault.clone())))?;
+            let answer = self.server.for_itself(&client, key.as_ref()).await;
             let tokens = held.heard(None, answer)?;
             let access = tokens.access.clone();
             held.tokens = Some(tokens);
             return Ok(access);
         }
         let _lock = self.keep.lock().await.map_err(Fault::Away)?;
-        let stored = self.stored().await?;
+        let (stored, broken_off) = self.stored().await?;
         // Not by its end, which is stored in whole seconds.
         let is_new =
             held.tokens.as_ref().is_none_or(|own| (&own.access, &own.refresh) != (&stored.access, &stored.refresh));
@@ -255,7 +264,12 @@ impl Inner {
         };
         held.is_dead(Some(refresh))?;
         let client = self.client(held).await?;
-        let answer = self.server.refresh(&client, refresh).await;
+        self.write(&stored, true).await?;
+        let mut answer = self.server.refresh(&client, refresh).await;
+        if broken_off && let Err(Fault::Consent(words)) = &mut answer {
+            words
+                .push_str("; a renewal before was broken off while its answer was on the way, which can end a consent");
+        }
         let tokens = held.heard(Some(refresh), answer)?;
         let access = tokens.access.clone();
         (held.tokens, held.unsaved) = (Some(tokens), true);
@@ -269,7 +283,8 @@ impl Inner {
         client.inspect_err(|fault| held.away = Some((Instant::now() + SPACING, fault.clone())))
     }
 
-    async fn stored(&self) -> Result<Tokens, Fault> {
+    /// What is stored, and whether a renewal of it was begun whose answer was not.
+    async fn stored(&self) -> Result<(Tokens, bool), Fault> {
         let Some(sealed) = self.keep.read().await.map_err(Fault::Away)? else {
             return Err(Fault::Consent("nobody has logged in yet".into()));
         };
@@ -281,12 +296,17 @@ impl Inner {
     /// Writes what is held. Nobody is given its access token before.
     async fn save(&self, held: &mut Held) -> Result<(), Fault> {
         let Some(tokens) = &held.tokens else { return Ok(()) };
-        let sealed =
-            tokens.to_bytes().and_then(|bytes| self.seal.seal(&self.account, &bytes)).map_err(Fault::Client)?;
-        let written = self.keep.write(sealed).await;
-        written.map_err(|words| Fault::Away(format!("new tokens cannot be stored: {words}")))?;
+        self.write(tokens, false).await?;
         held.unsaved = false;
         Ok(())
+    }
+
+    /// On the disk when it returns.
+    async fn write(&self, tokens: &Tokens, renewing: bool) -> Result<(), Fault> {
+        let bytes = tokens.to_bytes(renewing);
+        let sealed = bytes.and_then(|bytes| self.seal.seal(&self.account, &bytes)).map_err(Fault::Client)?;
+        let written = self.keep.write(sealed).await;
+        written.map_err(|words| Fault::Away(format!("new tokens cannot be stored: {words}")))
     }
 }
 

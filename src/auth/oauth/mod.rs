@@ -5,6 +5,7 @@
 //!   on another device;
 //! - [`Grant`] is what an account logs in with from then on: it refreshes ahead of time, one refresh at a time, and keeps a rotated
 //!   refresh token before anybody uses what came with it;
+//! - [`service`] is how an organisation's service account proves itself, where nobody is to consent;
 //! - [`Seal`] is what tokens are stored under: the key lies outside the store.
 //!
 //! Where tokens are stored is behind [`Keep`]: this layer knows no store. Faults are told apart by what mends them ([`Fault`]):
@@ -16,6 +17,7 @@ pub mod consent;
 mod grant;
 mod seal;
 mod server;
+mod service;
 #[cfg(test)]
 mod testing;
 
@@ -80,10 +82,14 @@ struct Written<'a> {
     expires: u64,
     lifetime: u64,
     refresh: Option<&'a str>,
+    /// Written ahead of a renewal, whose answer will replace it.
+    #[serde(default)]
+    renewing: bool,
 }
 
 impl Tokens {
-    fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+    /// `renewing`: their refresh token is about to be used.
+    fn to_bytes(&self, renewing: bool) -> Result<Zeroizing<Vec<u8>>, String> {
         let text = |secret: &Secret| String::from_utf8(secret.expose().to_vec()).map(Zeroizing::new);
         let not_text = |_| "a token is no text".to_owned();
         let access = text(&self.access).map_err(not_text)?;
@@ -93,20 +99,22 @@ impl Tokens {
             expires: self.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             lifetime: self.lifetime.as_secs(),
             refresh: refresh.as_deref().map(String::as_str),
+            renewing,
         };
         serde_json::to_vec(&written).map(Zeroizing::new).map_err(|error| error.to_string())
     }
 
-    /// `None` for what we have not written.
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// And whether a renewal of them was begun whose answer was not kept. `None` for what we have not written.
+    fn from_bytes(bytes: &[u8]) -> Option<(Self, bool)> {
         // Tokens are of visible ASCII (RFC 6749 appendix A), so no escape stands in the way of borrowing them.
         let written: Written<'_> = serde_json::from_slice(bytes).ok()?;
-        Some(Self {
+        let tokens = Self {
             access: Secret::new(written.access),
             expires: UNIX_EPOCH.checked_add(Duration::from_secs(written.expires))?,
             lifetime: Duration::from_secs(written.lifetime),
             refresh: written.refresh.map(Secret::new),
-        })
+        };
+        Some((tokens, written.renewing))
     }
 
     /// How long the access token still holds.
@@ -121,5 +129,5 @@ impl Tokens {
 /// In plain words: the store cannot be locked or written.
 pub async fn store(keep: &dyn Keep, seal: &Seal, account: &str, tokens: &Tokens) -> Result<(), String> {
     let _lock = keep.lock().await?;
-    keep.write(seal.seal(account, &tokens.to_bytes()?)?).await
+    keep.write(seal.seal(account, &tokens.to_bytes(false)?)?).await
 }

@@ -4,6 +4,7 @@
 //! of everything else here. A refusal is believed only from an OAuth answer (RFC 6749 §5.2): a gateway's error page, a captive
 //! portal or a server in trouble is "away".
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
@@ -14,7 +15,9 @@ use oauth2::{
     AuthType, AuthUrl, ClientId, ClientSecret, DeviceAuthorizationUrl, EndpointMaybeSet, EndpointNotSet, EndpointSet,
     HttpRequest, HttpResponse, RefreshToken, RequestTokenError, Scope, TokenResponse, TokenUrl,
 };
+use zeroize::Zeroizing;
 
+use super::service::ServiceKey;
 use super::{Fault, Tokens};
 use crate::config::{OAuth2, OAuthGrant};
 use crate::net::http::{HttpError, exchange};
@@ -45,17 +48,19 @@ pub(super) enum Failed {
 pub struct Server {
     pub(super) settings: OAuth2,
     trust: Trust,
+    /// The application's secret as it was sent last: no answer's words are shown with it.
+    secret: Arc<Mutex<Option<Zeroizing<String>>>>,
 }
 
 impl Server {
     pub fn of(settings: &OAuth2) -> Self {
         let trust = settings.ca_file.clone().map_or(Trust::Platform, Trust::CaFile);
-        Self { settings: settings.clone(), trust }
+        Self { settings: settings.clone(), trust, secret: Arc::default() }
     }
 
     /// Whether nobody's consent is needed.
     pub fn acts_by_itself(&self) -> bool {
-        self.settings.grant == OAuthGrant::Client
+        self.settings.grant != OAuthGrant::User
     }
 
     /// Whether a consent can be given on another device.
@@ -84,11 +89,16 @@ impl Server {
         Ok(tokens)
     }
 
-    /// An access token for the application itself.
-    pub(super) async fn client_credentials(&self, client: &Client) -> Result<Tokens, Fault> {
-        let http = self.http();
-        let asked = client.exchange_client_credentials().add_scopes(self.scopes());
-        Ok(received(&asked.request_async(&http).await.map_err(|fault| self.fault(&fault, &[]))?))
+    /// An access token for the application itself, or the service account.
+    pub(super) async fn for_itself(&self, client: &Client, key: Option<&ServiceKey>) -> Result<Tokens, Fault> {
+        let answer = if let Some(key) = key {
+            self.service_account(key).await
+        } else {
+            let http = self.http();
+            let asked = client.exchange_client_credentials().add_scopes(self.scopes());
+            asked.request_async(&http).await.map_err(|fault| self.fault(&fault, &[]))
+        };
+        Ok(received(&answer.map_err(nobodys_consent)?))
     }
 
     pub(super) fn scopes(&self) -> impl Iterator<Item = Scope> {
@@ -110,7 +120,10 @@ impl Server {
         let Some(reference) = &settings.client_secret else { return Ok(client) };
         let secret = reference.resolve().await;
         let secret = secret.map_err(|error| Fault::Client(format!("the application's secret: {error}")))?;
-        Ok(client.set_client_secret(ClientSecret::new(text(&secret)?)))
+        let secret = Zeroizing::new(text(&secret)?);
+        let client = client.set_client_secret(ClientSecret::new(secret.to_string()));
+        *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+        Ok(client)
     }
 
     /// How the protocol's crate reaches the server.
@@ -142,8 +155,11 @@ impl Server {
         if let Some(description) = refused.error_description() {
             words.push_str(&format!(": {description}"));
         }
-        for secret in sent.iter().filter(|secret| !secret.is_empty()) {
-            words = words.replace(secret, "…");
+        let known = self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = sent.iter().copied().chain(known.as_ref().map(|secret| secret.as_str()));
+        for secret in sent.filter(|secret| !secret.is_empty()) {
+            let in_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            words = words.replace(secret, "…").replace(&in_form, "…");
         }
         let words: String = words.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
         match refused.error() {
@@ -161,6 +177,14 @@ impl Server {
                 _ => Fault::Away(words),
             },
         }
+    }
+}
+
+/// What is refused to an application that acts by itself is mended in the configuration or with the provider: nobody has consented.
+fn nobodys_consent(fault: Fault) -> Fault {
+    match fault {
+        Fault::Consent(words) => Fault::Client(format!("the application itself is refused: {words}")),
+        other => other,
     }
 }
 

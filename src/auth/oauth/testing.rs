@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
@@ -19,6 +19,8 @@ pub(super) fn settings(base: &str) -> OAuth2 {
         client_id: "us".into(),
         client_secret: None,
         grant: OAuthGrant::User,
+        key: None,
+        subject: "ann@example.org".into(),
         authorize_url: Some(format!("{base}authorize")),
         token_url: format!("{base}token"),
         device_url: Some(format!("{base}device")),
@@ -95,6 +97,8 @@ impl TokenServer {
 pub(super) struct Memory {
     pub(super) sealed: Mutex<Option<Vec<u8>>>,
     pub(super) full: AtomicBool,
+    /// So many writes more, and it is full; 0 is without end.
+    pub(super) room: AtomicUsize,
 }
 
 impl Keep for Memory {
@@ -106,6 +110,9 @@ impl Keep for Memory {
         async move {
             if self.full.load(Ordering::Relaxed) {
                 return Err("the disk is full".into());
+            }
+            if self.room.load(Ordering::Relaxed) > 0 && self.room.fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.full.store(true, Ordering::Relaxed);
             }
             *self.sealed.lock().unwrap() = Some(sealed);
             Ok(())

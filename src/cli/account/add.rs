@@ -15,8 +15,9 @@ use rand::Rng;
 use super::discover::{self, Found, Offer, Place};
 use super::edit::{self, Entry};
 use super::{show, tell};
-use crate::cli::check::log_in;
+use crate::cli::check::{log_in, sending};
 use crate::cli::login::{self, Flow};
+use crate::cli::progress;
 use crate::config::{Account, Config, TlsMode};
 use crate::daemon::tokens::Vault;
 use crate::net::files::{Access, write_atomic};
@@ -132,6 +133,10 @@ impl Add {
             let way = Vault::open(config).await?.way(account).await?;
             words.push_str(&log_in(account, way.credentials()).await.map_err(|error| format!("{words}{error}"))?);
             words.push_str(".\n");
+            if let Some(Ok(told) | Err(told)) = sending(account, way.credentials()).await {
+                words.push_str(&told);
+                words.push('\n');
+            }
         }
         Ok(words + &show::settings(config, account, None))
     }
@@ -206,16 +211,31 @@ impl Add {
             };
             match words {
                 Ok(words) => {
+                    let sends = if self.no_test { None } else { self.try_sending(account, &password).await? };
                     if let Some(file) = self.written_password(path) {
                         let written = write_atomic(&file, password.expose(), Access::OwnerOnly);
                         written.map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
                     }
-                    return Ok((edit::write_more(path, &entry)?, format!("By {}: {words}.", offer.source)));
+                    let words = format!("By {}: {words}.{}", offer.source, sends.unwrap_or_default());
+                    return Ok((edit::write_more(path, &entry)?, words));
                 }
                 Err(error) => tried.push(format!("by {}: {error}{}", offer.source, hint(offer))),
             }
         }
         Err(if tried.is_empty() { self.nothing_found() } else { tried.join("\n") })
+    }
+
+    /// Logs in at the server for sending, if one was found; what to tell, a line of its own. A server that was named by a flag must take
+    /// the login; with one that was found, reading is worth having without it.
+    async fn try_sending(&self, account: &Account, password: &Secret) -> Result<Option<String>, String> {
+        match sending(account, Credentials::Password(password.clone())).await {
+            None => Ok(Some(" No server for sending is known; --smtp names one.".to_owned())),
+            Some(Ok(words)) => Ok(Some(format!("\n{words}"))),
+            Some(Err(words)) if self.smtp.is_some() => {
+                Err(format!("{words}\nNothing was written; without --smtp the account is added for reading."))
+            }
+            Some(Err(words)) => Ok(Some(format!("\n{words}"))),
+        }
     }
 
     /// Where the mailbox may be, the best first.
@@ -236,6 +256,7 @@ impl Add {
             return Ok(vec![Offer { source: preset.title.clone(), found: Found::Preset(preset), vouched: true }]);
         }
         println!("Looking for the servers of {}…", self.address);
+        let _busy = progress::busy("Asking the domain and Thunderbird's list");
         Ok(discover::offers(&self.address, self.autoconfig.as_deref(), self.nameserver).await)
     }
 

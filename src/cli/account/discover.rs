@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -16,7 +17,7 @@ use crate::net::http::exchange;
 use crate::net::trust::Trust;
 use crate::provider::{self, Preset};
 
-/// How long one source may take; they are asked one after the other, as the first usually knows.
+/// How long one question may take; the sources are asked side by side, as a network that drops questions answers none.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A server to connect to.
@@ -56,25 +57,22 @@ pub(super) async fn offers(
     nameserver: Option<std::net::SocketAddr>,
 ) -> Vec<Offer> {
     let Some((_, domain)) = address.rsplit_once('@') else { return Vec::new() };
-    let mut offers = Vec::new();
     let own = [
         format!("https://autoconfig.{domain}/mail/config-v1.1.xml?emailaddress={address}"),
         format!("https://{domain}/.well-known/autoconfig/mail/config-v1.1.xml"),
         format!("https://autoconfig.thunderbird.net/v1.1/{domain}"),
     ];
     let documents = document.map_or_else(|| own.to_vec(), |document| vec![document.to_owned()]);
-    for url in documents {
-        if let Some(found) = fetch(&url).await.and_then(|text| read_document(&text, address)) {
-            let source = url.split('?').next().unwrap_or_default().to_owned();
-            offers.push(Offer { source, found, vouched: true });
-            break;
-        }
-    }
-    if let Some(resolver) = resolver(nameserver) {
-        offers.extend(by_srv(&resolver, domain).await);
-        offers.extend(by_mx(&resolver, domain).await);
-    }
-    offers
+    let by_document = join_all(documents.iter().map(|url| async move {
+        let found = fetch(url).await.and_then(|text| read_document(&text, address))?;
+        let source = url.split('?').next().unwrap_or_default().to_owned();
+        Some(Offer { source, found, vouched: true })
+    }));
+    let resolver = resolver(nameserver);
+    let by_srv = async { by_srv(resolver.as_ref()?, domain).await };
+    let by_mx = async { by_mx(resolver.as_ref()?, domain).await };
+    let (by_document, by_srv, by_mx) = Box::pin(async { tokio::join!(by_document, by_srv, by_mx) }).await;
+    by_document.into_iter().flatten().take(1).chain(by_srv).chain(by_mx).collect()
 }
 
 async fn fetch(url: &str) -> Option<String> {
@@ -142,8 +140,8 @@ async fn records(resolver: &TokioResolver, name: &str, kind: RecordType) -> Vec<
 async fn by_srv(resolver: &TokioResolver, domain: &str) -> Option<Offer> {
     let imap = [("_imaps", TlsMode::Implicit), ("_imap", TlsMode::StartTls)];
     let smtp = [("_submissions", TlsMode::Implicit), ("_submission", TlsMode::StartTls)];
-    let imap = first_srv(resolver, domain, imap).await?;
-    let smtp = first_srv(resolver, domain, smtp).await;
+    let (imap, smtp) = tokio::join!(first_srv(resolver, domain, imap), first_srv(resolver, domain, smtp));
+    let imap = imap?;
     let under = |place: &Place| place.host == domain || place.host.ends_with(&format!(".{domain}"));
     let vouched = under(&imap) && smtp.as_ref().is_none_or(under);
     Some(Offer {
@@ -154,8 +152,10 @@ async fn by_srv(resolver: &TokioResolver, domain: &str) -> Option<Offer> {
 }
 
 async fn first_srv(resolver: &TokioResolver, domain: &str, services: [(&str, TlsMode); 2]) -> Option<Place> {
-    for (service, tls) in services {
-        let found = records(resolver, &format!("{service}._tcp.{domain}"), RecordType::SRV).await;
+    let asked = services.map(|(service, tls)| async move {
+        (tls, records(resolver, &format!("{service}._tcp.{domain}"), RecordType::SRV).await)
+    });
+    for (tls, found) in join_all(asked).await {
         let mut places: Vec<_> = found
             .into_iter()
             .filter_map(|data| match data {

@@ -18,7 +18,9 @@ const BEGINNING: &str = "\
 imap = [\"127.0.0.1:1143\"]           # STARTTLS offered
 imaps = [\"127.0.0.1:1993\"]
 pop3s = [\"127.0.0.1:1995\"]
-http = [\"127.0.0.1:1080\"]           # status page, /metrics
+submissions = [\"127.0.0.1:1465\"]    # sending
+http = [\"127.0.0.1:1080\"]           # status page, /metrics, /trust for setting up phones and mail programs
+#lan = true                          # serves the local network, too
 ";
 
 /// An account to be written.

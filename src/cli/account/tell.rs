@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::daemon::DataDirLock;
 
 /// Has the running daemon read its configuration again; what to tell of it.
-pub(super) fn reload(config: &Config) -> String {
+pub(crate) fn reload(config: &Config) -> String {
     match DataDirLock::holder(&config.data_dir) {
         None => "Start it with `mailweir run`.".to_owned(),
         Some(pid) if hang_up(pid) => "The running daemon takes it over.".to_owned(),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::config::{
-    Account, Cache, Config, Limits, Listen, LocalPassword, PlaintextLogin, Pop3, Prefetch, Server, Tls, TlsMode,
+    Account, Cache, Config, Http, Limits, Listen, LocalPassword, Log, PlaintextLogin, Pop3, Prefetch, Server, Tls,
+    TlsMode,
 };
 use crate::daemon::simulated::{Provider, Scenario};
 use crate::daemon::{Daemon, DataDirLock, cache_dir};
@@ -146,6 +147,7 @@ fn config(dir: &Path, ports: Ports, simulated: &Provider, prefetch: Prefetch) ->
         password: LocalPassword::Secret(SecretRef::Plain(Secret::new(PASSWORD))),
         provider: preset,
         english_names: false,
+        sending: Default::default(),
         imap: Server {
             host: upstream.ip().to_string(),
             port: upstream.port(),
@@ -182,6 +184,8 @@ fn config(dir: &Path, ports: Ports, simulated: &Provider, prefetch: Prefetch) ->
         },
         tls: Tls { dir: dir.join("certs"), names: vec!["localhost".into(), "127.0.0.1".into()], own: None },
         cache: Cache { max_size: 1_000_000_000, prefetch },
+        http: Http::default(),
+        log: Log::default(),
         accounts: vec![account],
         warnings: Vec::new(),
     }

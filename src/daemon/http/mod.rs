@@ -1,22 +1,30 @@
-//! What the daemon shows: `/metrics`, `/healthz`, `/readyz`, `/status.json` and a status page at `/`.
+//! What the daemon shows: `/metrics`, `/healthz`, `/readyz`, `/status.json` and a status page at `/`; and for setting up mail programs
+//! `/trust` (`trust`) and the answers of `autoconfig`.
 //!
-//! Nothing here changes anything, and nothing names a secret. The pages are for the machine's owner: the default address is loopback.
+//! Nothing here changes anything, and nothing names a secret. The pages are for the machine's owner: the default address is loopback, and
+//! beyond it they want a token ([`Door`]). What everybody may see stands in [`public`], what only the owner may in [`owner`].
 //! A page on the web must not read them through its owner's browser by giving its own name our address (DNS rebinding): a
 //! request that calls us by a name that is not ours is refused.
 
+mod autoconfig;
+mod door;
+mod events;
 mod page;
+mod trust;
+mod trust_page;
+pub(super) mod visitor;
 
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -24,8 +32,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+pub(super) use self::door::Door;
+use self::events::Feed;
+use super::setup::kit::{Kit, Visitor, matches};
 use super::status::Status;
-use crate::metrics;
+use crate::metrics::{self, Metrics};
 use crate::net::listener::Gate;
 use crate::net::stream::Stream;
 
@@ -43,7 +54,8 @@ const CONNECTIONS: (usize, usize) = (64, 16);
 /// What the pages are made of.
 pub(super) trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
-    fn metrics(&self) -> String;
+    /// Everything counted, up to date.
+    fn metrics(&self) -> Metrics;
 }
 
 /// The places for connections to these pages: apart from the mail programs', so that neither can lock the other out.
@@ -51,22 +63,56 @@ pub(super) fn gate() -> Arc<Gate> {
     Arc::new(Gate::new(CONNECTIONS.0, CONNECTIONS.1))
 }
 
-/// The pages. `names` are this computer's, besides `localhost` and addresses.
-pub(super) fn routes(names: Arc<[String]>, source: Arc<dyn Source>) -> Router {
-    Router::new()
-        .route("/", get(root))
-        .route("/status.json", get(status))
-        .route("/metrics", get(exposition))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+/// The pages. `names` are this computer's, besides `localhost` and addresses; `stop` ends what goes on by itself.
+pub(super) fn routes(
+    names: Arc<[String]>,
+    source: Arc<dyn Source>,
+    door: Arc<Door>,
+    kit: &Arc<Kit>,
+    stop: CancellationToken,
+) -> Router {
+    // These have names of their own to answer to.
+    let setup = trust::routes(&names, kit).merge(autoconfig::routes(&names, kit));
+    let owner = owner(source, stop).layer(middleware::from_fn_with_state(Arc::clone(&door), door::owner_only));
+    let form = Router::new().route("/login", post(door::login)).with_state(door);
+    public()
+        .merge(form)
+        .merge(owner)
         .layer(middleware::from_fn_with_state(names, ours_only))
-        .with_state(source)
+        .merge(setup)
+        .layer(middleware::from_fn(guarded))
+        .layer(middleware::from_fn(door::handed_on))
 }
 
-/// Serves one connection until it ends, its time is up, or `stop`; a request that is being answered then is answered to its end.
-pub(super) async fn serve(stream: Stream, routes: Router, stop: CancellationToken) {
+/// What everybody may see who can connect.
+fn public() -> Router {
+    let asset = |kind: &'static str, text: &'static str| {
+        get(move || async move { ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text) })
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/status.css", asset("text/css; charset=utf-8", page::STYLE))
+        .route("/status.js", asset("text/javascript; charset=utf-8", page::SCRIPT))
+        .route("/icon.svg", asset("image/svg+xml", page::ICON))
+}
+
+/// What only the owner may see.
+fn owner(source: Arc<dyn Source>, stop: CancellationToken) -> Router {
+    let live = Router::new().route("/", get(root)).route("/events", get(events::events));
+    let live = live.with_state(Arc::new(Feed::new(Arc::clone(&source), stop)));
+    Router::new()
+        .route("/status.json", get(status))
+        .route("/metrics", get(exposition))
+        .route("/readyz", get(ready))
+        .with_state(source)
+        .merge(live)
+}
+
+/// Serves one connection of a visitor until it ends, its time is up, or `stop`; a request that is being answered then is answered to its end.
+pub(super) async fn serve(stream: Stream, visitor: Visitor, routes: Router, stop: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let routes = routes.layer(Extension(visitor));
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
     let served = async {
         tokio::select! {
@@ -89,6 +135,10 @@ async fn ours_only(State(names): State<Arc<[String]>>, request: Request, next: N
     if host.is_none_or(|host| is_ours(host, &names)) {
         return next.run(request).await;
     }
+    not_ours()
+}
+
+fn not_ours() -> Response {
     (StatusCode::MISDIRECTED_REQUEST, "This computer is not known by that name; add it to tls.names.\n").into_response()
 }
 
@@ -101,12 +151,34 @@ fn is_ours(host: &str, names: &[String]) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
-        || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+        || names.iter().any(|ours| matches(&ours.to_ascii_lowercase(), &name.to_ascii_lowercase()))
 }
 
-async fn root(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'";
-    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page::render(&source.status())))
+/// What no answer goes without: nothing is guessed, framed, remembered by a proxy, or told to other sites.
+async fn guarded(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, page::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        // Who has said otherwise of his own answer has a reason.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// `/?refresh=15`: the page asks for itself again, for who has no script.
+#[derive(serde::Deserialize)]
+struct Asked {
+    refresh: Option<u32>,
+}
+
+async fn root(State(feed): State<Arc<Feed>>, Query(asked): Query<Asked>) -> Html<String> {
+    Html(feed.view().page(asked.refresh.map(|seconds| seconds.clamp(5, 3600))))
 }
 
 async fn status(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
@@ -115,8 +187,13 @@ async fn status(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], body)
 }
 
-async fn exposition(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], source.metrics())
+async fn exposition(State(source): State<Arc<dyn Source>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if metrics::takes_open_metrics(accept) {
+        ([(header::CONTENT_TYPE, metrics::OPEN_METRICS)], source.metrics().encode())
+    } else {
+        ([(header::CONTENT_TYPE, metrics::PLAIN)], source.metrics().encode_plain())
+    }
 }
 
 /// 200 when every account had an authenticated round trip lately, else 503 and why.
@@ -135,29 +212,41 @@ async fn ready(State(source): State<Arc<dyn Source>>) -> (StatusCode, String) {
 }
 
 #[cfg(test)]
+mod pages;
+
+#[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::daemon::setup::kit::tests::{here, kit};
 
     struct Fixed;
 
     impl Source for Fixed {
         fn status(&self) -> Status {
-            Status { version: "1".into(), uptime_seconds: 0, sessions: 0, cache_bytes: 0, accounts: Vec::new() }
+            Status { version: "1".into(), ..Status::default() }
         }
 
-        fn metrics(&self) -> String {
-            "x 1\n".repeat(100_000)
+        fn metrics(&self) -> Metrics {
+            // Many, so that the answer is larger than what a peer that does not read is sent.
+            let metrics = Metrics::default();
+            for account in 0..400 {
+                metrics.account(&format!("a{account}@example.org")).sent(1);
+            }
+            metrics
         }
     }
 
     /// A connection to the pages, and what serves it.
     fn connect(stop: &CancellationToken) -> (Stream, JoinHandle<()>) {
         let (ours, theirs) = Stream::pair();
-        (theirs, tokio::spawn(serve(ours, routes(Arc::default(), Arc::new(Fixed)), stop.clone())))
+        let dir = tempfile::tempdir().unwrap();
+        let kit = Arc::new(kit(dir.path(), &[], &[]));
+        let routes = routes(Arc::default(), Arc::new(Fixed), Arc::default(), &kit, stop.clone());
+        (theirs, tokio::spawn(serve(ours, here(), routes, stop.clone())))
     }
 
     #[tokio::test(start_paused = true)]

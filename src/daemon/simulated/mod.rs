@@ -41,6 +41,8 @@ pub const MAX_CONNECTIONS: usize = 15;
 const WRONG_AFTER: Duration = Duration::from_millis(500);
 /// Happenings kept for a listener that is slow: more than anybody reads.
 const EVENTS: usize = 64;
+/// Octets asked of the system as the send buffer of a connection.
+const UNSENT_ASKED: usize = 64 * 1024;
 /// How long sessions may take to say BYE.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -67,12 +69,14 @@ pub struct Counts {
     pub bodies: u64,
     /// Octets of them.
     pub body_octets: u64,
-    /// Octets that crossed the sockets since the start, out and in.
+    /// Octets that crossed the sockets since the start, or since [`Provider::begin_day`]: out and in.
     pub octets_out: u64,
     pub octets_in: u64,
     /// Commands refused since the start: because the day was spent, and because they came too fast.
     pub locked: u64,
     pub throttled: u64,
+    /// Commands since the start that would switch QRESYNC on.
+    pub qresync: u64,
 }
 
 /// What is counted, shared by sessions.
@@ -238,6 +242,8 @@ impl Provider {
             let (outer, inner) = Stream::pair();
             let accepted = Accepted { stream: inner, implicit_tls: false, plaintext_login: true };
             let session = serve(Arc::clone(&server), accepted, token.child_token());
+            // What it counts as sent is to have been sent, and not to lie in its own system.
+            let _ = stream.bound_unsent(UNSENT_ASKED);
             let counted = stream.tapped(Arc::<Weather>::clone(&mood));
             let wire = wire::pass(Arc::clone(&manners), Arc::clone(&mood), counted, outer);
             spawner.spawn(async move {
@@ -263,6 +269,12 @@ impl Provider {
         self.weather.trickles.store(trickles, Ordering::Relaxed);
     }
 
+    /// A day has passed: what crossed the sockets is counted from nothing again.
+    pub fn begin_day(&self) {
+        self.weather.sent.store(0, Ordering::Relaxed);
+        self.weather.received.store(0, Ordering::Relaxed);
+    }
+
     /// Every mailbox has another UIDVALIDITY from now on, as after a restore.
     pub fn flip_validity(&self) {
         self.weather.validity.fetch_add(1000, Ordering::Relaxed);
@@ -281,6 +293,11 @@ impl Provider {
     /// Connections logged in now.
     pub fn connections(&self) -> usize {
         self.tally.open.lock().unwrap_or_else(PoisonError::into_inner).now
+    }
+
+    /// Connections that idle now.
+    pub fn idling(&self) -> usize {
+        self.weather.idling.load(Ordering::Relaxed)
     }
 
     /// Waits until nobody is logged in.
@@ -304,6 +321,7 @@ impl Provider {
             octets_in: self.weather.received.load(Ordering::Relaxed),
             locked: self.weather.locked.load(Ordering::Relaxed),
             throttled: self.weather.throttled.load(Ordering::Relaxed),
+            qresync: self.weather.qresync.load(Ordering::Relaxed),
         }
     }
 

@@ -29,6 +29,14 @@ pub struct Scenario {
     pub line_limit: Option<usize>,
     /// IDLE hears nothing more after this.
     pub idle_deaf_after: Option<Duration>,
+    /// A connection that idles for so long is closed without a word.
+    pub idle_dropped_after: Option<Duration>,
+    /// ENABLE is answered without an untagged ENABLED.
+    pub enable_silent: bool,
+    /// FETCH of the old RFC822 items is answered without them.
+    pub no_rfc822: bool,
+    /// A blank stands between the addresses of an ENVELOPE.
+    pub spaced_addresses: bool,
     /// AUTHENTICATE takes no initial response.
     pub no_sasl_ir: bool,
     /// RFC822.SIZE is so many times too large.
@@ -60,6 +68,10 @@ const PLAIN: Scenario = Scenario {
     commands_per_second: None,
     line_limit: None,
     idle_deaf_after: None,
+    idle_dropped_after: None,
+    enable_silent: false,
+    no_rfc822: false,
+    spaced_addresses: false,
     no_sasl_ir: false,
     size_factor: 1,
     wrong_structure: false,
@@ -155,6 +167,53 @@ const MAIL_RU: Scenario = Scenario {
     ..PLAIN
 };
 
+/// What is known of it are its answers; the figures and texts are ours (unverified).
+const ICLOUD: Scenario = Scenario {
+    name: "icloud",
+    connections: 10,
+    too_many: ("LIMIT", "Too many connections"),
+    wrong_password: "[AUTHENTICATIONFAILED] Authentication Failed",
+    capability: Some((
+        "IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=XOAUTH2",
+        "IMAP4rev1 CHILDREN CONDSTORE ENABLE ESEARCH ID IDLE LIST-EXTENDED LIST-STATUS MOVE NAMESPACE QRESYNC SPECIAL-USE UIDPLUS UNSELECT",
+    )),
+    enable_silent: true,
+    no_rfc822: true,
+    spaced_addresses: true,
+    names: &[
+        ("[Gmail]/All Mail", "Archive"),
+        ("[Gmail]/Drafts", "Drafts"),
+        ("[Gmail]/Important", "Important"),
+        ("[Gmail]/Sent Mail", "Sent Messages"),
+        ("[Gmail]/Spam", "Junk"),
+        ("[Gmail]/Starred", "Starred"),
+        ("[Gmail]/Trash", "Deleted Messages"),
+    ],
+    ..PLAIN
+};
+
+/// A Cyrus without oddities; its QRESYNC is not simulated, the tests have a Cyrus of their own. The cap is ours (unverified).
+const FASTMAIL: Scenario = Scenario {
+    name: "fastmail",
+    connections: 20,
+    too_many: ("LIMIT", "Too many open connections"),
+    wrong_password: "[AUTHENTICATIONFAILED] Incorrect username, password or access token",
+    capability: Some((
+        "IMAP4rev1 ID ENABLE LITERAL+ SASL-IR AUTH=PLAIN AUTH=OAUTHBEARER",
+        "IMAP4rev1 CHILDREN CONDSTORE ENABLE ESEARCH ID IDLE LIST-EXTENDED LIST-STATUS LITERAL+ MOVE NAMESPACE SPECIAL-USE UIDPLUS UNSELECT",
+    )),
+    names: &[
+        ("[Gmail]/All Mail", "Archive"),
+        ("[Gmail]/Drafts", "Drafts"),
+        ("[Gmail]/Important", "Important"),
+        ("[Gmail]/Sent Mail", "Sent"),
+        ("[Gmail]/Spam", "Spam"),
+        ("[Gmail]/Starred", "Starred"),
+        ("[Gmail]/Trash", "Trash"),
+    ],
+    ..PLAIN
+};
+
 /// Archive, drafts, important, sent, spam, starred and trash, in Russian.
 const RUSSIAN: &[(&str, &str)] = &[
     ("[Gmail]/All Mail", "&BBAEQARFBDgEMg-"),
@@ -173,7 +232,7 @@ impl Scenario {
     }
 
     /// Every scenario, by the presets' names.
-    pub fn all() -> [Self; 7] {
+    pub fn all() -> [Self; 9] {
         [
             Self::gmail(),
             OUTLOOK,
@@ -182,6 +241,8 @@ impl Scenario {
             Self { name: "aol", ..YAHOO },
             YANDEX,
             MAIL_RU,
+            ICLOUD,
+            FASTMAIL,
         ]
     }
 
@@ -209,6 +270,10 @@ mod tests {
     /// What is simulated is what the preset warns of.
     #[test]
     fn scenarios_agree_with_their_presets() {
+        let names = Scenario::all().map(|scenario| scenario.name);
+        for preset in provider::presets() {
+            assert!(names.contains(&preset.name.as_str()), "no scenario of {}", preset.name);
+        }
         for scenario in Scenario::all() {
             let preset = provider::by_name(scenario.name).unwrap_or_else(|| panic!("no preset {}", scenario.name));
             let name = scenario.name;
@@ -224,6 +289,9 @@ mod tests {
             assert_eq!(preset.has(Quirk::SizeEstimated), scenario.size_factor != 1, "{name}");
             assert_eq!(preset.has(Quirk::ExpungeNotPushed), scenario.expunges_late, "{name}");
             assert_eq!(preset.has(Quirk::SelectShowsNewestOnly), scenario.beyond_window > 0, "{name}");
+            assert_eq!(preset.has(Quirk::EnableNotConfirmed), scenario.enable_silent, "{name}");
+            assert_eq!(preset.has(Quirk::Rfc822ItemsMissing), scenario.no_rfc822, "{name}");
+            assert!(!preset.has(Quirk::QresyncBroken) || scenario.offers("QRESYNC"), "{name}: nothing to fall for");
             assert!(!scenario.wrong_structure || preset.has(Quirk::StructureWrong), "{name}");
             if let (Some(ours), Some(theirs)) = (preset.command_line_max, scenario.line_limit) {
                 assert!(ours as usize <= theirs, "{name}");

@@ -3,7 +3,7 @@
 //! Two tasks a connection, one each way, line by line with literals passed untouched. A command that the scenario refuses never reaches
 //! the session: its answer is put in between two of the session's own. Lines are bounded; what is longer ends the connection.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
@@ -14,10 +14,12 @@ use crate::net::{Stream, Tap};
 
 /// Longest line either way.
 const LINE_MOST: u64 = 8 << 20;
-/// While it trickles: so many octets,
+/// How often an idling connection is looked at that is to be dropped.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// While it trickles (less than a kilobyte a second): so many octets,
 const DROP: usize = 100;
 /// so often.
-const DROP_EVERY: Duration = Duration::from_millis(500);
+const DROP_EVERY: Duration = Duration::from_millis(100);
 
 /// A provider's state of mind, of all its connections.
 #[derive(Debug, Default)]
@@ -28,8 +30,12 @@ pub(super) struct Weather {
     /// Commands refused because the day was spent, and because they came too fast.
     pub(super) locked: AtomicU64,
     pub(super) throttled: AtomicU64,
+    /// Commands that would switch QRESYNC on.
+    pub(super) qresync: AtomicU64,
     /// Answers come drop by drop.
     pub(super) trickles: AtomicBool,
+    /// Connections that idle.
+    pub(super) idling: AtomicUsize,
     /// Added to every UIDVALIDITY.
     pub(super) validity: AtomicI64,
     pace: Mutex<Option<(Instant, u32)>>,
@@ -86,8 +92,15 @@ pub(super) async fn pass(scenario: Arc<Scenario>, weather: Arc<Weather>, client:
             std::future::pending::<()>().await;
         } => {}
         _ = wire.down(from_session, &to_client) => {}
+        () = wire.dropped() => {}
     }
     let _ = to_client.lock().await.shutdown().await;
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.set_idle(false);
+    }
 }
 
 type Out = tokio::sync::Mutex<WriteHalf<Stream>>;
@@ -155,6 +168,18 @@ impl Wire {
         }
     }
 
+    /// Resolves when an idling client is dropped.
+    async fn dropped(&self) {
+        let Some(after) = self.scenario.idle_dropped_after else { return std::future::pending().await };
+        let is_over = || {
+            let since = *self.idles.lock().unwrap_or_else(PoisonError::into_inner);
+            since.is_some_and(|since| since.elapsed() >= after)
+        };
+        while !is_over() {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     async fn write(&self, out: &mut WriteHalf<Stream>, line: &[u8]) -> std::io::Result<()> {
         if !self.weather.trickles.load(Ordering::Relaxed) {
             return out.write_all(line).await;
@@ -173,7 +198,7 @@ impl Wire {
         let mut words = text.trim_end().split(' ');
         let (tag, name) = (words.next()?, words.next().unwrap_or_default().to_ascii_uppercase());
         if tag.eq_ignore_ascii_case("DONE") {
-            *self.idles.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.set_idle(false);
             return None;
         }
         if name.is_empty() || name == "LOGOUT" {
@@ -193,6 +218,13 @@ impl Wire {
         if scenario.line_limit.is_some_and(|most| line.len() > most + 2) {
             return Some(format!("{tag} BAD [CLIENTBUG] {name} Command line too long\r\n"));
         }
+        let upper = text.to_ascii_uppercase();
+        if upper.contains("QRESYNC") {
+            self.weather.qresync.fetch_add(1, Ordering::Relaxed);
+        }
+        if scenario.no_rfc822 && upper.contains("FETCH ") && asks_for_rfc822(&upper) {
+            return Some(format!("{tag} OK FETCH completed\r\n"));
+        }
         if name == "AUTHENTICATE" && scenario.no_sasl_ir && words.count() > 1 {
             return Some(format!("{tag} BAD AUTHENTICATE Command syntax error. sc=abc\r\n"));
         }
@@ -200,9 +232,19 @@ impl Wire {
             if !scenario.offers("IDLE") {
                 return Some(format!("{tag} BAD [CLIENTBUG] IDLE Unrecognised command\r\n"));
             }
-            *self.idles.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.set_idle(true);
         }
         None
+    }
+
+    fn set_idle(&self, idles: bool) {
+        let mut since = self.idles.lock().unwrap_or_else(PoisonError::into_inner);
+        match (since.is_some(), idles) {
+            (false, true) => drop(self.weather.idling.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.weather.idling.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        *since = idles.then(Instant::now);
     }
 
     /// A client's line with the session's names of mailboxes.
@@ -244,6 +286,14 @@ impl Wire {
         if scenario.no_keywords && text.contains("[PERMANENTFLAGS (") {
             text = text.replace(" \\*)", ")").replace("(\\*)", "()");
         }
+        if scenario.enable_silent && text.starts_with("* ENABLED") {
+            return Vec::new();
+        }
+        if scenario.spaced_addresses
+            && let Some((before, envelope)) = text.split_once("ENVELOPE (")
+        {
+            text = format!("{before}ENVELOPE ({}", envelope.replace(")(", ") ("));
+        }
         if scenario.wrong_structure {
             text = floats(text);
         }
@@ -264,6 +314,12 @@ impl Wire {
         }
         text.into_bytes()
     }
+}
+
+/// Whether a FETCH asks for RFC822, RFC822.HEADER or RFC822.TEXT. The size is answered.
+fn asks_for_rfc822(line: &str) -> bool {
+    let mut items = line.split(['(', ')', ' ', '\r', '\n']);
+    items.any(|item| matches!(item, "RFC822" | "RFC822.HEADER" | "RFC822.TEXT"))
 }
 
 /// The next line with its end; empty at the end of the stream.
@@ -373,6 +429,12 @@ mod tests {
                 "* 7 FETCH (UID 7 RFC822.SIZE 100 FLAGS ())\r\n",
                 "* 7 FETCH (UID 7 RFC822.SIZE 300 FLAGS ())\r\n",
             ),
+            ("icloud", "* ENABLED CONDSTORE\r\n", ""),
+            (
+                "icloud",
+                "* 1 FETCH (ENVELOPE (NIL \"s\" ((NIL NIL \"a\" \"b\")(NIL NIL \"c\" \"d\"))))\r\n",
+                "* 1 FETCH (ENVELOPE (NIL \"s\" ((NIL NIL \"a\" \"b\") (NIL NIL \"c\" \"d\"))))\r\n",
+            ),
             ("outlook", "* OK [PERMANENTFLAGS (\\Seen \\*)] x\r\n", "* OK [PERMANENTFLAGS (\\Seen)] x\r\n"),
             (
                 "yahoo",
@@ -409,6 +471,11 @@ mod tests {
         assert!(answers[30].as_ref().unwrap().contains("Suggested Backoff Time: 1000 milliseconds"));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(refused(&outlook, "a NOOP\r\n"), None);
+        let icloud = named("icloud");
+        assert_eq!(refused(&icloud, "a UID FETCH 1 (UID RFC822.HEADER)\r\n").unwrap(), "a OK FETCH completed\r\n");
+        assert_eq!(refused(&icloud, "a UID FETCH 1 (RFC822.SIZE BODY.PEEK[])\r\n"), None);
+        assert_eq!(refused(&icloud, "a ENABLE QRESYNC\r\n"), None);
+        assert_eq!(icloud.weather.qresync.load(Ordering::Relaxed), 1);
         let gmail = wire(Scenario { download_per_day: Some(100), ..Scenario::gmail() });
         gmail.weather.sent.store(101, Ordering::Relaxed);
         assert!(refused(&gmail, "a NOOP\r\n").unwrap().starts_with("a NO [OVERQUOTA] "));

@@ -1,4 +1,6 @@
 //! Bringing a mailbox's mirror in step with upstream: what to ask ([`plan`]) and asking it ([`run`]).
 
+mod facts;
 pub(crate) mod plan;
+pub(crate) mod resume;
 pub(crate) mod run;

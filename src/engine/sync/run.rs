@@ -8,23 +8,26 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use tokio::time::{Duration, Instant};
 use tracing::{debug, warn};
 
+use super::facts::{lay_facts, recent_from};
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
-use crate::engine::account::{Inner, LONG_CALL, Progress, now_ms};
+use super::resume;
+use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
-use crate::engine::keywords;
 use crate::engine::looks::{Look, Outcome};
 use crate::engine::mailbox::{Reading, State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
-use crate::model::{Keyword, MessageMeta, ModSeq, Uid, UidSet};
+use crate::model::{MessageMeta, ModSeq, Uid, UidSet};
 use crate::store::MailboxRecord;
 use crate::upstream::{self, Class, FetchMeta, Items, Lease, Selected};
 
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
 /// are some 4 MB of answer.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
-/// Messages a first reading asks for at once, about: a megabyte and a half of answer.
-const READING: u32 = 10_000;
+/// Messages a first reading asks for at once, about: less than a megabyte of answer, which is what a kill in the middle costs.
+const READING: u32 = 5000;
+/// Messages between two words about how far a first reading is.
+const TELL: usize = 250;
 /// Octets of answer that are set aside beforehand: for SELECT, for the flags of a message, and for all that is told of it.
 const SELECT_OCTETS: u64 = 1500;
 const FLAGS_OCTETS: u64 = 64;
@@ -221,7 +224,6 @@ impl Inner {
             from: None,
         });
         let read = self.read_parts(lease, state, selected, &mut reading).await;
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if let Err(error) = read {
             if !reading.seen.is_empty() {
                 turn.reading = Some(reading);
@@ -255,17 +257,24 @@ impl Inner {
         };
         let mut snapshot = mirror::restore(base, messages.clone());
         lay_facts(&mut snapshot, selected);
-        turn.upstream_modseq = selected.highest_modseq;
+        // Of a reading that goes on with what an earlier one has kept, the flags are as old as that: until the changes since then are read,
+        // the record says so.
+        turn.upstream_modseq = was_begun.unwrap_or(selected.highest_modseq);
         turn.complete = true;
-        turn.swept = Some(Instant::now());
+        turn.swept = was_begun.is_none().then(Instant::now);
         state.local.lock().await.overlay.strip(&mut messages);
         let record = record(&snapshot, turn);
         let storing = state.storing.lock().await;
-        let id = state.id();
+        let (id, blob) = (state.id(), resume::blob_name(&state.name));
         let stored = self
             .disk_within(LONG_CALL, move |store| {
                 store.clear(id)?;
-                store.commit(id, &messages, &UidSet::new(), &record)
+                store.commit(id, &messages, &UidSet::new(), &record)?;
+                // What a part of the reading has left.
+                match blob {
+                    Some(name) if store.blob(&name)?.is_some_and(|mark| !mark.is_empty()) => store.put_blob(&name, b""),
+                    _ => Ok(()),
+                }
             })
             .await;
         drop(storing);
@@ -288,6 +297,10 @@ impl Inner {
         reading: &mut Reading,
     ) -> Result<(), Error> {
         let mut width = READING;
+        // Of what an earlier reading has brought some may have gone: then the count says nothing.
+        let is_fresh = reading.from.is_none();
+        let told = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
+        let running = self.readings.begin(&state.name, told, u64::from(selected.exists));
         while reading.from != Some(1) && selected.exists > 0 {
             let (from, set) = match reading.from {
                 None if selected.uid_next.0 == 0 => (1, "1:*".to_owned()),
@@ -301,21 +314,29 @@ impl Inner {
                 }
             };
             let mut part: Vec<FetchMeta> = Vec::new();
-            lease.fetch_meta(&set, Items::All, None, &mut |meta| part.push(meta)).await?;
+            let (have, of) = (reading.seen.len() as u64, u64::from(exists(lease)));
+            let hear = &mut |meta| {
+                part.push(meta);
+                if part.len().is_multiple_of(TELL) {
+                    running.step(have + part.len() as u64, of);
+                }
+            };
+            lease.fetch_meta(&set, Items::All, None, hear).await?;
             // `*` is the last message even where it is below the range.
             part.retain(|meta| meta.uid.is_none_or(|uid| uid.0 >= from));
             let got = u32::try_from(part.len()).unwrap_or(u32::MAX);
             // Where UIDs are sparse the next part is wider.
             width = if got < READING / 4 { width.saturating_mul(4) } else { READING };
+            let begin = reading.seen.len();
             reading.seen.append(&mut part);
             reading.from = Some(from);
             // What was heard unasked of a message that is read already does not count twice.
             let have = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
-            if have >= u64::from(exists(lease)) {
+            if is_fresh && have >= u64::from(exists(lease)) {
                 return Ok(());
             }
-            let progress = Progress { mailbox: Arc::clone(&state.name), messages: have, of: u64::from(exists(lease)) };
-            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+            running.step(have, u64::from(exists(lease)));
+            self.keep_reading(state, selected, reading, begin).await;
         }
         Ok(())
     }
@@ -439,6 +460,8 @@ impl Inner {
 
     /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
     pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
+        // Nobody may read the old rows between the end of the state and theirs.
+        let _loading = self.loading.lock().await;
         self.forget(state);
         let _storing = state.storing.lock().await;
         let id = state.id();
@@ -490,24 +513,6 @@ fn count_after(old: &Snapshot, delta: &Delta) -> u32 {
         .filter(|uid| old.messages.get(Uid(*uid)).is_none() && !delta.vanished.contains(*uid))
         .collect();
     old.messages.len() - gone + new.len() as u32
-}
-
-fn recent_from(snapshot: &Snapshot) -> Uid {
-    let first = snapshot.messages.len().saturating_sub(RECENT);
-    snapshot.messages.at(first).map_or(Uid(1), |message| if first == 0 { Uid(1) } else { message.uid })
-}
-
-/// Takes over what SELECT said of the mailbox itself; whether anything of it is news.
-fn lay_facts(snapshot: &mut Snapshot, selected: &Selected) -> bool {
-    let before = (snapshot.permanent.clone(), snapshot.read_only, snapshot.keywords.len());
-    if let Some(permanent) = &selected.permanent_flags {
-        snapshot.permanent = keywords::permanent(permanent);
-    }
-    snapshot.read_only = selected.read_only;
-    let told: Vec<Keyword> = selected.flags.iter().filter_map(|flag| Keyword::new(flag)).collect();
-    let fresh: Vec<Keyword> = told.into_iter().filter(|flag| snapshot.keywords.binary_search(flag).is_err()).collect();
-    snapshot.keywords = mirror::with_keywords(&snapshot.keywords, fresh);
-    before != (snapshot.permanent.clone(), snapshot.read_only, snapshot.keywords.len())
 }
 
 pub(crate) fn record(snapshot: &Snapshot, turn: &Turn) -> MailboxRecord {

@@ -71,6 +71,8 @@ fn account(
         upstream: "ann@test:143".into(),
         quirks: Vec::new(),
         english_names: false,
+        refresh: std::time::Duration::from_secs(660),
+        audit: None,
     };
     let state = State::open(&dir.path().join("state.sqlite")).unwrap();
     let threads = StorePool::new(2);

@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn select(world: &World, name: &str) -> Mailbox {
     let name = world.account.resolve(name).await.unwrap();
     let state = world.account.in_step(&name).await.unwrap();
-    Mailbox::new(Arc::clone(&world.account), state, Arc::default())
+    Mailbox::new(Arc::clone(&world.account), state, Arc::default(), None)
 }
 
 /// Waits until the mailbox holds so many messages; how long it took.

@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::sent::Filer;
 use super::settle::{Fault, Window};
 use super::unfinished::{Entry, Messages, Write};
 use crate::engine::account::Inner;
@@ -93,7 +94,16 @@ impl Inner {
     pub(crate) async fn append(
         self: &Arc<Self>,
         mailbox: &str,
+        messages: Vec<Append>,
+    ) -> Result<Option<Appended>, Error> {
+        self.append_as(mailbox, messages, Filer::Client).await
+    }
+
+    pub(crate) async fn append_as(
+        self: &Arc<Self>,
+        mailbox: &str,
         mut messages: Vec<Append>,
+        filer: Filer,
     ) -> Result<Option<Appended>, Error> {
         let limit = self.options.append_limit;
         if messages.iter().any(|message| message.body.len() as u64 > limit) {
@@ -111,7 +121,7 @@ impl Inner {
             }
             let target = account.state(&to).await?;
             let keywords = account.share_appends(&target, &mut messages).await?;
-            let mut uploaded = account.append_all(&target, &messages).await?;
+            let mut uploaded = account.append_all(&target, &messages, filer).await?;
             account.seen_upstream();
             let seen = std::mem::take(&mut uploaded.seen);
             let Uploaded { places, window, .. } = &uploaded;
@@ -135,9 +145,19 @@ impl Inner {
         .await
     }
 
-    async fn append_all(self: &Arc<Self>, target: &Arc<State>, messages: &[Append]) -> Result<Uploaded, Error> {
+    async fn append_all(
+        self: &Arc<Self>,
+        target: &Arc<State>,
+        messages: &[Append],
+        filer: Filer,
+    ) -> Result<Uploaded, Error> {
+        // Of two that file the same message at once, the second finds it.
+        let _filing = match messages {
+            [message] if self.is_just_sent(target, message) => Some(self.filing.lock().await),
+            _ => None,
+        };
         if let [message] = messages
-            && let Some((validity, uid)) = self.filed_already(target, message).await
+            && let Some((validity, uid)) = self.filed_already(target, message, filer).await
         {
             info!(account = %self.label(), mailbox = %target.name, "the provider has filed this message itself: it is not uploaded again");
             return Ok(Uploaded::new(vec![Place::Seen(validity, uid)], Window::before(target)));

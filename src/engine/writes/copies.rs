@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::settle::Fault;
 use super::unfinished::Move;
 use crate::engine::account::Inner;
+use crate::engine::audit::Record;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::model::{FlagOp, Flags, SystemFlags, Uid, UidSet, UidValidity};
@@ -89,7 +90,17 @@ impl Inner {
             return Err(Error::Gone.into());
         }
         lease.store(copies, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
-        lease.uid_expunge(copies).await?;
+        let gone = lease.uid_expunge(copies).await;
+        if self.options.audit.is_some() {
+            let record = self.bare_record("take_back", mailbox);
+            let record = Record { uid_validity: Some(validity), uids: copies.clone(), ..record };
+            self.end_audit(
+                Some(record),
+                &gone.as_ref().map_err(|error| Error::from(error.clone())).map(|_| ()),
+                UidSet::new(),
+            );
+        }
+        gone?;
         if let Some(state) = self.known_state(mailbox) {
             state.set_stale();
         }

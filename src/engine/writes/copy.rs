@@ -52,10 +52,28 @@ impl Inner {
             let target = account.state(&to).await?;
             let window = Window::before(&target);
             let carry = account.begin_carry(&state, &target, &there).await?;
+            let action = match mode {
+                CopyMode::Move => Some("move"),
+                // Every other label goes.
+                CopyMode::Copy if account.options.has(Quirk::Labels) && account.holds_the_only_copy(&to) => {
+                    Some("copy")
+                }
+                CopyMode::Copy => None,
+            };
+            let mut record = match action {
+                Some(action) => account.begin_audit(action, &state, &there).await,
+                None => None,
+            };
+            if let Some(record) = &mut record {
+                record.to = Some(to.to_string());
+            }
             let copied = match mode {
                 CopyMode::Copy => account.copy_only(&state, &there, &target).await,
-                CopyMode::Move => account.move_only(&state, &there, &target, &window).await,
+                CopyMode::Move => Box::pin(account.move_only(&state, &there, &target, &window)).await,
             };
+            // Of a MOVE that failed half way, what has gone has gone.
+            let left = if copied.is_err() { super::moves::there(&state.snapshot(), &there) } else { UidSet::new() };
+            account.end_audit(record, &copied, left);
             let mut keywords = account.end_carry(&state, carry).await;
             let copied = match copied {
                 Ok(copied) => copied.map(sorted),

@@ -36,7 +36,10 @@ impl Inner {
                 return Ok(());
             }
             account.check_identity(&mut lease, &state, &target).await?;
-            lease = account.expunge_these(lease, &state, &mut turn, &target).await?;
+            let record = account.begin_audit("expunge", &state, &target).await;
+            let done = account.expunge_these(lease, &state, &mut turn, &target).await;
+            account.end_audit(record, &done, UidSet::new());
+            lease = done?;
             if !account.show_gone(&mut lease, &state, &mut turn, &target).await {
                 account.look_again(lease, &state, &mut turn).await;
             }

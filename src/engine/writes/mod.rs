@@ -4,7 +4,8 @@
 //! settled by looking: what upstream then holds decides, and only what is seen not to have happened is asked for again.
 //!
 //! - `flags`: STORE · `expunge`: EXPUNGE and UID EXPUNGE · `copy`: COPY · `moves`: MOVE · `copies`: finding copies and taking them back ·
-//!   `append`: APPEND, and `appended`: what follows it · `arrived`: whether an interrupted one was stored · `sent`: copies the provider files itself
+//!   `append`: APPEND, and `appended`: what follows it · `arrived`: whether an interrupted one was stored · `sent`: copies the provider files itself ·
+//!   `filed`: whether a message is in a mailbox
 //! - `settle`: telling what a write brought, where upstream did not say so · `unfinished`: the journal of writes of several steps ·
 //!   `recover`: settling what stands there
 
@@ -14,6 +15,7 @@ mod arrived;
 mod copies;
 mod copy;
 mod expunge;
+mod filed;
 mod flags;
 mod identity;
 mod moves;
@@ -37,6 +39,8 @@ use crate::upstream::{self, Class, Event, Lease};
 
 pub use append::{Append, Appended};
 pub use copy::{Copied, CopyMode};
+pub use filed::Filed;
+pub(super) use sent::Filer;
 pub(super) use unfinished::Unfinished;
 
 impl Inner {

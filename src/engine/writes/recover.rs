@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 use super::copy::Copied;
 use super::unfinished::{Left, Messages, Move, Write};
 use crate::engine::account::Inner;
+use crate::engine::audit::on_behalf;
 use crate::engine::error::Error;
 use crate::model::{FlagOp, Flags, SystemFlags, Uid};
 use crate::upstream::Class;
@@ -56,7 +57,8 @@ impl Inner {
             self.read_unfinished().await?;
         }
         while let Some(left) = next() {
-            self.settle_one(left).await?;
+            // Whoever is held up by it has not asked for it.
+            on_behalf(None, Box::pin(self.settle_one(left))).await?;
         }
         Ok(())
     }
@@ -98,7 +100,15 @@ impl Inner {
         let state = self.state(&moving.source.mailbox.as_str().into()).await?;
         let mut turn = state.turn.lock().await;
         let carry = self.take_along(&state, moving.source.uid_validity(), &moving.source.uids).await;
+        let mut record = self.begin_audit("move", &state, &moving.source.uids).await;
+        if let Some(record) = &mut record {
+            record.to = Some(moving.to.clone());
+        }
         let ended = self.settle_move_by_copy(&state, &mut turn, moving, false).await;
+        // What is tried again later is told then.
+        if !matches!(ended, Err(Error::Unavailable(_) | Error::Limit(_) | Error::Internal(_))) {
+            self.end_audit(record, &ended, super::moves::there(&state.snapshot(), &moving.source.uids));
+        }
         let mut keywords = self.end_carry(&state, carry).await;
         let ended = ended?;
         drop(turn);

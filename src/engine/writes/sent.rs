@@ -38,22 +38,44 @@ const NEWEST: usize = 32;
 const SENT_LOOKS: usize = 5;
 const SENT_PAUSE: Duration = Duration::from_secs(1);
 
+/// Who puts a message into the sent folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filer {
+    /// A mail program, for whose message the provider's copy, or ours, may be on its way.
+    Client,
+    Ourselves,
+}
+
 impl Inner {
+    /// Whether the provider, or we ourselves, file messages sent, and this is one of these minutes in the sent folder.
+    pub(super) fn is_just_sent(&self, target: &State, message: &Append) -> bool {
+        let header = message.body.get(..message::header_end(&message.body)).unwrap_or_default();
+        let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+        self.is_filed_for_us(target) && was_just_sent(header, now)
+    }
+
+    fn is_filed_for_us(&self, target: &State) -> bool {
+        let folders = self.folders.newest();
+        let is_sent = folders
+            .is_some_and(|folders| folders.find(&target.name).is_some_and(|folder| folder.role == Some(Role::Sent)));
+        is_sent && self.options.has(Quirk::SavesSentCopy)
+    }
+
     /// Where the provider has filed this message itself, if it has.
     pub(super) async fn filed_already(
         self: &Arc<Self>,
         target: &Arc<State>,
         message: &Append,
+        filer: Filer,
     ) -> Option<(UidValidity, Uid)> {
-        let folders = self.folders.newest()?;
-        let is_sent = folders.find(&target.name).is_some_and(|folder| folder.role == Some(Role::Sent));
-        if !is_sent || !self.options.has(Quirk::SavesSentCopy) {
+        if !self.is_filed_for_us(target) {
             return None;
         }
         let header = message.body.get(..message::header_end(&message.body)).unwrap_or_default();
         let id = message::message_id(header)?;
         let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
-        let mut looks = if was_just_sent(header, now) { SENT_LOOKS } else { 1 };
+        let is_waited_for = filer == Filer::Client && was_just_sent(header, now);
+        let mut looks = if is_waited_for { SENT_LOOKS } else { 1 };
         loop {
             match self.find_filed(target, message, &id, now).await {
                 Ok(Some(found)) => return Some(found),

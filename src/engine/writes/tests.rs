@@ -85,6 +85,8 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         upstream: "ann@test:143".into(),
         quirks: quirks.to_vec(),
         english_names: false,
+        refresh: Duration::from_secs(660),
+        audit: None,
     };
     let config = Config {
         lowered: None,
@@ -105,7 +107,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
     let state = state::State::open(&dir.path().join("state.db")).unwrap();
     let threads = StorePool::new(2);
     let disk = Disk { cache: Cache::new(store, threads.clone()), state, threads };
-    Inner::new(options, Pool::new(config), disk, Metrics::new())
+    Inner::new(options, Pool::new(config), disk, Metrics::default())
 }
 
 /// The mirror reads every mailbox, as if a client had opened it.

@@ -9,7 +9,7 @@ fn day(n: i64) -> OffsetDateTime {
 
 fn ensure(dir: &Path, names: &[&str], now: OffsetDateTime, leaf: Leaf) -> Result<Material, CertError> {
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-    Authority::new(dir, now).ensure(&names, leaf)
+    Authority::new(dir, now).ensure(Names { configured: &names, found: &[] }, leaf)
 }
 
 fn facts(pem: &[u8]) -> Facts {
@@ -178,5 +178,37 @@ fn a_key_others_can_read_is_taken_from_them() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         ensure(dir.path(), &[], day(0), Leaf::Keep).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn the_authority_signs_for_its_own_names_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = ensure(dir.path(), &["mail.example.org"], day(0), Leaf::Keep).unwrap();
+    let ca = CertificateDer::from_pem_slice(made.ca_pem.unwrap().as_bytes()).unwrap();
+    let (_, cert) = x509_parser::parse_x509_certificate(&ca).unwrap();
+    assert!(cert.name_constraints().unwrap().unwrap().critical);
+    let usage = cert.extended_key_usage().unwrap().unwrap().value;
+    assert!(usage.server_auth && !usage.any && !usage.email_protection && !usage.code_signing);
+    // A name of somebody else's, asked for later: told, and nothing is changed.
+    let before = contents(dir.path());
+    let e = ensure(dir.path(), &["mail.example.org", "mail.example.com"], day(1), Leaf::Keep).err().unwrap();
+    assert!(e.to_string().contains("`mail.example.com`") && e.to_string().contains("delete"), "{e}");
+    assert_eq!(contents(dir.path()), before);
+    // Found, not asked for: left out.
+    let found = ["pc.example.com".to_owned(), "pc.local".to_owned()];
+    let names = Names { configured: &[], found: &found };
+    let leaf = facts(&Authority::new(dir.path(), day(1)).ensure(names, Leaf::Keep).unwrap().cert_pem);
+    assert_eq!(leaf.names[3..], ["pc.local", "mail.example.org"]);
+    // A leaf for the other name, signed with the stolen key, is taken by nobody.
+    let key = KeyPair::from_pem(&std::fs::read_to_string(dir.path().join("ca.key")).unwrap()).unwrap();
+    let stolen = Ca { key: None, der: ca.clone(), pem: String::new() };
+    for (name, taken) in [("localhost", true), ("mail.example.com", false)] {
+        let mut params = CertificateParams::new([name.to_owned(), "localhost".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        (params.not_before, params.not_after) = (day(0), day(9));
+        let issuer = Issuer::from_ca_cert_der(&ca, &key).unwrap();
+        let forged = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+        assert_eq!(stolen.vouches_for(forged.der(), day(1)), taken, "{name}");
     }
 }

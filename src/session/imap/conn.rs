@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::command::append;
 use super::io::{Io, ReadError, Stop};
@@ -15,8 +16,9 @@ use super::reply::{Reply, Status, no, untagged};
 use super::state::{Failure, Session, Telling};
 use super::{Accepted, Login, Server};
 use crate::engine::Error;
-use crate::session::backend::Account as _;
+use crate::session::backend::{Account as _, Mailbox as _};
 use crate::session::front::{Open, is_other_protocol};
+use crate::session::protocol;
 use crate::wire::imap::command::{Command, Tagged};
 use crate::wire::imap::framer::{Frame, FramingError};
 use crate::wire::imap::parse;
@@ -79,6 +81,8 @@ impl<L: Login> Session<L> {
             bad_commands: 0,
             spoke_imap: false,
             noticed: false,
+            program: None,
+            heard: 0,
         }
     }
 
@@ -92,10 +96,14 @@ impl<L: Login> Session<L> {
         match self.io.frame().await {
             Ok(Frame::Message(line)) => match parse::command(&line) {
                 Ok(tagged) => {
+                    let secret = matches!(tagged.command, Command::Login { .. } | Command::Authenticate { .. });
+                    protocol::heard(tagged.command.name(), &line, secret);
+                    self.heard = line.len() as u64;
                     drop(line);
                     self.answer(tagged).await
                 }
                 Err(error) => {
+                    protocol::heard_octets(line.len());
                     if !self.spoke_imap && self.account.is_none() && is_not_imap(&line) {
                         return Err(Stop::Bye { code: None, text: "This is an IMAP server" });
                     }
@@ -108,6 +116,8 @@ impl<L: Login> Session<L> {
                 Ok(Next::Command)
             }
             Ok(Frame::LiteralStart { head, len, sync, .. }) => {
+                protocol::heard("APPEND", &head, false);
+                self.heard = head.len() as u64 + len;
                 Box::pin(self.append_command(append::Literal { head, len, sync })).await?;
                 Ok(Next::Command)
             }
@@ -192,6 +202,16 @@ impl<L: Login> Session<L> {
         }
         reply.render(tag, &mut self.io.out);
         self.server.observer.command(name, reply.outcome(), started.elapsed());
+        if matches!(name, "SELECT" | "EXAMINE" | "CLOSE" | "UNSELECT" | "DELETE" | "RENAME") {
+            let open = self.selected.as_deref().map(|selected| selected.mailbox.name());
+            self.server.observer.selected(open.as_deref());
+        }
+        debug!(
+            command = name,
+            outcome = reply.outcome(),
+            octets = self.heard,
+            ms = started.elapsed().as_millis() as u64
+        );
         // BAD or not, it was a command: only what is none at all counts as nonsense.
         self.bad_commands = 0;
         self.spoke_imap = true;

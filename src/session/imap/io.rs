@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Stream;
+use crate::session::protocol;
 use crate::session::socket::{self, FEED_AFTER, Gone, OUT_FULL};
 use crate::wire::imap::framer::{Frame, Framer, FramingError, Limits, Side};
 
@@ -61,6 +62,7 @@ pub(crate) struct Io {
     /// When one of the two last said something. The silence of a command is counted over all its waits, not for each by itself.
     quiet_since: Instant,
     shutdown: CancellationToken,
+    trace: protocol::Sent,
     /// Answers not yet sent.
     pub(crate) out: BytesMut,
 }
@@ -77,6 +79,7 @@ impl Io {
             opened,
             quiet_since: opened,
             shutdown,
+            trace: protocol::Sent::default(),
             out: BytesMut::new(),
         }
     }
@@ -197,6 +200,7 @@ impl Io {
 
     async fn send(&mut self, body: &[u8]) -> Result<(), Stop> {
         let head = std::mem::take(&mut self.out);
+        self.trace.take([&head, body]);
         socket::write_all(&mut self.stream, &head, body).await?;
         self.quiet_since = Instant::now();
         Ok(())
@@ -265,8 +269,8 @@ impl Io {
         let Self { stream, limits, logged_in, opened, quiet_since, shutdown, .. } = self;
         let stream = stream.start_tls_server(config).await.map_err(|_| Stop::Gone)?;
         let framer = Framer::new(Side::Server, limits);
-        let (in_literal, out) = (false, BytesMut::new());
-        Ok(Self { stream, framer, limits, in_literal, logged_in, opened, quiet_since, shutdown, out })
+        let (in_literal, trace, out) = (false, protocol::Sent::default(), BytesMut::new());
+        Ok(Self { stream, framer, limits, in_literal, logged_in, opened, quiet_since, shutdown, trace, out })
     }
 
     /// Says the last words, if any, and closes.

@@ -41,6 +41,10 @@ pub(crate) struct Session<L: Login> {
     pub(crate) spoke_imap: bool,
     /// What the user should know of the account was told.
     pub(crate) noticed: bool,
+    /// What the client says it is, until it has logged in.
+    pub(crate) program: Option<Box<str>>,
+    /// Octets of the last command, for the log.
+    pub(crate) heard: u64,
 }
 
 /// The selected mailbox.

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::reply::{Reply, TEMP};
 use super::state::{Failure, Session};
 use super::{Login, Server};
 use crate::session::front::{Accepted, Open, is_other_protocol};
 use crate::session::line::{LineIo, Patience, Stop};
+use crate::session::protocol;
 use crate::wire::pop3::{self, Command};
 
 /// Lines in a row that are not understood before a peer that has not logged in is shown out. A person with telnet makes a few.
@@ -86,6 +88,7 @@ impl<L: Login> Session<L> {
         let command = match pop3::command(&line) {
             Ok(command) => command,
             Err(fault) => {
+                protocol::heard_octets(line.len());
                 if !self.spoke_pop3 && is_other_protocol(&line) {
                     pop3::err(&mut self.io.out, None, "This is a POP3 server");
                     return Err(Stop::Close);
@@ -94,6 +97,12 @@ impl<L: Login> Session<L> {
                 return Ok(Next::Command);
             }
         };
+        let octets = line.len();
+        protocol::heard(
+            command.name(),
+            &line,
+            matches!(command, Command::Pass(_) | Command::Auth { .. } | Command::Apop),
+        );
         drop(line);
         self.spoke_pop3 = true;
         self.bad_commands = 0;
@@ -110,8 +119,10 @@ impl<L: Login> Session<L> {
         let outcome = reply.as_ref().map_or("ok", Reply::outcome);
         if let Some(reply) = &reply {
             reply.render(&mut self.io.out);
+            protocol::said(|out| reply.render(out));
         }
         self.server.observer.command(name, outcome, started.elapsed());
+        debug!(command = name, outcome, octets, ms = started.elapsed().as_millis() as u64);
         if quit {
             return Err(Stop::Close);
         }

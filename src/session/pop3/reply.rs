@@ -44,6 +44,10 @@ impl Reply {
         if self.ok { pop3::ok(out, &self.text) } else { pop3::err(out, self.code, &self.text) }
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The outcome as metrics tell it.
     pub(crate) fn outcome(&self) -> &'static str {
         if self.ok { "ok" } else { "no" }

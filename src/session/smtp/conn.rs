@@ -10,11 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::state::{Failure, Session, Way};
 use super::{Login, Server};
 use crate::session::front::{Accepted, Open, is_other_protocol};
 use crate::session::line::{LineIo, Patience, Stop};
+use crate::session::protocol;
 use crate::wire::smtp::{self, Command, Fault, Reply};
 
 /// Lines in a row that are not understood before a peer that has not logged in is shown out. A person with telnet makes a few.
@@ -40,19 +42,9 @@ const PATIENCE: Patience = Patience {
 /// Serves one client until it is gone. Ends soon after `shutdown` (with 421), whatever it was waiting for from the client.
 pub async fn serve<L: Login>(server: Arc<Server<L>>, accepted: Accepted, shutdown: CancellationToken) {
     let _open = Open::new(Arc::clone(&server.observer));
-    let Accepted { stream, implicit_tls, plaintext_login } = accepted;
+    let plaintext_login = accepted.plaintext_login;
+    let Some(stream) = accepted.begin(server.tls.as_ref()).await else { return };
     let peer = stream.peer_ip();
-    let stream = match (&server.tls, implicit_tls && !stream.is_tls()) {
-        (_, false) => stream,
-        (Some(tls), true) => match Box::pin(stream.start_tls_server(Arc::clone(tls))).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(%peer, %error, "TLS handshake failed");
-                return;
-            }
-        },
-        (None, true) => return,
-    };
     let mut session = Session::new(server, LineIo::new(stream, PATIENCE, shutdown), peer, plaintext_login);
     Reply::new(220, "", format!("{} ESMTP ready", session.server.name)).render(&mut session.io.out);
     loop {
@@ -102,6 +94,7 @@ impl<L: Login> Session<L> {
         let command = match smtp::command(&line) {
             Ok(command) => command,
             Err(fault) => {
+                protocol::heard_octets(line.len());
                 // A web page may make a browser send commands as the body of a request; EHLO is our own.
                 if !self.spoke_smtp && is_other_protocol(&line) {
                     Reply::new(421, "4.7.0", "This is an SMTP server").render(&mut self.io.out);
@@ -112,6 +105,8 @@ impl<L: Login> Session<L> {
                 return Ok(Next::Command);
             }
         };
+        let octets = line.len();
+        protocol::heard(command.name(), &line, matches!(command, Command::Auth { .. }));
         drop(line);
         self.spoke_smtp = true;
         self.bad_commands = 0;
@@ -134,8 +129,10 @@ impl<L: Login> Session<L> {
         };
         if let Some(reply) = &reply {
             reply.render(&mut self.io.out);
+            protocol::said(|out| reply.render(out));
         }
         self.server.observer.command(name, outcome, started.elapsed());
+        debug!(command = name, outcome, octets, ms = started.elapsed().as_millis() as u64);
         if quit {
             return Err(Stop::Close);
         }

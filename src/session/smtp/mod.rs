@@ -4,7 +4,8 @@
 //! session knows, `command/` what commands do.
 //!
 //! Nothing is kept here: the message streams through to the provider while the client sends it, and the provider's reply is the
-//! client's, for each recipient and for the message (Law 11). Whoever sends has logged in, and only from the account's own addresses:
+//! client's, for each recipient and for the message (Law 11). Where an account has an outbox, its [`Passage`] accepts what the provider
+//! cannot take now. Whoever sends has logged in, and only from the account's own addresses:
 //! this is never an open relay. Where the provider is lost before it has answered, the client is told so with a 4xx.
 
 mod command;
@@ -55,8 +56,12 @@ pub trait Outgoing: Clone + Send + Sync + 'static {
     fn offers(&self) -> Extensions;
     /// Sets so many octets (one at least) aside, where they may be sent now; the error is the client's answer.
     fn admit(&self, octets: u64) -> Result<Grant, Reply>;
-    /// A session at the provider, for one message; the error is the client's answer.
-    fn open(&self) -> impl Future<Output = Result<Self::Passage, Reply>> + Send;
+    /// A way for one message of about so many octets, as its sender says (0: says nothing); the error is the client's answer.
+    fn open(&self, octets: u64) -> impl Future<Output = Result<Self::Passage, Reply>> + Send;
+    /// What is to stand as Reply-To in everything sent.
+    fn reply_to(&self) -> Option<&str> {
+        None
+    }
     /// A message came to its end: the provider took it, or did not.
     fn sent(&self, outcome: &Reply, recipients: usize, octets: u64);
 }
@@ -69,6 +74,18 @@ pub trait Passage: Send + 'static {
     fn reply(&mut self) -> impl Future<Output = Result<Reply, String>> + Send;
     /// Dotted lines of the message.
     fn write(&mut self, dotted: &[u8]) -> impl Future<Output = Result<(), String>> + Send;
+    /// The last of them, the lone dot at its end: from here on the message may be taken.
+    fn write_last(&mut self, dotted: &[u8]) -> impl Future<Output = Result<(), String>> + Send {
+        self.write(dotted)
+    }
+    /// Writing has failed before the first octet: the provider had spoken, and nothing positive it said is about what was to be written.
+    fn is_unsent(&self) -> bool {
+        false
+    }
+    /// The message was not sent, but accepted to be.
+    fn is_kept(&self) -> bool {
+        false
+    }
     /// The answer to the message.
     fn verdict(&mut self) -> impl Future<Output = Result<Reply, String>> + Send;
     /// An answer that came early, where writing has failed.

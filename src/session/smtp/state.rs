@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Grant, Login, Outgoing, Server};
 use crate::session::line::{LineIo, Stop};
-use crate::wire::smtp::{Extensions, Filter, Reply};
+use crate::wire::smtp::{Edit, Extensions, Filter, Reply};
 
 /// Above it a message is refused whatever the provider says: nobody takes more (reference: providers; Mail.ru 70 MB).
 pub(crate) const LARGEST: u64 = 150 * 1024 * 1024;
@@ -62,6 +62,8 @@ pub(crate) struct Relay<P> {
     /// Dropped (and its connection with it) once the message is not to be sent.
     pub(crate) passage: Option<P>,
     pub(crate) filter: Filter,
+    /// What changes in its header.
+    pub(crate) edit: Option<Edit>,
     /// What the client will be answered when its octets are all here.
     pub(crate) refusal: Option<Reply>,
     /// Octets at most.

@@ -92,15 +92,12 @@ impl Session {
         Ok(self.handed + self.out.len() as u64)
     }
 
-    /// Waits until so many commands may be begun, and until what they cost would be remembered (Law 6).
+    /// Waits until so many commands may be begun (Law 6).
     async fn permitted(&mut self, commands: usize) -> Result<(), Error> {
         for _ in 0..commands {
             while let Some(wait) = self.permits.command()? {
                 sleep(wait).await;
             }
-        }
-        if !self.permits.is_covered() {
-            self.permits.covered().await;
         }
         Ok(())
     }
@@ -191,7 +188,8 @@ impl Session {
         line: Line,
         take: Take<'_>,
     ) -> Result<Option<Status>, Fault> {
-        debug!(account = %self.label, tag, command = %line.name(), "send");
+        debug!(parent: &self.span, account = %self.label, tag, command = %line.name(), octets = line.octets(), "send");
+        self.trace_sent(tag, &line);
         self.queue(tag.as_bytes());
         self.queue(b" ");
         for part in line.parts() {
@@ -225,7 +223,7 @@ impl Session {
     pub(super) async fn wait_to_go_on(&mut self, tag: &str, take: Take<'_>) -> Result<Option<Status>, Fault> {
         loop {
             match self.next_answer(Some(READ_TIMEOUT)).await? {
-                Answer::Continue => return Ok(None),
+                Answer::Continue(_) => return Ok(None),
                 Answer::Tagged(answered, status) if answered == tag => return Ok(Some(status)),
                 other => self.untagged(other, take)?,
             }
@@ -298,7 +296,7 @@ impl Session {
                 self.idling = None;
             }
             // A `+` nobody asked for and answers to nothing: harmless, and servers do send them.
-            Answer::Continue | Answer::Tagged(..) => {
+            Answer::Continue(_) | Answer::Tagged(..) => {
                 debug!(account = %self.label, "an answer to nothing");
             }
         }

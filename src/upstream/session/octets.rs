@@ -29,9 +29,6 @@ const WRITE_PIECE: usize = 64 * 1024;
 
 impl Session {
     pub(super) async fn fill(&mut self, limit: Option<Duration>) -> Result<(), Fault> {
-        if !self.permits.is_covered() {
-            self.permits.covered().await;
-        }
         let Some(link) = &mut self.link else { return Err(self.already_lost()) };
         let read = link.read_buf(self.framer.buffer());
         let read = match limit {
@@ -90,7 +87,8 @@ impl Session {
     pub(super) async fn message(&mut self, limit: Option<Duration>) -> Result<Bytes, Fault> {
         loop {
             if let Frame::Message(message) = self.frame(limit).await? {
-                trace!(account = %self.label, octets = message.len(), "received");
+                trace!(parent: &self.span, account = %self.label, octets = message.len(), "received");
+                self.trace_received(&message);
                 return Ok(message);
             }
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -21,6 +22,8 @@ use crate::wire::smtp::Replies;
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 /// RFC 5321 §4.5.3.2.6: the end of the message is where servers think; giving up earlier makes doubles.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the greeting may take: a server that waits for TLS says nothing; others look up our name first, or are slow on purpose.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
 /// From dialing to the end of the login: mail programs give MAIL about a minute.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
 /// A command with a response in it may have 512 octets (RFC 4954 §4, RFC 5321 §4.5.3.1.4); longer responses follow it.
@@ -55,7 +58,14 @@ impl Session {
         let tap = Arc::new(Counting(Arc::clone(&config.meter)));
         let link = config.dial.dial(tap).await.map_err(|error| down(error.to_string()))?;
         let mut session = Self { link, replies: Replies::default(), offers: Extensions::default(), messages: 0 };
-        let greeting = session.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
+        let greeting = timeout(GREETING_TIMEOUT, session.reply(COMMAND_TIMEOUT)).await;
+        let greeting = greeting.map_err(|_| {
+            down(
+                "the server for sending does not greet. Check `port` and `tls` (465 is implicit TLS, 587 is STARTTLS)"
+                    .into(),
+            )
+        })?;
+        let greeting = greeting.map_err(lost)?;
         if greeting.code != 220 {
             return Err(down(said("the server for sending turns us away", &greeting)));
         }
@@ -77,7 +87,7 @@ impl Session {
         config.meter.login(match &opened {
             Ok(_) => Outcome::Ok,
             Err(SmtpError::Login(_)) => Outcome::Refused,
-            Err(SmtpError::Unavailable(_)) => Outcome::Failed,
+            Err(SmtpError::Unavailable(_) | SmtpError::Limit(_)) => Outcome::Failed,
         });
         opened
     }
@@ -153,17 +163,21 @@ impl Session {
                 return Err(SmtpError::Login("the server for sending does not offer OAuth".into()));
             }
         };
-        let mut withdrawn = None;
+        let mut withdrawn: Option<(Secret, String)> = None;
         loop {
-            let token = timeout(TOKEN_TIMEOUT, tokens.token(withdrawn.clone())).await;
+            let (old, refusal) = withdrawn.clone().unzip();
+            let token = timeout(TOKEN_TIMEOUT, tokens.token(old)).await;
             let token = token.map_err(|_| SmtpError::Unavailable("getting an access token takes too long".into()))?;
             let token = token.map_err(|fault| match fault {
                 TokenFault::Away(words) => SmtpError::Unavailable(words),
                 TokenFault::Login(words) => {
                     let words = words.trim_end_matches('.');
-                    // The server has refused nothing: with a new consent the next message goes.
+                    // What the server said of the token before stays in the words.
+                    let words = refusal.map_or_else(|| words.to_owned(), |refusal| format!("{words} ({refusal})"));
+                    // With a new consent the next message goes: nothing keeps it waiting.
                     SmtpError::Unavailable(format!("{words}. Run `mailweir account login {}`", config.label))
                 }
+                TokenFault::Setup(words) => SmtpError::Unavailable(words),
             })?;
             let (mechanism, response, last) = if bearer {
                 let response = sasl::oauthbearer(&config.username, host, port, &token);
@@ -171,12 +185,18 @@ impl Session {
             } else {
                 ("XOAUTH2", sasl::xoauth2(&config.username, &token), Secret::new(Vec::new()))
             };
-            let reply = self.authenticate(mechanism, &[response, last], true).await?;
+            let (reply, challenge) = self.exchange(mechanism, &[response, last], true).await?;
             match reply {
                 reply if reply.is_positive() => return Ok(()),
                 // A token may have been withdrawn before its time; a fresh one is worth one try.
-                reply if withdrawn.is_some() || !reply.is_permanent() => return Err(refused(&reply)),
-                _ => withdrawn = Some(token),
+                reply => {
+                    let said = said("the provider refuses the login for sending", &reply);
+                    let said = challenge.map_or_else(|| said.clone(), |challenge| format!("{said} ({challenge})"));
+                    if withdrawn.is_some() || !reply.is_permanent() {
+                        return Err(token_refused(&reply, said, config));
+                    }
+                    withdrawn = Some((token, said));
+                }
             }
         }
     }
@@ -187,6 +207,17 @@ impl Session {
 
     /// AUTH; `responses` answer the challenges one after the other, the first at once where `initial` says so (RFC 4954 §4).
     async fn authenticate(&mut self, mechanism: &str, responses: &[Secret], initial: bool) -> Result<Reply, SmtpError> {
+        self.exchange(mechanism, responses, initial).await.map(|(reply, _)| reply)
+    }
+
+    /// The same, with the error the last challenge told of, in words.
+    async fn exchange(
+        &mut self,
+        mechanism: &str,
+        responses: &[Secret],
+        initial: bool,
+    ) -> Result<(Reply, Option<String>), SmtpError> {
+        let mut told = None;
         let mut left = responses.iter();
         let mut line = format!("AUTH {mechanism}").into_bytes();
         let first = responses.first().filter(|_| initial).map(|first| sasl::encode(first.expose()));
@@ -201,8 +232,9 @@ impl Session {
             self.send(line.expose()).await.map_err(lost)?;
             let reply = self.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
             if reply.code != 334 {
-                return Ok(reply);
+                return Ok((reply, told));
             }
+            told = responses.first().and_then(|response| sasl::read_error(reply.text().as_bytes(), response));
             if cancelled {
                 return Err(lost(Lost("it does not end the login".into())));
             }
@@ -220,6 +252,12 @@ impl Session {
     /// No reply has been read that nobody waits for: the next to be read is the next command's.
     pub(super) fn is_in_step(&self) -> bool {
         self.replies.is_empty()
+    }
+
+    /// The server has said something that was not waited for, or has closed.
+    pub(super) fn has_spoken(&mut self) -> bool {
+        let read = self.link.read_buf(self.replies.buffer()).now_or_never();
+        matches!(read, Some(Ok(0) | Err(_))) || !self.is_in_step()
     }
 
     /// Brings an open transaction to its end without a message; whether the session can be used on.
@@ -312,6 +350,18 @@ fn lost(lost: Lost) -> SmtpError {
 
 fn said(what: &str, reply: &Reply) -> String {
     format!("{what}: {}", super::super::session::shorten(&reply.text()))
+}
+
+/// The same of a token: what the challenge told is more than the reply says, and there is no password to check.
+fn token_refused(reply: &Reply, words: String, config: &SmtpConfig) -> SmtpError {
+    match advice(reply) {
+        "" if reply.is_permanent() => {
+            let mend = "Check the user name of [account.smtp], and that sending is among the scopes";
+            SmtpError::Login(format!("{words}. {mend}; then run `mailweir account login {}`", config.label))
+        }
+        "" => SmtpError::Unavailable(words),
+        advice => SmtpError::Login(format!("{words}. {advice}")),
+    }
 }
 
 /// A login that was not taken: for now, or until somebody does something about it.

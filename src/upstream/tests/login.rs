@@ -162,11 +162,16 @@ async fn tokens_are_renewed_once() {
                   S: + e30=\nC: AQ==\nS: w1 NO [UNAVAILABLE] later\nE";
     let later = outcome(bearer, oauth).await;
     assert!(later.contains("later"), "{later}");
+    // {"status":"invalid_token","scope":"mail"}
+    let told = bearer.replace("+ e30=", "+ eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIiwic2NvcGUiOiJtYWlsIn0=");
+    let told = outcome(&told, oauth).await;
+    assert!(told.contains("later (status \"invalid_token\", wants the scope \"mail\")"), "{told}");
     // Nothing is said of a token that is not to be had, and only a lost consent is the user's to mend.
     let greeting = "S: * OK [CAPABILITY SASL-IR AUTH=XOAUTH2] hi\nE";
     for (fault, want) in [
         (TokenFault::Away("the server is away".into()), "upstream unavailable: the server is away"),
         (TokenFault::Login("revoked".into()), "upstream login failed: revoked. Run `mailweir account login ann`"),
+        (TokenFault::Setup("who are you".into()), "upstream login failed: who are you"),
     ] {
         let got = outcome(greeting, |config| {
             config.label = "ann".into();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::process::Server;
+use super::search::Wanted;
 use super::{ADDRESS, LOCAL_PASSWORD, PATIENCE, UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, scratch};
 
 /// The program under test.
@@ -77,6 +78,10 @@ pub struct Setup {
     pub plaintext_login: &'static str,
     /// More lines, put at the end of `[listen]`.
     pub listen_more: String,
+    /// More tables of the configuration: `[http]`, `[log]`.
+    pub more: String,
+    /// `$MAILWEIR_LOG`, and more arguments of `run`.
+    pub log: (&'static str, &'static [&'static str]),
 }
 
 impl Setup {
@@ -87,6 +92,8 @@ impl Setup {
             cache_size: "2GB",
             plaintext_login: "\"loopback\"",
             listen_more: String::new(),
+            more: String::new(),
+            log: ("", &[]),
         }
     }
 }
@@ -138,8 +145,10 @@ impl Daemon {
 
     fn try_start(&mut self) -> Result<(), String> {
         let config = self.config_file();
-        let args = ["run", "--config", config.to_str().unwrap()];
-        let server = Server::start(Path::new(PROGRAM), &args, &[("RUST_LOG", "info")], self.home.path(), &[]);
+        let (level, more) = self.setup.log;
+        let args = [&["run", "--config", config.to_str().unwrap()], more].concat();
+        let env = [("RUST_LOG", "info"), ("MAILWEIR_LOG", level)];
+        let server = Server::start(Path::new(PROGRAM), &args, &env, self.home.path(), &[]);
         let ports = [self.imap, self.imaps, self.pop3, self.pop3s, self.http];
         let ports: Vec<_> = ports.iter().map(|a| format!(":{}", a.port())).collect();
         let ready = server.wait_output(PATIENCE, |out| ports.iter().all(|p| out.iter().any(|l| names_port(l, p))));
@@ -152,11 +161,11 @@ impl Daemon {
 
     fn write_config(&self) {
         let (imap, imaps, pop3, pop3s, http) = (self.imap, self.imaps, self.pop3, self.pop3s, self.http);
-        let Setup { accounts, prefetch, cache_size, plaintext_login, listen_more } = &self.setup;
+        let Setup { accounts, prefetch, cache_size, plaintext_login, listen_more, more, log: _ } = &self.setup;
         let mut text = format!(
             "data_dir = \"data\"\n\n[listen]\nimap = [\"{imap}\"]\nimaps = [\"{imaps}\"]\npop3 = [\"{pop3}\"]\npop3s = [\"{pop3s}\"]\nhttp = [\"{http}\"]\n\
              plaintext_login = {plaintext_login}\n{listen_more}\n[tls]\ndir = \"certs\"\nnames = [\"localhost\", \
-             \"127.0.0.1\"]\n\n[cache]\nmax_size = \"{cache_size}\"\nprefetch = \"{prefetch}\"\n"
+             \"127.0.0.1\"]\n\n[cache]\nmax_size = \"{cache_size}\"\nprefetch = \"{prefetch}\"\n{more}\n"
         );
         for a in accounts {
             let (host, port) = ("localhost", a.upstream.port());
@@ -262,6 +271,11 @@ impl Daemon {
         (status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
+    /// The same of a daemon that may not listen yet.
+    pub fn http_get_if_up(&self, path: &str) -> Option<(u16, String)> {
+        super::accepts(self.http).then(|| self.http_get(path))
+    }
+
     /// All samples of `/metrics`, by name with labels.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let (status, body) = self.http_get("/metrics");
@@ -284,6 +298,16 @@ impl Daemon {
 
     pub fn resources(&self) -> Resources {
         Resources::of(&[self.pid()])
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Whatever a test is about: no password of its own is in what the daemon keeps (Law 12).
+        if !std::thread::panicking() && self.data_dir().exists() {
+            let found = Wanted::of_all_tests().files_below(&self.data_dir());
+            assert!(found.is_empty(), "a password stands in {found:?}");
+        }
     }
 }
 

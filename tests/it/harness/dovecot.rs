@@ -41,8 +41,14 @@ pub struct Options {
     pub relay: Option<SocketAddr>,
     /// Takes access tokens, and asks there about each (RFC 7662).
     pub introspection: Option<String>,
+    /// What of the answer is the user's name; `sub` if not said.
+    pub token_user: Option<&'static str>,
     /// Takes no tokens by XOAUTH2, only by OAUTHBEARER.
     pub bearer_only: bool,
+    /// A mailbox named Junk is the one for unwanted mail.
+    pub junk: bool,
+    /// There is a quota: one message.
+    pub one_message: bool,
     /// Offers COMPRESS=DEFLATE (RFC 4978).
     pub compress: bool,
 }
@@ -222,10 +228,17 @@ fn write_config(home: &Path, mail: &Path, ca: &TestCa, ports: [u16; 5], options:
         true => {
             "mail_plugins = quota\nprotocol imap {\n  mail_plugins = $mail_plugins imap_quota\n}\nplugin {\n  quota = count:All\n  quota_vsizes = yes\n  quota_rule = *:storage=1G\n}"
         }
+        false if options.one_message => {
+            "mail_plugins = quota\nprotocol imap {\n  mail_plugins = $mail_plugins imap_quota\n}\nplugin {\n  quota = count:All\n  quota_vsizes = yes\n  quota_rule = *:messages=1\n}"
+        }
         false => "",
     };
+    let junk = if options.junk { "mailbox Junk {\n    special_use = \\Junk\n  }" } else { "" };
     let (mechanisms, tokens) = match &options.introspection {
-        Some(url) => (if options.bearer_only { "oauthbearer" } else { "xoauth2 oauthbearer" }, token_passdb(home, url)),
+        Some(url) => (
+            if options.bearer_only { "oauthbearer" } else { "xoauth2 oauthbearer" },
+            token_passdb(home, url, options.token_user.unwrap_or("sub")),
+        ),
         None => ("", String::new()),
     };
     let compress = match options.compress {
@@ -304,6 +317,7 @@ namespace inbox {{
   mailbox Attic {{
     special_use = \Archive
   }}
+  {junk}
 }}
 service imap-login {{
   inet_listener imap {{
@@ -353,10 +367,10 @@ service stats {{
 }
 
 /// Dovecot's own OAuth 2 passdb, which introspects every token.
-fn token_passdb(home: &Path, url: &str) -> String {
+fn token_passdb(home: &Path, url: &str, user: &str) -> String {
     let file = home.join("oauth2.conf");
     let text = format!(
-        "introspection_mode = post\nintrospection_url = {url}\nusername_attribute = sub\nactive_attribute = active\nactive_value = true\n"
+        "introspection_mode = post\nintrospection_url = {url}\nusername_attribute = {user}\nactive_attribute = active\nactive_value = true\n"
     );
     std::fs::write(&file, text).unwrap();
     format!("passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {}\n}}", file.display())

@@ -22,6 +22,14 @@ pub struct Exim {
     pub inside: SocketAddr,
 }
 
+/// When a file of the maildir was written, in seconds and microseconds: its name begins with them, and is in no order within a second, for
+/// there are no zeros before the microseconds.
+fn delivered(file: &Path) -> (u64, u64) {
+    let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+    let mut numbers = name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok());
+    (numbers.next().expect("seconds"), numbers.next().expect("microseconds"))
+}
+
 impl Exim {
     pub fn start() -> Self {
         let certs = server_scratch("certs");
@@ -59,10 +67,15 @@ impl Exim {
 
     /// Every message it has taken and delivered, without the trace header of those before it.
     pub fn sent(&self) -> Vec<Vec<u8>> {
+        self.sent_whole().iter().map(|raw| without_trace(raw)).collect()
+    }
+
+    /// The same with them.
+    pub fn sent_whole(&self) -> Vec<Vec<u8>> {
         let Ok(dir) = std::fs::read_dir(self.home.path().join("sent/new")) else { return Vec::new() };
         let mut files: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        files.iter().map(|file| without_trace(&std::fs::read(file).unwrap())).collect()
+        files.sort_by_key(|file| delivered(file));
+        files.iter().map(|file| std::fs::read(file).unwrap()).collect()
     }
 
     /// Waits until it has delivered `count` messages.
@@ -157,6 +170,8 @@ rcpt:
        !authenticated = *
   deny message = no such user
        local_parts = nobody
+  defer message = later please
+       local_parts = later
   accept
 begin routers
 all:

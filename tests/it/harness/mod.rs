@@ -7,7 +7,9 @@
 //! A panic is the way a helper fails: it ends the test with the transcript in hand.
 
 pub mod answer;
+pub mod browser;
 pub mod ca;
+pub mod chromium;
 pub mod client;
 pub mod cyrus;
 pub mod daemon;
@@ -20,6 +22,7 @@ pub mod oauth;
 pub mod pop;
 pub mod process;
 pub mod relay;
+pub mod search;
 pub mod simulated;
 pub mod smtp;
 pub mod trap;

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use super::daemon::PROGRAM;
 use super::{free_port, servers_dir, wait_for};
 
+/// The secret of those of its clients that have one (`mailweir-with-secret`, `ann`).
+pub const CLIENT_SECRET: &str = "Client-Geheim-52c1aa90d3";
+
 /// What Dovecot proves itself with when it asks about a token.
 pub const INTROSPECTION_USER: &str = "dovecot:dovecot-secret";
 
@@ -53,6 +56,13 @@ impl AuthServer {
         wait_for("the end of the consents", || self.printed.text().matches("revoked\n").count() > before);
     }
 
+    /// Ends every access token before its time; consents stay.
+    pub fn expire(&mut self) {
+        let before = self.printed.text().matches("expired\n").count();
+        self.say("expire");
+        wait_for("the end of the tokens", || self.printed.text().matches("expired\n").count() > before);
+    }
+
     /// Every token given so far, of both kinds.
     pub fn tokens(&mut self) -> Vec<String> {
         let before = self.printed.text().len();
@@ -91,10 +101,10 @@ impl Drop for AuthServer {
 
 /// What a child prints, as it comes.
 #[derive(Clone, Default)]
-struct Printed(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Printed(Arc<Mutex<Vec<u8>>>);
 
 impl Printed {
-    fn follow(mut from: impl std::io::Read + Send + 'static) -> Self {
+    pub(super) fn follow(mut from: impl std::io::Read + Send + 'static) -> Self {
         let printed = Self::default();
         let kept = printed.clone();
         std::thread::spawn(move || {
@@ -106,7 +116,7 @@ impl Printed {
         printed
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }

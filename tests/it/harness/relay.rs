@@ -306,6 +306,8 @@ fn accept(listener: &TcpListener, target: SocketAddr, link: Link, shared: &Arc<S
         let Ok(server) = TcpStream::connect(target) else { continue };
         for end in [&client, &server] {
             end.set_nodelay(true).unwrap();
+            // What is counted as passed on is to have been passed on, but for this.
+            socket2::SockRef::from(end).set_send_buffer_size(64 * 1024).unwrap();
         }
         let id = shared.accepted.fetch_add(1, Ordering::SeqCst);
         let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;

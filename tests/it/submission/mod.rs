@@ -3,6 +3,9 @@
 
 mod access;
 mod faults;
+mod gmail;
+mod limits;
+mod outbox;
 mod programs;
 
 use std::net::{SocketAddr, TcpStream};

@@ -21,7 +21,7 @@ enum Door {
 
 const DOORS: [Door; 3] = [Door::Plain, Door::StartTls, Door::Implicit];
 
-fn run(mut command: Command, what: &str, input: &[u8]) -> String {
+pub(super) fn run(mut command: Command, what: &str, input: &[u8]) -> String {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

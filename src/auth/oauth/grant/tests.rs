@@ -51,7 +51,13 @@ impl World {
     /// What another process would find.
     async fn stored(&self) -> Tokens {
         let sealed = self.memory.sealed.lock().unwrap().clone().unwrap();
-        Tokens::from_bytes(&seal().await.unseal(ANN, &sealed).unwrap()).unwrap()
+        Tokens::from_bytes(&seal().await.unseal(ANN, &sealed).unwrap()).unwrap().0
+    }
+
+    /// Whether that says a renewal was begun.
+    async fn renewing(&self) -> bool {
+        let sealed = self.memory.sealed.lock().unwrap().clone().unwrap();
+        Tokens::from_bytes(&seal().await.unseal(ANN, &sealed).unwrap()).unwrap().1
     }
 
     fn standing(&self) -> Standing {
@@ -197,10 +203,41 @@ async fn nobody_is_given_what_is_not_on_the_disk() {
     world.server.will_give("a2", 3600, Some("r2"));
     let fault = world.token().await.unwrap_err();
     assert!(matches!(&fault, Fault::Away(words) if words.contains("the disk is full")), "{fault}");
-    assert!(world.token().await.is_err());
+    // A token that rotates is not used up for an answer that could not be kept.
+    assert_eq!(world.server.times_asked(), 0);
+    // Full from the answer on.
+    world.memory.full.store(false, Ordering::Relaxed);
+    world.memory.room.store(1, Ordering::Relaxed);
+    let fault = world.token().await.unwrap_err();
+    assert!(matches!(&fault, Fault::Away(words) if words.contains("the disk is full")), "{fault}");
+    assert!(world.renewing().await && world.token().await.is_err());
     world.memory.full.store(false, Ordering::Relaxed);
     assert_eq!(world.token().await.unwrap(), "a2");
     assert_eq!((world.server.times_asked(), world.stored().await.refresh.unwrap().expose()), (1, &b"r2"[..]));
+}
+
+/// Killed between the server's answer and our commit: the next process finds the old token, marked.
+#[tokio::test]
+async fn a_renewal_that_was_broken_off_is_told_of_when_it_cost_the_consent() {
+    for bears_it in [true, false] {
+        let world = World::new(Some(tokens("a1", 0, Some("r1")))).await;
+        world.memory.room.store(1, Ordering::Relaxed);
+        world.server.will_give("a2", 3600, Some("r2"));
+        assert!(world.token().await.is_err(), "the answer is not kept");
+        world.memory.full.store(false, Ordering::Relaxed);
+        let keep = Arc::clone(&world.memory) as Arc<dyn Keep>;
+        let next = Grant::new(ANN, Server::of(&settings(&world.server.base)), keep, seal().await);
+        if bears_it {
+            world.server.will_give("a3", 3600, Some("r3"));
+            assert_eq!(next.token(None).await.unwrap().expose(), b"a3");
+            assert!(!world.renewing().await && world.stored().await.refresh.unwrap().expose() == b"r3");
+        } else {
+            world.server.will(400, "{\"error\":\"invalid_grant\"}");
+            let fault = next.token(None).await.unwrap_err();
+            assert!(matches!(&fault, Fault::Consent(words) if words.contains("broken off")), "{fault}");
+        }
+        assert!(world.server.asked.lock().unwrap()[1].contains("refresh_token=r1"));
+    }
 }
 
 #[tokio::test]

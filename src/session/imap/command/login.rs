@@ -21,6 +21,9 @@ const ALWAYS: &str = "IMAP4rev1 LITERAL+ SASL-IR ENABLE ID IDLE NAMESPACE CHILDR
 const GMAIL: &str = "IMAP4rev1 UNSELECT IDLE NAMESPACE ID XLIST CHILDREN X-GM-EXT-1 SASL-IR UIDPLUS ENABLE MOVE CONDSTORE \
                      ESEARCH LIST-EXTENDED LIST-STATUS LITERAL- SPECIAL-USE";
 
+/// Characters of a program's name and version that are kept.
+const PROGRAM_MOST: usize = 200;
+
 impl<L: Login> Session<L> {
     /// The capabilities of this moment, separated by blanks.
     pub(crate) fn capabilities(&self) -> String {
@@ -50,8 +53,24 @@ impl<L: Login> Session<L> {
         self.io.is_tls() || self.plaintext_login
     }
 
-    /// RFC 2971. What the client says of itself is of no use to us.
-    pub(crate) fn id(&mut self) -> Reply {
+    /// RFC 2971. What the client says of itself is shown to the account's owner and goes to the audit trail: nothing is decided by it.
+    pub(crate) fn id(&mut self, fields: Option<&[(String, Option<String>)]>) -> Reply {
+        let field = |name: &str| {
+            let found = fields.unwrap_or_default().iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.and_then(|(_, value)| value.as_deref())
+        };
+        if fields.is_some() {
+            let said = [field("name"), field("version")].map(Option::unwrap_or_default);
+            self.server.observer.program(said[0], said[1]);
+        }
+        if let Some(name) = field("name") {
+            let words = [Some(name), field("version")].into_iter().flatten().flat_map(|word| [" ", word]);
+            let program: String = words.skip(1).flat_map(str::chars).take(PROGRAM_MOST).collect();
+            match &self.account {
+                Some(account) => account.name_program(&program),
+                None => self.program = Some(program.into()),
+            }
+        }
         let out = &mut self.io.out;
         render::text(out, "* ID (\"name\" ");
         render::string(out, self.server.name.as_bytes());
@@ -154,6 +173,9 @@ impl<L: Login> Session<L> {
         let refused = match verified {
             Ok(account) => {
                 self.io.set_logged_in(account.append_limit());
+                if let Some(program) = self.program.take() {
+                    account.name_program(&program);
+                }
                 self.account = Some(account);
                 return Ok(Reply::ok("Logged in").with(format!("CAPABILITY {}", self.capabilities())));
             }

@@ -48,7 +48,7 @@ impl<L: Login> Session<L> {
                 self.selected = None;
                 Ok(Reply::ok("Logout completed"))
             }
-            Command::Id(_) => Ok(self.id()),
+            Command::Id(fields) => Ok(self.id(fields.as_deref())),
             Command::Starttls => self.starttls(),
             Command::Authenticate { mechanism, initial } => Box::pin(self.authenticate(&mechanism, initial)).await,
             Command::Login { user, password } => Box::pin(self.login(&user, &password)).await,

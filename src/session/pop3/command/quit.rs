@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::config::{OnDele, OnRetr};
-use crate::engine::{CopyMode, Error};
+use crate::engine::{CopyMode, Error, Outcome, Record};
 use crate::model::{FlagOp, Flags, Role, SystemFlags, UidSet, UniqueId};
 use crate::session::backend::{Account as _, Mailbox as _};
 use crate::session::pop3::maildrop::Maildrop;
@@ -81,15 +81,20 @@ impl<L: Login> Parting<L> {
             return Reply::ok("Bye");
         }
         let policy = self.admitted.settings.on_dele;
-        if let Err(reply) = self.dispose(policy, &deleted).await {
+        let disposed = self.dispose(policy, &deleted).await;
+        let tell = |record: &mut Record| {
+            record.policy = Some(policy.as_str());
+            if let Err(reply) = &disposed {
+                record.outcome = Outcome::No;
+                record.reason = Some(reply.text().to_owned());
+            }
+        };
+        self.mailbox.audit("pop3_delete", &deleted, tell).await;
+        if let Err(reply) = disposed {
             return reply;
         }
-        let (account, mailbox) = (self.admitted.account.address(), &self.maildrop.snapshot().name);
-        let device = self.admitted.device.as_deref().unwrap_or_default();
         let count = deleted.len();
-        tracing::info!(target: "audit", account, device, %mailbox, policy = policy.as_str(), count, uids = %deleted,
-            "deleted over POP3");
-        deletions.deleted(account, policy, count);
+        deletions.deleted(self.admitted.account.address(), policy, count);
         Reply::ok(format!("Bye, {} deleted", messages(count)))
     }
 

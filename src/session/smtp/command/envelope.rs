@@ -38,7 +38,7 @@ impl<L: Login> Session<L> {
         let granted = mail.size.unwrap_or_default().max(1);
         let grant = outgoing.admit(granted)?;
         let asked = self.io.wait(timeout(OPEN_TIMEOUT, async {
-            let mut passage = outgoing.open().await?;
+            let mut passage = outgoing.open(mail.size.unwrap_or_default()).await?;
             let line = match mail_line(&mail, &outgoing.offers()) {
                 Ok(line) => line,
                 Err(refusal) => {

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use crate::session::line::Stop;
 use crate::session::smtp::state::{Failure, LARGEST, PassageOf, Relay, Session, Way, heard, largest, lost, too_large};
 use crate::session::smtp::{Login, Outgoing as _, Passage};
-use crate::wire::smtp::{Filter, Form, Reply};
+use crate::wire::smtp::{Edit, Filter, Form, Reply};
 
 /// A piece before the login, where nothing is done with it but to read it.
 const LARGEST_BEFORE_LOGIN: u64 = 1024 * 1024;
@@ -40,7 +40,8 @@ impl<L: Login> Session<L> {
             None => match self.begin(Form::Plain).await {
                 Ok(relay) => relay,
                 Err(Failure::Reply(refusal)) => {
-                    Relay { passage: None, filter: Filter::new(Form::Plain), refusal: Some(refusal), limit: LARGEST }
+                    let filter = Filter::new(Form::Plain);
+                    Relay { passage: None, filter, edit: None, refusal: Some(refusal), limit: LARGEST }
                 }
                 Err(stop @ Failure::Stop(_)) => return Err(stop),
             },
@@ -106,7 +107,9 @@ impl<L: Login> Session<L> {
             self.io.wait(passage.rest(false)).await?;
             return Err(Reply::new(554, "5.5.1", "No recipient was taken").into());
         }
-        let trace = trace(self.server.name);
+        let reply_to = self.outgoing.as_ref().and_then(|outgoing| outgoing.reply_to());
+        let trace = trace(self.server.name) + &reply_to.map(Edit::field).unwrap_or_default();
+        let edit = reply_to.map(|_| Edit::default());
         let answer = self.io.wait(async {
             passage.send("DATA".into()).await?;
             let reply = passage.reply().await?;
@@ -118,7 +121,7 @@ impl<L: Login> Session<L> {
         match answer.await? {
             Ok(reply) if reply.code == 354 => {
                 let limit = self.outgoing.as_ref().map_or(LARGEST, |outgoing| largest(&outgoing.offers()));
-                Ok(Relay { passage: Some(passage), filter: Filter::new(form), refusal: None, limit })
+                Ok(Relay { passage: Some(passage), filter: Filter::new(form), edit, refusal: None, limit })
             }
             // A 2xx here is no answer to DATA, and must not become one to BDAT.
             Ok(reply) if reply.is_positive() => {
@@ -175,37 +178,44 @@ impl<L: Login> Session<L> {
         let recipients = mail.as_ref().map_or(0, |mail| mail.recipients);
         let mut last = BytesMut::new();
         relay.filter.close(&mut last);
+        let last = relay.edited(last);
         let octets = relay.filter.octets();
-        let reply = match (relay.refusal, relay.passage) {
-            (Some(refusal), _) => refusal,
-            (None, None) => lost(""),
+        let (reply, is_kept) = match (relay.refusal, relay.passage) {
+            (Some(refusal), _) => (refusal, false),
+            (None, None) => (lost(""), false),
             (None, Some(passage)) => self.conclude(passage, &last).await?,
         };
         drop(mail);
-        if let Some(outgoing) = &self.outgoing {
+        if let Some(outgoing) = self.outgoing.as_ref().filter(|_| !is_kept) {
             outgoing.sent(&reply, recipients, octets);
         }
         Ok(reply)
     }
 
     /// The last piece, its dot in it, and the provider's word on the message. Where writing fails, the dot may be there all the same.
-    async fn conclude(&mut self, mut passage: PassageOf<L>, last: &[u8]) -> Result<Reply, Stop> {
-        let verdict = match self.io.wait(passage.write(last)).await? {
+    /// True: it was kept to be sent later.
+    async fn conclude(&mut self, mut passage: PassageOf<L>, last: &[u8]) -> Result<(Reply, bool), Stop> {
+        let verdict = match self.io.wait(passage.write_last(last)).await? {
             Ok(()) => self.io.wait(passage.verdict()).await?,
             Err(words) => match self.io.wait(passage.last_words()).await? {
-                Some(reply) => return Ok(heard(reply).unwrap_or_else(|reply| reply)),
-                None => Err(words),
+                Some(reply) if reply.code >= 400 || !passage.is_unsent() => {
+                    return Ok((heard(reply).unwrap_or_else(|reply| reply), false));
+                }
+                // What was said before the end is no word on the message, and the end was not sent.
+                _ if passage.is_unsent() => return Ok((lost(&words), false)),
+                _ => Err(words),
             },
         };
+        let is_kept = passage.is_kept();
         match verdict.map(heard) {
             Ok(Ok(reply)) => {
                 self.io.wait(passage.rest(true)).await?;
-                Ok(reply)
+                Ok((reply, is_kept))
             }
-            Ok(Err(reply)) => Ok(reply),
+            Ok(Err(reply)) => Ok((reply, is_kept)),
             Err(words) => {
                 let known = "The provider was lost before it answered; whether the message was sent is not known";
-                Ok(Reply::new(451, "4.4.2", format!("{known}: {words}")))
+                Ok((Reply::new(451, "4.4.2", format!("{known}: {words}")), false))
             }
         }
     }
@@ -222,7 +232,15 @@ impl<P: Passage> Relay<P> {
         } else if self.refusal.is_none() && self.filter.octets() > self.limit {
             self.give_up(too_large(self.limit));
         }
-        (ended, dotted)
+        (ended, self.edited(dotted))
+    }
+
+    /// Dotted lines as they are to arrive.
+    fn edited(&mut self, dotted: BytesMut) -> BytesMut {
+        match &mut self.edit {
+            Some(edit) => edit.take(&dotted),
+            None => dotted,
+        }
     }
 
     /// Nothing of it is sent: the connection closes without the message's end.

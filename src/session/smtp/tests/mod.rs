@@ -158,7 +158,7 @@ impl Outgoing for Provider {
         Ok(Box::new(()))
     }
 
-    async fn open(&self) -> Result<Way, Reply> {
+    async fn open(&self, _octets: u64) -> Result<Way, Reply> {
         if self.is_lost_at("silence") {
             std::future::pending::<()>().await;
         }

@@ -5,11 +5,11 @@
 
 /// One trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Trouble {
+pub(crate) struct Trouble {
     /// In a few words.
-    pub(in crate::cli) what: &'static str,
+    pub(crate) what: &'static str,
     /// What to do, a sentence.
-    pub(in crate::cli) mend: &'static str,
+    pub(crate) mend: &'static str,
 }
 
 /// Words, in lower case, of which any shows the trouble.
@@ -19,7 +19,12 @@ const fn trouble(what: &'static str, mend: &'static str) -> Trouble {
     Trouble { what, mend }
 }
 
-const TABLE: [Row; 18] = [
+const OAUTH_APPLICATION: Trouble = trouble(
+    "OAuth application refused",
+    "Check `client_id`, `client_secret`, `tenant` and `scopes` under [account.oauth2]; a service account's `key`, and what it was allowed to.",
+);
+
+const TABLE: [Row; 24] = [
     (
         &["not valid yet", "notvalidyet", "certificate of the future"],
         trouble("clock wrong", "Set the clock of this computer: by it the server's certificate is not valid yet."),
@@ -40,19 +45,54 @@ const TABLE: [Row; 18] = [
         ),
     ),
     (
-        &["not tls", "does not offer starttls", "does not greet", "does not speak imap", "refuses starttls"],
+        &[
+            "not tls",
+            "does not offer starttls",
+            "does not greet",
+            "does not speak imap",
+            "refuses starttls",
+            "does not answer as smtp does",
+        ],
         trouble(
             "wrong port for the TLS mode",
-            "993 and 465 go with tls = \"implicit\", 143 and 587 with \"starttls\".",
+            "Ports 993 and 465 go with tls = \"implicit\", 143 and 587 with \"starttls\".",
         ),
+    ),
+    (
+        // Google's word on a service account's assertion.
+        &["check your iat and exp"],
+        trouble(
+            "clock wrong",
+            "Set the clock of this computer: the provider takes its assertion for one of another time.",
+        ),
+    ),
+    (
+        // Whose refusal is nobody's consent, whatever its word.
+        &["the application itself is refused"],
+        OAUTH_APPLICATION,
+    ),
+    (
+        &["it did not arrive:"],
+        trouble(
+            "sent, and not arrived",
+            "Look for it in the provider's web mail: it may be filtered into another folder, held back, or only late (--send-wait gives it longer).",
+        ),
+    ),
+    (
+        &["the recipient's mailbox is full"],
+        trouble("mailbox of the recipient full", "Nothing is wrong on this side: its owner must make room."),
     ),
     (
         &["run `mailweir account login", "nobody has logged in yet", "invalid_grant"],
         trouble("consent needed", "Run `mailweir account login ADDRESS`; the daemon may go on running."),
     ),
+    (&["invalid_client", "unauthorized_client", "invalid_scope"], OAUTH_APPLICATION),
     (
-        &["invalid_client", "unauthorized_client"],
-        trouble("OAuth application refused", "Check `client_id`, `client_secret` and `tenant` under [account.oauth2]."),
+        &["smtpclientauthentication is disabled", "smtp_auth_disabled"],
+        trouble(
+            "sending switched off",
+            "Have the administrator switch on authenticated SMTP for this mailbox; mail programs cannot send before.",
+        ),
     ),
     (
         &["basic authentication", "basicauthblocked", "5.7.139", "takes no passwords"],
@@ -83,16 +123,17 @@ const TABLE: [Row; 18] = [
         ),
     ),
     (
-        &[
-            "imap is disabled",
-            "imap access is disabled",
-            "not enabled for imap",
-            "imap access disabled",
-            "5.7.8 error: authentication failed: this user does not have access",
-        ],
+        &["imap is disabled", "imap access is disabled", "not enabled for imap", "imap access disabled"],
         trouble(
             "IMAP switched off",
             "Switch IMAP on in the provider's web settings (or have the administrator do it).",
+        ),
+    ),
+    (
+        &["does not have access rights to this service"],
+        trouble(
+            "access by mail programs switched off",
+            "Allow mail programs in the provider's web settings, and use an application password.",
         ),
     ),
     (
@@ -129,6 +170,8 @@ const TABLE: [Row; 18] = [
             "authenticationfailed",
             "authentication failed",
             "check the user name",
+            "check user name",
+            "password not accepted",
         ],
         trouble(
             "user name or password refused",
@@ -138,7 +181,7 @@ const TABLE: [Row; 18] = [
 ];
 
 /// What these words mean; nothing if they are none of those known.
-pub(in crate::cli) fn trouble_of(words: &str) -> Option<Trouble> {
+pub(crate) fn trouble_of(words: &str) -> Option<Trouble> {
     let words = words.to_lowercase();
     TABLE.iter().find(|(signs, _)| signs.iter().any(|sign| words.contains(sign))).map(|(_, trouble)| *trouble)
 }
