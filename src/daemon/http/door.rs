@@ -120,7 +120,7 @@ pub(super) async fn owner_only(State(door): State<Arc<Door>>, request: Request, 
     let Some(visitor) = request.extensions().get::<Visitor>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    if visitor.is_here() {
+    if visitor.is_owner() {
         return next.run(request).await;
     }
     let peer = visitor.peer;
@@ -165,7 +165,7 @@ pub(super) async fn login(State(door): State<Arc<Door>>, request: Request) -> Re
 }
 
 /// A request a proxy has handed on is nobody's we know, and neither is one for a name of ours that somebody in the network may have led
-/// here (DNS rebinding): whatever comes after this takes it for a stranger's. Proxies that say nothing of themselves mostly speak HTTP/1.0.
+/// here (DNS rebinding): whatever comes after this shows it no more than a stranger. Proxies that say nothing of themselves mostly speak HTTP/1.0.
 pub(super) async fn handed_on(mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
@@ -174,7 +174,7 @@ pub(super) async fn handed_on(mut request: Request, next: Next) -> Response {
     if (is_led || is_proxied)
         && let Some(visitor) = request.extensions_mut().get_mut::<Visitor>()
     {
-        visitor.peer = IpAddr::from([0; 4]);
+        visitor.handed_on = true;
     }
     next.run(request).await
 }

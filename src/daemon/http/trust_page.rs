@@ -115,7 +115,7 @@ fn accounts(out: &mut String, kit: &Kit, visitor: &Visitor, offer: &Offer) {
         "<section class=\"card\"><h2>iPhone, iPad and Mac: the account ready-made</h2><p>A profile with the certificate and the \
          mail account together; the device asks for the password, which is the one chosen for mailweir.</p>",
     );
-    if visitor.is_here() {
+    if visitor.is_owner() {
         out.push_str("<ul class=\"plain\">");
         for address in kit.addresses() {
             let query: String =

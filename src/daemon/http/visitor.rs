@@ -33,7 +33,8 @@ pub(in crate::daemon) async fn welcome(
         debug!("a connection to the pages said nothing");
         return None;
     };
-    let visitor = Visitor { peer: stream.peer_ip(), ours: stream.local_addr().ip().to_canonical(), tls: encrypted };
+    let (peer, ours) = (stream.peer_ip(), stream.local_addr().ip().to_canonical());
+    let visitor = Visitor { peer, ours, tls: encrypted, handed_on: false };
     if !encrypted {
         return Some((stream, visitor));
     }

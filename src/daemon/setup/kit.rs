@@ -18,10 +18,17 @@ pub(in crate::daemon) struct Visitor {
     pub(in crate::daemon) ours: IpAddr,
     /// Whether the connection is encrypted.
     pub(in crate::daemon) tls: bool,
+    /// Whether somebody else may stand behind him: a proxy has handed his request on, or it is for a name that may have been led here.
+    pub(in crate::daemon) handed_on: bool,
 }
 
 impl Visitor {
-    /// Somebody on this computer, who may see what its owner sees.
+    /// Somebody on this computer for certain, who may see what its owner sees.
+    pub(in crate::daemon) fn is_owner(&self) -> bool {
+        self.is_here() && !self.handed_on
+    }
+
+    /// Connected from this computer.
     pub(in crate::daemon) fn is_here(&self) -> bool {
         self.peer.to_canonical().is_loopback()
     }
@@ -167,11 +174,11 @@ pub(in crate::daemon) mod tests {
 
     pub(in crate::daemon) fn here() -> Visitor {
         let local = IpAddr::from([127, 0, 0, 1]);
-        Visitor { peer: local, ours: local, tls: false }
+        Visitor { peer: local, ours: local, tls: false, handed_on: false }
     }
 
     pub(in crate::daemon) fn phone() -> Visitor {
-        Visitor { peer: [192, 168, 1, 9].into(), ours: [192, 168, 1, 5].into(), tls: false }
+        Visitor { peer: [192, 168, 1, 9].into(), ours: [192, 168, 1, 5].into(), tls: false, handed_on: false }
     }
 
     /// A kit with an authority of its own, for these `tls.names` and listeners, and two accounts.
