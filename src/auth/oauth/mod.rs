@@ -5,7 +5,7 @@
 //!   on another device;
 //! - [`Grant`] is what an account logs in with from then on: it refreshes ahead of time, one refresh at a time, and keeps a rotated
 //!   refresh token before anybody uses what came with it;
-//! - [`service`] is how an organisation's service account proves itself, where nobody is to consent;
+//! - `service` is how an organisation's service account proves itself, where nobody is to consent;
 //! - [`Seal`] is what tokens are stored under: the key lies outside the store.
 //!
 //! Where tokens are stored is behind [`Keep`]: this layer knows no store. Faults are told apart by what mends them ([`Fault`]):
