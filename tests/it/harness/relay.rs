@@ -456,8 +456,10 @@ fn pass(pair: &Arc<Pair>, bytes: &[u8], held: &mut Vec<u8>, way: Way, shared: &S
     while state.fault == Fault::Stall && !shared.stop.load(Ordering::SeqCst) {
         state = shared.changed.wait(state).unwrap();
     }
+    // What a connection had to say when it was cut does not count for those after it.
     if let Some((cut_way, left)) = state.cuts.front_mut()
         && *cut_way == way
+        && !matches!(pair.fate(), Fate::Over | Fate::Aborted)
     {
         if (bytes.len() as u64) < *left {
             *left -= bytes.len() as u64;

@@ -37,6 +37,8 @@ pub enum Point {
     Told(&'static str),
     /// Its tagged answer.
     Answer,
+    /// A reply of SMTP's that begins so.
+    Reply(&'static str),
 }
 
 /// Before the line, in its middle, or behind it.
@@ -94,6 +96,7 @@ impl Trap {
             Point::Go => way == Way::Down && line.starts_with(b"+"),
             Point::Told(words) => way == Way::Down && line.starts_with(b"*") && contains(line, words),
             Point::Answer => way == Way::Down && line.starts_with(tag),
+            Point::Reply(words) => way == Way::Down && line.starts_with(words.as_bytes()),
         };
         found.then_some(place)
     }
@@ -129,6 +132,7 @@ fn places_are_found() {
         (Point::Told("EXISTS"), Place::After, Some((8, 12))),
         (Point::Told("EXPUNGE"), Place::After, None),
         (Point::Answer, Place::Middle, Some((9, 6))),
+        (Point::Reply("w2 OK done"), Place::Middle, Some((9, 6))),
     ];
     for (point, place, expected) in table {
         let mut trap = Trap::new("APPEND \"To\"", point, place, Act::Cut);

@@ -8,10 +8,11 @@ use mailweir::daemon::simulated::Scenario;
 use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
 use crate::harness::exim::Exim;
-use crate::harness::relay::{Link, Relay, Way};
+use crate::harness::relay::{Link, Relay};
 use crate::harness::simulated::Simulated;
 use crate::harness::smtp::Smtp;
-use crate::harness::{UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, straight_run, wait_for};
+use crate::harness::trap::{Act, Place, Point, Trap};
+use crate::harness::{PATIENCE, UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, straight_run, wait_for};
 
 const SENT: &str = "\"[Gmail]/Sent Mail\"";
 
@@ -108,13 +109,13 @@ fn a_doubt_is_settled_by_the_sent_folder() {
     gmail.exim.wait_sent(1);
     for (id, is_filed) in [("there@example.org", true), ("own@example.org", false)] {
         let text = message(id);
-        gmail.smtp.cut();
-        // A whole talk, and the same once more without its last words: `250 OK id=…`.
-        let whole = talk(&gmail, &message("measure@example.org"));
         let taken = gmail.exim.taken();
-        gmail.smtp.cut_after(Way::Down, whole - 12);
-        gmail.send(&text);
-        gmail.smtp.cut_after(Way::Up, u64::MAX);
+        gmail.smtp.set_trap(Trap::new("MAIL FROM", Point::Reply("250 OK id="), Place::Middle, Act::CutAll));
+        std::thread::scope(|scope| {
+            scope.spawn(|| gmail.send(&text));
+            assert!(gmail.smtp.sprung(PATIENCE), "the provider has not answered");
+            gmail.smtp.go_on();
+        });
         if is_filed {
             gmail.file(id);
         } else {
@@ -141,14 +142,4 @@ fn a_doubt_is_settled_by_the_sent_folder() {
         let doubts = |outcome| gmail.daemon.metric("mailweir_outbox_doubts_total", &[outcome]);
         assert_eq!((doubts("found"), doubts("again")), (1.0, again as f64));
     }
-}
-
-/// Octets the server says in a talk of one message on a connection of its own, as it was for the first.
-fn talk(gmail: &Gmail, text: &str) -> u64 {
-    let (before, taken) = (gmail.smtp.down(), gmail.exim.taken());
-    gmail.send(text);
-    gmail.exim.wait_sent(taken + 1);
-    let octets = gmail.smtp.down() - before;
-    gmail.smtp.cut();
-    octets
 }
