@@ -198,7 +198,8 @@ fn line(list: &List, folders: &Folders, name: &Arc<str>, candidate: &Candidate<'
         Some(folder) => {
             delimiter = folder.delimiter;
             selectable = !folder.noselect;
-            if folder.noselect {
+            // In LSUB it is said of what is not subscribed itself (RFC 3501 §6.3.9), and this one is.
+            if folder.noselect && list.kind != ListKind::Lsub {
                 attributes.push("\\Noselect");
             }
             if folder.noinferiors {

@@ -53,6 +53,8 @@ fn refusals_say_the_tag_and_never_the_text() {
         b"a FETCH 1 FLAGS (CHANGEDSINCE 99999999999999999999999)",
         b"a STORE 1 FLAGS",
         b"a STORE 1 +FLAGS (\\*)",
+        b"a STORE 1 FLAGS (\\Recent)",
+        b"a STORE 1 -FLAGS.SILENT \\Seen \\recent",
         b"a STORE 1 FOO (\\Seen)",
         b"a SEARCH",
         b"a SEARCH FOO",
