@@ -132,6 +132,7 @@ impl backend::Account for FakeAccount {
             |flag, has| snapshot.messages.iter().filter(|message| message.flags.has(flag) == has).count() as u32;
         Ok(StatusData {
             messages: snapshot.messages.len(),
+            recent: 0,
             uid_next: snapshot.uid_next,
             uid_validity: snapshot.uid_validity,
             unseen: count(SystemFlags::SEEN, false),

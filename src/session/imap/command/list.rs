@@ -31,7 +31,8 @@ impl<L: Login> Session<L> {
             write_line(&mut self.io.out, list.kind, &line);
             if !list.returns.status.is_empty() && line.selectable {
                 // RFC 5819 §2: a STATUS that cannot be had is left out; LIST itself has not failed.
-                if let Ok(data) = self.io.wait(account.status(&line.name)).await? {
+                if let Ok(mut data) = self.io.wait(account.status(&line.name)).await? {
+                    data.recent += self.recent_of_ours(&line.name);
                     status_line(&mut self.io.out, &line.name, &list.returns.status, &data, limit);
                 }
             }
