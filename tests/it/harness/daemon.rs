@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::process::Server;
+use super::search::Searched as _;
 use super::search::Wanted;
 use super::{ADDRESS, LOCAL_PASSWORD, PATIENCE, UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, scratch};
 
@@ -249,7 +250,7 @@ impl Daemon {
         let out = Command::new(PROGRAM)
             .args(["cache", "drop", "--config"])
             .arg(self.config_file())
-            .output()
+            .output_searched()
             .expect("mailweir cache drop");
         assert!(out.status.success(), "cache drop: {}", String::from_utf8_lossy(&out.stderr));
     }
