@@ -29,6 +29,8 @@ pub struct Account {
     /// `none`, `starttls` or `implicit`.
     pub tls: &'static str,
     pub ca_file: Option<PathBuf>,
+    /// Whether the certificate is to be verified.
+    pub verify: bool,
     pub username: String,
     pub password: String,
     pub connections: u32,
@@ -51,6 +53,7 @@ impl Account {
             upstream,
             tls: "none",
             ca_file: None,
+            verify: true,
             username: UPSTREAM_USER.to_owned(),
             password: UPSTREAM_PASSWORD.to_owned(),
             connections: 3,
@@ -179,6 +182,9 @@ impl Daemon {
             .unwrap();
             if let Some(ca) = &a.ca_file {
                 writeln!(text, "ca_file = \"{}\"", ca.display()).unwrap();
+            }
+            if !a.verify {
+                writeln!(text, "verify = false").unwrap();
             }
             writeln!(text, "[account.limits]\nconnections = {}\n{}", a.connections, a.limits_more).unwrap();
             writeln!(text, "[account.pop3]\n{}", a.pop3).unwrap();
