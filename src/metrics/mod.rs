@@ -6,12 +6,13 @@
 //! is found under a read lock that is only ever held for writing when a combination of labels is seen for the first time.
 //!
 //! `account`: what is counted of each account · `labels`: their names and values · `process`: what every program tells of itself ·
-//! `text`: the two formats.
+//! `spans`: those sent to a collector · `text`: the two formats.
 
 mod account;
 mod labels;
 mod outbox;
 mod process;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,6 +31,7 @@ use prometheus_client::registry::Registry;
 pub use account::{AccountMetrics, CLASSES, CacheError, Login, REFUSALS, STATES, Sent};
 pub use labels::{AccountLabels, account_id};
 pub use outbox::{Attempt, OutboxMetrics};
+pub use spans::{SpanMetrics, spans};
 pub use text::{OPEN_METRICS, PLAIN, takes_open_metrics};
 
 use labels::{ByAction, ByCertificate, ByClass, ByCommand, ByOutcome, ByProtocol, ByVersion};
@@ -169,6 +171,7 @@ impl Metrics {
         ours.register("audit_records", help, all.audit_records.clone());
         let help = "Records of the audit trail that could not be written";
         ours.register("audit_errors", help, all.audit_errors.clone());
+        spans().register(ours);
         all.registry = registry;
         Self { all: Arc::new(all) }
     }

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use tokio::time::{Duration, Instant};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, Span, debug, warn};
 
 use super::facts::{lay_facts, recent_from};
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
@@ -55,13 +55,16 @@ impl Inner {
         let (outcome, look) = state.looks.wish(since, class);
         if let Some(look) = look {
             let (account, state) = (Arc::clone(self), Arc::clone(state));
-            self.tasks.spawn(async move {
+            // Somebody waits: in his span. What goes on behind is nobody's, and would keep a span open long after its session.
+            let span = if class == Class::Interactive { Span::current() } else { Span::none() };
+            let looking = async move {
                 let done = match class {
                     Class::Interactive => account.look_at_once(&look, &state).await,
                     class => account.look_behind(&look, &state, class).await,
                 };
                 look.end(done);
-            });
+            };
+            self.tasks.spawn(looking.instrument(span));
         }
         outcome
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::process::Server;
+use super::search::Searched as _;
 use super::search::Wanted;
 use super::{ADDRESS, LOCAL_PASSWORD, PATIENCE, UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, scratch};
 
@@ -28,6 +29,8 @@ pub struct Account {
     /// `none`, `starttls` or `implicit`.
     pub tls: &'static str,
     pub ca_file: Option<PathBuf>,
+    /// Whether the certificate is to be verified.
+    pub verify: bool,
     pub username: String,
     pub password: String,
     pub connections: u32,
@@ -50,6 +53,7 @@ impl Account {
             upstream,
             tls: "none",
             ca_file: None,
+            verify: true,
             username: UPSTREAM_USER.to_owned(),
             password: UPSTREAM_PASSWORD.to_owned(),
             connections: 3,
@@ -179,6 +183,9 @@ impl Daemon {
             if let Some(ca) = &a.ca_file {
                 writeln!(text, "ca_file = \"{}\"", ca.display()).unwrap();
             }
+            if !a.verify {
+                writeln!(text, "verify = false").unwrap();
+            }
             writeln!(text, "[account.limits]\nconnections = {}\n{}", a.connections, a.limits_more).unwrap();
             writeln!(text, "[account.pop3]\n{}", a.pop3).unwrap();
             if !a.smtp.is_empty() {
@@ -249,7 +256,7 @@ impl Daemon {
         let out = Command::new(PROGRAM)
             .args(["cache", "drop", "--config"])
             .arg(self.config_file())
-            .output()
+            .output_searched()
             .expect("mailweir cache drop");
         assert!(out.status.success(), "cache drop: {}", String::from_utf8_lossy(&out.stderr));
     }

@@ -3,6 +3,8 @@
 mod audit;
 mod logs;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod prometheus;
 mod ready;
 mod watch;
