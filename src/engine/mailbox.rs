@@ -18,7 +18,7 @@ use super::looks::Looks;
 use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
 use super::writes::{Copied, CopyMode};
-use crate::model::{FlagOp, Flags, ModSeq, Section, Uid, UidSet, UidValidity};
+use crate::model::{Arrivals, FlagOp, Flags, ModSeq, Section, Uid, UidSet, UidValidity};
 use crate::store::{BodyKey, MailboxId};
 use crate::upstream::Class;
 use crate::upstream::{FetchMeta, POLL_INTERVAL};
@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) log: Mutex<VanishedLog>,
     /// Sessions that have it selected.
     pub(crate) interest: AtomicUsize,
+    /// What no session has been told of. What was in the store already is old; a mailbox read for the first time is all new.
+    pub(crate) arrivals: Arrivals,
     /// How often upstream is to be asked by who watches this where upstream does not tell by itself: it follows use.
     pub(crate) pace: watch::Sender<Duration>,
     /// Clients that wait for news.
@@ -117,6 +119,7 @@ impl State {
             id: AtomicU32::new(id.0),
             store_lost: AtomicBool::new(false),
             name: Arc::clone(&snapshot.name),
+            arrivals: Arrivals::new(snapshot.uid_validity, snapshot.uid_next),
             newest: watch::Sender::new(Arc::new(snapshot)),
             turn: tokio::sync::Mutex::new(turn),
             storing: Arc::default(),
@@ -373,6 +376,11 @@ impl Mailbox {
     /// Wakes when a newer snapshot is there.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.held.state.newest.subscribe()
+    }
+
+    /// Which messages no session has been told of.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.held.state.arrivals
     }
 
     /// Held while a client waits for news (IDLE): upstream is then asked more often, where it does not tell by itself.
