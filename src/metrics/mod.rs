@@ -104,6 +104,7 @@ struct All {
     reloaded: Gauge,
     audit_records: Family<ByAction, Counter>,
     audit_errors: Counter,
+    audit_turn_errors: Counter,
 }
 
 impl Default for Metrics {
@@ -148,6 +149,7 @@ impl Metrics {
             reloaded: Gauge::default(),
             audit_records: Family::default(),
             audit_errors: Counter::default(),
+            audit_turn_errors: Counter::default(),
         };
         for protocol in [Protocol::Imap, Protocol::Pop3, Protocol::Smtp] {
             drop(all.client_sessions.get_or_create(&ByProtocol { protocol: protocol.as_str() }));
@@ -172,6 +174,8 @@ impl Metrics {
         let help = "Records of the audit trail that could not be written";
         ours.register("audit_errors", help, all.audit_errors.clone());
         spans().register(ours);
+        let help = "Times that a full file of the audit trail could not be put away";
+        ours.register("audit_rotation_errors", help, all.audit_turn_errors.clone());
         all.registry = registry;
         Self { all: Arc::new(all) }
     }
@@ -251,6 +255,11 @@ impl Metrics {
     /// `mailweir_audit_errors_total`
     pub fn audit_failed(&self) {
         self.all.audit_errors.inc();
+    }
+
+    /// `mailweir_audit_rotation_errors_total`
+    pub fn audit_not_turned(&self) {
+        self.all.audit_turn_errors.inc();
     }
 
     /// The handles of an account, by the name it has in the configuration.

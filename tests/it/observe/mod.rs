@@ -1,5 +1,6 @@
 //! What the daemon tells of itself: metrics, health, logs, the audit trail.
 
+mod asked;
 mod audit;
 mod logs;
 mod metrics;
