@@ -213,7 +213,7 @@ fn limits_of(limits: &config::Limits) -> Limits {
         commands_per_second: limits.commands_per_second,
         logins_per_minute: LOGINS_PER_MINUTE,
         login_burst: LOGIN_BURST,
-        unread_most: net::UNREAD_MOST,
+        unread_most: net::unread_most(),
     }
 }
 
