@@ -36,7 +36,7 @@ impl Inner {
         let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
         let record = record(&next, turn);
         let id = state.id();
-        let behind = state.take_store_lost() || std::mem::take(&mut turn.store_behind);
+        let behind = state.take_store_lost();
         let (mut upserts, vanished) = (merged.upserts, merged.vanished.clone());
         let mut everything: Vec<MessageMeta> =
             if behind { next.messages.iter().cloned().collect() } else { Vec::new() };

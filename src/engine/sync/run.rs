@@ -15,7 +15,7 @@ use crate::engine::error::Error;
 use crate::engine::looks::{Look, Outcome};
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::snapshot::Snapshot;
-use crate::model::{Uid, UidSet};
+use crate::model::UidSet;
 use crate::upstream::{self, Class, Lease, Selected};
 
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
@@ -172,7 +172,10 @@ impl Inner {
             recent_from: recent_from(&snapshot),
         };
         let plan = plan(known, &selected, ladder);
-        let _grant = self.options.allowance.download(octets_of(plan, &selected, &snapshot), lease.class())?;
+        let begun = turn.reading.as_ref().filter(|reading| reading.uid_validity == selected.uid_validity);
+        let begun = begun.map(|reading| (reading.messages(), FlagsPlan::since_begun(ladder, reading.upstream_modseq)));
+        let octets = octets_of(plan, &selected, &snapshot, begun);
+        let _grant = self.options.allowance.download(octets, lease.class())?;
         match plan {
             Plan::Reset => {
                 warn!(account = %self.label(), mailbox = %state.name, "UIDVALIDITY changed upstream");
@@ -181,12 +184,7 @@ impl Inner {
             }
             Plan::Whole => {
                 if let Some(modseq) = self.read_whole(lease, state, turn, &selected).await? {
-                    // What changed and what went between two parts of the reading.
-                    let flags = match ladder {
-                        Ladder::Bare => FlagsPlan::From(Uid(1)),
-                        _ if modseq == 0 => FlagsPlan::From(Uid(1)),
-                        _ => FlagsPlan::Since(modseq),
-                    };
+                    let flags = FlagsPlan::since_begun(ladder, modseq);
                     self.read_changes(lease, state, turn, &selected, flags, None).await?;
                 }
             }
@@ -201,12 +199,17 @@ impl Inner {
     }
 }
 
-/// About how many octets of answer a plan costs.
-fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot) -> u64 {
+/// About how many octets of answer a plan costs. `begun`: messages that an earlier attempt at reading everything has brought, and what is asked
+/// after the rest.
+fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot, begun: Option<(u64, FlagsPlan)>) -> u64 {
     let exists = u64::from(selected.exists);
     match plan {
         Plan::Reset => 0,
-        Plan::Whole => exists * MESSAGE_OCTETS,
+        Plan::Whole => {
+            let (read, flags) = begun.unwrap_or((0, FlagsPlan::Known));
+            let swept = if matches!(flags, FlagsPlan::From(_)) { exists } else { 0 };
+            exists.saturating_sub(read) * MESSAGE_OCTETS + swept * FLAGS_OCTETS
+        }
         Plan::Changes { flags, new_from } => {
             let swept = match flags {
                 FlagsPlan::Known | FlagsPlan::Since(_) => 0,
@@ -214,6 +217,27 @@ fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot) -> u64 {
             };
             let new = new_from.map_or(0, |_| exists.saturating_sub(u64::from(snapshot.messages.len())).max(1));
             swept * FLAGS_OCTETS + new * MESSAGE_OCTETS
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Uid;
+
+    #[test]
+    fn what_was_read_is_not_set_aside_again() {
+        let snapshot = Snapshot::empty("INBOX".into());
+        let selected = Selected { exists: 1000, ..Selected::default() };
+        let table = [
+            ("from the beginning", None, 1000 * MESSAGE_OCTETS),
+            ("the rest, and changes told by mod-sequence", Some((900, FlagsPlan::Since(5))), 100 * MESSAGE_OCTETS),
+            ("the rest, and a sweep", Some((900, FlagsPlan::From(Uid(1)))), 100 * MESSAGE_OCTETS + 1000 * FLAGS_OCTETS),
+            ("more was read than is left", Some((2000, FlagsPlan::Since(5))), 0),
+        ];
+        for (name, begun, want) in table {
+            assert_eq!(octets_of(Plan::Whole, &selected, &snapshot, begun), want, "{name}");
         }
     }
 }

@@ -41,6 +41,7 @@ impl Inner {
             upstream_modseq: selected.highest_modseq,
             seen: Vec::new(),
             from: None,
+            is_kept: false,
         });
         let read = self.read_parts(lease, state, selected, &mut reading).await;
         if let Err(error) = read {
@@ -49,7 +50,7 @@ impl Inner {
             }
             return Err(error);
         }
-        let mut seen = reading.seen;
+        let (mut seen, is_kept) = (reading.seen, reading.is_kept);
         let old = state.snapshot();
         {
             let mut local = state.local.lock().await;
@@ -85,9 +86,13 @@ impl Inner {
         let record = record(&snapshot, turn);
         let storing = state.storing.lock().await;
         let (id, blob) = (state.id(), resume::blob_name(&state.name));
+        state.take_store_lost();
         let stored = self
             .disk_within(LONG_CALL, move |store| {
-                store.clear(id)?;
+                // What the parts have left there is written over and never taken away: a kill now costs the last part.
+                if !is_kept {
+                    store.clear(id)?;
+                }
                 store.commit(id, &messages, &UidSet::new(), &record)?;
                 // What a part of the reading has left.
                 match blob {
@@ -97,7 +102,9 @@ impl Inner {
             })
             .await;
         drop(storing);
-        turn.store_behind = stored.is_err();
+        if stored.is_err() {
+            state.set_store_lost();
+        }
         *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
             crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
         debug!(account = %self.label(), mailbox = %state.name, messages = snapshot.messages.len(), "mailbox read");
@@ -118,8 +125,7 @@ impl Inner {
         let mut width = READING;
         // Of what an earlier reading has brought some may have gone: then the count says nothing.
         let is_fresh = reading.from.is_none();
-        let told = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
-        let running = self.readings.begin(&state.name, told, u64::from(selected.exists));
+        let running = self.readings.begin(&state.name, reading.messages(), u64::from(selected.exists));
         while reading.from != Some(1) && selected.exists > 0 {
             let (from, set) = match reading.from {
                 None if selected.uid_next.0 == 0 => (1, "1:*".to_owned()),
@@ -149,8 +155,7 @@ impl Inner {
             let begin = reading.seen.len();
             reading.seen.append(&mut part);
             reading.from = Some(from);
-            // What was heard unasked of a message that is read already does not count twice.
-            let have = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
+            let have = reading.messages();
             if is_fresh && have >= u64::from(exists(lease)) {
                 return Ok(());
             }
