@@ -37,7 +37,7 @@ const OUTLIVED: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct State {
     id: AtomicU32,
-    /// The store does not have what was committed: the next commit writes everything.
+    /// The store does not have what was committed: the next commit writes everything. Not in [`Turn`], as who finds it out holds none.
     store_lost: AtomicBool,
     pub(crate) name: Arc<str>,
     pub(crate) newest: watch::Sender<Arc<Snapshot>>,
@@ -76,8 +76,6 @@ pub(crate) struct Turn {
     pub(crate) complete: bool,
     /// When the flags of the whole of a bare mailbox were last swept.
     pub(crate) swept: Option<Instant>,
-    /// A commit did not reach the store: the next one writes everything.
-    pub(crate) store_behind: bool,
     /// A first reading that was interrupted.
     pub(crate) reading: Option<Reading>,
 }
@@ -91,6 +89,15 @@ pub(crate) struct Reading {
     pub(crate) seen: Vec<FetchMeta>,
     /// UIDs from here on are read; `None`: nothing yet.
     pub(crate) from: Option<u32>,
+    /// All of it stands in the store, and how far it was; nothing else of the mailbox does.
+    pub(crate) is_kept: bool,
+}
+
+impl Reading {
+    /// Messages that are told of. What was heard unasked of one does not count.
+    pub(crate) fn messages(&self) -> u64 {
+        self.seen.iter().filter(|meta| meta.size.is_some()).count() as u64
+    }
 }
 
 /// Whether a session of its own watches a mailbox.

@@ -1,6 +1,9 @@
-//! Bringing a mailbox's mirror in step with upstream: what to ask ([`plan`]) and asking it ([`run`]).
+//! Bringing a mailbox's mirror in step with upstream: what to ask ([`plan`]) and asking it ([`run`], `whole` and `changes`).
 
+mod changes;
+mod commit;
 mod facts;
 pub(crate) mod plan;
 pub(crate) mod resume;
 pub(crate) mod run;
+mod whole;
