@@ -96,7 +96,7 @@ pub(crate) struct Reading {
 pub(crate) enum Watched {
     #[default]
     No,
-    /// It asks now and then, see [`State::pace`].
+    /// It asks now and then, see [`State::pace`]: upstream does not tell by itself, or not of everything.
     Polled,
     /// Upstream tells us of changes by itself.
     Live,

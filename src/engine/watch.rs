@@ -122,7 +122,7 @@ impl Inner {
     }
 
     /// How many times as long looks that nobody asked for are apart: the more of the day is spent, the longer.
-    fn slowness(&self) -> u32 {
+    pub(super) fn slowness(&self) -> u32 {
         if self.options.allowance.is_slow() { SLOW } else { 1 }
     }
 

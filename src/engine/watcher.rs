@@ -5,14 +5,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::account::Inner;
 use super::error::Error;
 use super::mailbox::{State, Watched};
 use super::watch::{LOOK_ALL, RETRY};
-use crate::upstream::Class;
+use crate::provider::Quirk;
+use crate::upstream::{Class, Lease};
 
 /// IDLE is renewed this often: well below the 29 minutes of RFC 2177, and below what NAT boxes and providers forget (Outlook
 /// stops pushing after some ten minutes).
@@ -21,6 +22,8 @@ const IDLE_RENEW: Duration = Duration::from_secs(9 * 60);
 const SETTLE: Duration = Duration::from_millis(300);
 /// After notices that keep coming while we look, the watcher goes on after this many rounds.
 const ROUNDS: usize = 3;
+/// Octets set aside for a count by SELECT.
+const COUNT_OCTETS: u64 = 1500;
 
 impl Inner {
     /// One watcher: keeps a session on the mailbox of its slot.
@@ -85,22 +88,27 @@ impl Inner {
         let mut interest = self.interest.subscribe();
         let mut lease = self.pool.lease(Class::Watch, Some(name)).await?;
         let live = Live(Arc::clone(&state));
+        let (mut is_counted, mut looked) = (false, Instant::now());
         loop {
-            for _ in 0..ROUNDS {
-                {
-                    let mut turn = tokio::select! {
-                        turn = state.turn.lock() => turn,
-                        // Whoever holds the turn may be waiting for this very session.
-                        () = lease.wanted() => return Ok(()),
-                    };
-                    self.sync_on(&mut lease, &state, &mut turn).await?;
-                }
-                if !lease.has_events() {
-                    break;
+            if !std::mem::take(&mut is_counted) {
+                looked = Instant::now();
+                for _ in 0..ROUNDS {
+                    {
+                        let mut turn = tokio::select! {
+                            turn = state.turn.lock() => turn,
+                            // Whoever holds the turn may be waiting for this very session.
+                            () = lease.wanted() => return Ok(()),
+                        };
+                        self.sync_on(&mut lease, &state, &mut turn).await?;
+                    }
+                    if !lease.has_events() {
+                        break;
+                    }
                 }
             }
-            // Where IDLE is only our own polling, whoever opens or polls the mailbox has it looked at.
-            live.0.set_watched(if lease.caps().has("IDLE") { Watched::Live } else { Watched::Polled });
+            // Where IDLE is only our own polling, or does not tell all, whoever opens or polls the mailbox has it looked at.
+            let tells_all = lease.caps().has("IDLE") && !self.options.has(Quirk::ExpungeNotPushed);
+            live.0.set_watched(if tells_all { Watched::Live } else { Watched::Polled });
             let moved = async {
                 loop {
                     if interest.changed().await.is_err() {
@@ -112,11 +120,22 @@ impl Inner {
                     }
                 }
             };
-            let heard = lease.idle(self.renewal(), state.pace.subscribe(), moved).await?;
+            let mut is_due = false;
+            let end = async {
+                tokio::select! {
+                    () = moved => {}
+                    () = self.count_due(&state) => is_due = true,
+                }
+            };
+            let heard = lease.idle(self.renewal(), state.pace.subscribe(), end).await?;
             self.seen_upstream();
             if heard.is_empty() {
                 if self.watch_target(slot).as_ref() != Some(name) {
                     return Ok(());
+                }
+                if is_due && !lease.is_wanted() && looked.elapsed() < self.renewal() {
+                    is_counted = self.counts_agree(&mut lease, &state).await?;
+                    continue;
                 }
                 // Wanted by somebody, or time to renew: giving the session back does for both, and we are next in line again.
                 live.0.set_watched(Watched::No);
@@ -124,6 +143,45 @@ impl Inner {
                 lease = self.pool.lease(Class::Watch, Some(name)).await?;
             }
         }
+    }
+
+    /// Resolves when an IDLE that tells of no expunge is to be left for a count; never where it tells all.
+    async fn count_due(&self, state: &State) {
+        if !self.options.has(Quirk::ExpungeNotPushed) {
+            return std::future::pending().await;
+        }
+        let (begun, slow, mut pace) = (Instant::now(), self.slowness(), state.pace.subscribe());
+        loop {
+            let due = begun + *pace.borrow_and_update() * slow;
+            tokio::select! {
+                changed = pace.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = sleep_until(due) => return,
+            }
+        }
+    }
+
+    /// Whether upstream has the messages the mirror has, by their number: some hundred octets where a look may be a hundred thousand.
+    /// Everything else IDLE tells; what it told at its end makes a look, too.
+    async fn counts_agree(&self, lease: &mut Lease, state: &State) -> Result<bool, Error> {
+        drop(self.options.allowance.download(COUNT_OCTETS, lease.class())?);
+        lease.noop().await?;
+        if lease.has_events() {
+            return Ok(false);
+        }
+        // Such a server may keep expunges to itself as long as the mailbox stays selected.
+        let asked = Instant::now();
+        let selected = lease.reselect(&state.name, None).await?;
+        let known = state.snapshot();
+        let agree = selected.exists == known.messages.len()
+            && selected.uid_validity == known.uid_validity
+            && selected.uid_next <= known.uid_next;
+        if agree {
+            lease.has_seen(known.uid_next);
+            state.set_counted(asked);
+        }
+        Ok(agree)
     }
 
     /// How long an IDLE may last: it is the round trip that proves a quiet account to be reached.

@@ -79,6 +79,12 @@ impl Provider {
         self.shared.changed.send_replace(());
     }
 
+    /// Takes out the oldest message. A session that idles is told nothing of it, not even later.
+    pub(super) fn expunge(&self, mailbox: &str) {
+        self.shared.mail().get_mut(mailbox).unwrap().messages.remove(0);
+        self.shared.changed.send_replace(());
+    }
+
     /// From now on the server contradicts itself: each SELECT tells another UIDVALIDITY.
     pub(super) fn be_restless(&self) {
         self.shared.restless.store(true, Ordering::Relaxed);
@@ -210,7 +216,7 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
 fn news(shared: &Shared, selected: &mut Option<(String, Box)>) -> String {
     let Some((name, seen)) = selected else { return String::new() };
     let now = shared.mail()[name.as_str()].clone();
-    let grown = now.messages.len() != seen.messages.len();
+    let grown = now.messages.len() > seen.messages.len();
     *seen = now;
     if grown { format!("* {} EXISTS\r\n", seen.messages.len()) } else { String::new() }
 }
@@ -265,6 +271,10 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
                     "* {at} FETCH (UID {uid}{id} FLAGS ({flags}) INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" RFC822.SIZE 30)\r\n"
                 ));
             }
+        }
+        ["UID", "SEARCH", ..] => {
+            let found = chosen(selected, "1:*").into_iter().map(|(_, (uid, _))| format!(" {uid}"));
+            out = format!("* SEARCH{}\r\n", found.collect::<String>());
         }
         ["UID", "STORE", set, _, flags @ ..] => {
             let flags = flags.join(" ").trim_matches(['(', ')']).to_owned();

@@ -7,6 +7,7 @@ use tokio::time::{Duration, Instant, sleep};
 use super::World;
 use super::provider::Provider;
 use crate::engine::mailbox::Mailbox;
+use crate::provider::Quirk;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,4 +72,34 @@ async fn a_server_that_contradicts_itself_is_not_asked_without_end() {
     sleep(HOUR).await;
     let asked = world.provider.count("SELECT") - before;
     assert!(asked < 200, "{asked} times in an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn expunges_that_idle_does_not_tell_are_counted_at_a_pace_that_follows_use() {
+    let mut world = World::new(Provider::offering("IDLE", true), 3);
+    Arc::get_mut(&mut world.account).unwrap().options.quirks = vec![Quirk::ExpungeNotPushed];
+    (0..10).for_each(|_| world.provider.deliver("INBOX"));
+    world.account.spawn_keepers();
+    let inbox = select(&world, "INBOX").await;
+    world.provider.told("IDLE", 1).await;
+    world.provider.expunge("INBOX");
+    let took = wait_for(&inbox, 9).await;
+    assert!(took <= Duration::from_secs(301), "nobody waits for it: {took:?}");
+
+    let attending = inbox.attend();
+    for left in (5..9).rev() {
+        world.provider.expunge("INBOX");
+        let took = wait_for(&inbox, left).await;
+        assert!(took <= Duration::from_secs(16), "{took:?}");
+    }
+    let (asked, fetched) = (world.provider.count(""), world.provider.count("UID FETCH"));
+    sleep(HOUR).await;
+    let (asked, fetched) = (world.provider.count("") - asked, world.provider.count("UID FETCH") - fetched);
+    assert!(asked < 1000 && fetched < 30, "{asked} commands and {fetched} full looks in an hour while somebody waits");
+
+    drop(attending);
+    let asked = world.provider.count("");
+    sleep(HOUR).await;
+    let asked = world.provider.count("") - asked;
+    assert!(asked < 150, "{asked} commands in an hour when nobody waits any more");
 }
