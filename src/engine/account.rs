@@ -128,7 +128,7 @@ pub(crate) struct Inner {
     /// Told when new messages were committed.
     pub(crate) arrivals: Notify,
     /// When the last round trip to upstream succeeded.
-    last_seen: Mutex<Option<Instant>>,
+    pub(super) last_seen: Mutex<Option<Instant>>,
     /// What kept us from upstream last, until it answers again.
     fault: Mutex<Option<String>>,
     /// What the account's owner must know and do.

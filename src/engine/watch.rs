@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::time::{Duration, Instant, timeout};
 use tracing::{debug, warn};
 
 use super::account::{Inner, LONG_CALL, now_ms};
@@ -67,9 +67,10 @@ impl Inner {
 
     /// Looks at mailboxes clients have open that no session watches.
     async fn look_after_open(self: Arc<Self>) {
+        let mut woken = self.pool.woken();
         loop {
             let slow = self.slowness();
-            sleep(LOOK_OPEN * slow).await;
+            Self::rest(&mut woken, LOOK_OPEN * slow).await;
             for state in self.states() {
                 if state.interest.load(Ordering::Relaxed) == 0 || state.watched() != Watched::No {
                     continue;
@@ -85,6 +86,7 @@ impl Inner {
 
     /// Reads the list of mailboxes and every mailbox once, then looks at all of them now and then.
     async fn look_after_all(self: Arc<Self>) {
+        let mut woken = self.pool.woken();
         loop {
             let started = Instant::now();
             match self.refresh_folders(started).await {
@@ -110,12 +112,12 @@ impl Inner {
                         self.look_quietly(&state).await;
                     }
                     self.mail_arrived();
-                    sleep(LOOK_ALL * self.slowness()).await;
+                    Self::rest(&mut woken, LOOK_ALL * self.slowness()).await;
                 }
                 Err(error) => {
                     self.missed_upstream(&error);
                     debug!(account = %self.label(), %error, "the list of mailboxes cannot be had now");
-                    sleep(RETRY * 5).await;
+                    Self::rest(&mut woken, RETRY * 5).await;
                 }
             }
         }
@@ -164,6 +166,7 @@ impl Inner {
     async fn prefetch(self: Arc<Self>) {
         let Some(age) = self.options.prefetch else { return };
         let mut pause = RETRY * 5;
+        let mut woken = self.pool.woken();
         loop {
             self.arrivals.notified().await;
             let horizon = (now_ms() / 1000) as i64 - age.as_secs() as i64;
@@ -180,7 +183,7 @@ impl Inner {
             }
             if failed {
                 // A message the provider does not hand out is not there in ten seconds either: each attempt costs a look.
-                sleep(pause).await;
+                Self::rest(&mut woken, pause).await;
                 pause = (pause * 2).min(SPENT);
                 self.mail_arrived();
             } else {

@@ -30,6 +30,7 @@ impl Inner {
     pub(super) async fn watch_slot(self: Arc<Self>, slot: usize) {
         self.restore_folders().await;
         let mut interest = self.interest.subscribe();
+        let mut woken = self.pool.woken();
         let mut pause = RETRY;
         let mut replaced = false;
         loop {
@@ -56,7 +57,7 @@ impl Inner {
                         // The pool has its own back-off; when it lets us through we want to be there.
                         pause = RETRY;
                     }
-                    sleep(pause).await;
+                    Self::rest(&mut woken, pause).await;
                     if !error.is_outage() {
                         // A mailbox that is refused today is refused in two seconds too.
                         pause = (pause * 2).min(LOOK_ALL);

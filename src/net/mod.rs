@@ -20,6 +20,7 @@ mod socket;
 pub mod stream;
 pub mod tls;
 pub mod trust;
+pub mod wake;
 
 pub use dial::{DialError, Target, Trust, UNREAD_MOST, dial, dial_tapped, upgrade};
 pub use inherited::Inherited;

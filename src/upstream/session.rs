@@ -36,7 +36,7 @@ use crate::wire::imap::framer::{Framer, Limits, Side};
 /// A command that produces nothing for so long is given up; every byte begins the wait anew. A search of a large mailbox may be
 /// silent for many seconds, a dead connection for ever.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection that answered nothing for longer may be dead without our knowing: a sleeping laptop's look alive and are not.
+/// A connection that answered nothing for longer, or since the machine slept, may be dead without our knowing.
 const CHECK_AFTER: Duration = Duration::from_secs(60);
 /// How long such a one has to show that it lives; an answer is a round trip.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -251,14 +251,14 @@ impl Session {
         self.opened.elapsed()
     }
 
-    /// How long no command has been answered.
-    pub(super) fn silent_for(&self) -> Duration {
-        self.used.elapsed()
+    /// Whether no command was answered for so long, or since the machine slept.
+    pub(super) fn needs_proof(&self, silent: Duration) -> bool {
+        self.used.elapsed() >= silent || self.gate.slept_since(self.used)
     }
 
     /// Whether it has been silent for so long that it may be dead.
     pub(super) fn is_stale(&self) -> bool {
-        self.silent_for() >= CHECK_AFTER
+        self.needs_proof(CHECK_AFTER)
     }
 
     /// A round trip that shows whether the connection lives: the end of an IDLE left over, else NOOP.

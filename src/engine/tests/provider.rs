@@ -35,6 +35,8 @@ pub(super) struct Shared {
     dies: Mutex<Option<(&'static str, usize)>>,
     /// Told whenever mail changes.
     changed: watch::Sender<()>,
+    /// Connections opened before the last of these are dead: nothing is answered or told on them.
+    died: AtomicU64,
     caps: &'static str,
 }
 
@@ -51,6 +53,7 @@ impl Default for Shared {
             selects: AtomicU64::new(7),
             dies: Mutex::default(),
             changed: watch::Sender::default(),
+            died: AtomicU64::default(),
             caps: "",
         }
     }
@@ -83,6 +86,11 @@ impl Provider {
     pub(super) fn expunge(&self, mailbox: &str) {
         self.shared.mail().get_mut(mailbox).unwrap().messages.remove(0);
         self.shared.changed.send_replace(());
+    }
+
+    /// Every connection there is dies without a word.
+    pub(super) fn die_silently(&self) {
+        self.shared.died.fetch_add(1, Ordering::Relaxed);
     }
 
     /// From now on the server contradicts itself: each SELECT tells another UIDVALIDITY.
@@ -165,10 +173,15 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
     }
     let mut selected: Option<(String, Box)> = None;
     let mut line = String::new();
+    let born = shared.died.load(Ordering::Relaxed);
+    let is_dead = || shared.died.load(Ordering::Relaxed) > born;
     loop {
         line.clear();
         if !matches!(peer.read_line(&mut line).await, Ok(read) if read > 0) {
             return;
+        }
+        if is_dead() {
+            return std::future::pending().await;
         }
         let (tag, command) = line.trim_end().split_once(' ').unwrap();
         let command = command.to_owned();
@@ -190,9 +203,15 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
                         if !matches!(read, Ok(read) if read > 0) {
                             return;
                         }
+                        if is_dead() {
+                            return std::future::pending().await;
+                        }
                         break;
                     }
                     _ = changed.changed() => {
+                        if is_dead() {
+                            return std::future::pending().await;
+                        }
                         let news = news(&shared, &mut selected);
                         if peer.write_all(news.as_bytes()).await.is_err() {
                             return;

@@ -103,3 +103,35 @@ async fn expunges_that_idle_does_not_tell_are_counted_at_a_pace_that_follows_use
     let asked = world.provider.count("") - asked;
     assert!(asked < 150, "{asked} commands in an hour when nobody waits any more");
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_sleep_of_the_machine_everything_is_looked_at_at_once() {
+    let world = World::new(Provider::offering("IDLE", true), 3);
+    for mailbox in ["INBOX", "Work", "Third"] {
+        world.provider.deliver(mailbox);
+    }
+    world.account.spawn_keepers();
+    let mut open = Vec::new();
+    for name in ["Third", "Work", "INBOX"] {
+        open.push(select(&world, name).await);
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(30)).await;
+    // The connections died of it, and nothing says so: by the clock that stood still they were used moments ago.
+    world.provider.die_silently();
+    for mailbox in &open {
+        world.provider.deliver(&mailbox.snapshot().name);
+    }
+    let slept = Instant::now();
+    world.account.woke(HOUR);
+    assert!(world.account.last_seen.lock().unwrap().is_none_or(|seen| seen.elapsed() >= HOUR));
+    for mailbox in &open {
+        wait_for(mailbox, 2).await;
+        let name = &mailbox.snapshot().name;
+        assert!(slept.elapsed() <= Duration::from_secs(15), "{name}: {:?}", slept.elapsed());
+    }
+    // And what comes from now on is pushed again.
+    world.provider.deliver("INBOX");
+    let took = wait_for(&open[2], 3).await;
+    assert!(took <= Duration::from_secs(1), "{took:?}");
+}
