@@ -31,6 +31,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(2);
 const SPENT: Duration = Duration::from_secs(600);
 /// Bodies prefetched in one go.
 const PREFETCH_BATCH: usize = 32;
+/// How often the size is looked at, which costs next to nothing: on a quick line a program that downloads everything brings a hundred
+/// megabytes in this time, and that is by how much the cache may be too large.
+const HOLD_EVERY: Duration = Duration::from_secs(5);
 /// Body files may take all of their size before eviction, and are then brought down to this share of it.
 const LOW_WATER: (u64, u64) = (85, 100);
 
@@ -224,7 +227,7 @@ impl Inner {
                     Err(error) => warn!(account = %self.label(), %error, "bodies cannot be evicted"),
                 }
             }
-            let _ = timeout(Duration::from_secs(30), self.stop.cancelled()).await;
+            let _ = timeout(HOLD_EVERY, self.stop.cancelled()).await;
         }
     }
 }

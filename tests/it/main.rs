@@ -9,6 +9,7 @@
 
 mod accounts;
 mod budget;
+mod cachesize;
 mod check;
 mod compare;
 mod config;
