@@ -28,7 +28,7 @@ use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
-use super::types::{Event, Selected};
+use super::types::{Elsewhere, Event, Selected};
 use super::words::Meaning;
 use crate::net::Stream;
 use crate::wire::imap::framer::{Framer, Limits, Side};
@@ -227,7 +227,26 @@ impl Session {
         self.events.take()
     }
 
-    /// Whether something was heard that [`Self::take_events`] has not taken yet.
+    /// What was told of other mailboxes since the last call, whoever had the session meanwhile. After an overflow the session is over:
+    /// whether it still tells of the selected mailbox is not said.
+    pub fn take_elsewhere(&mut self) -> Elsewhere {
+        let told = self.events.take_elsewhere();
+        if told.overflow {
+            self.close("what it was to tell was lost");
+        }
+        told
+    }
+
+    /// Whether upstream tells over this session what changes in any mailbox (NOTIFY) but the one selected.
+    pub fn is_telling(&self) -> bool {
+        self.events.is_notified()
+    }
+
+    pub(super) fn set_telling(&mut self) {
+        self.events.set_notified();
+    }
+
+    /// Whether something was heard that [`Self::take_events`] or [`Self::take_elsewhere`] has not taken yet.
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
@@ -281,7 +300,7 @@ impl Session {
         if self.busy && self.link.is_some() {
             self.close("a command was given up before its answer");
         }
-        self.events = Events::default();
+        self.events.end_of_loan();
         self.span = Span::none();
     }
 

@@ -27,6 +27,7 @@ mod ledger;
 mod licences;
 mod limits;
 mod memory;
+mod notify;
 mod oauth;
 mod observe;
 mod page;
