@@ -28,18 +28,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::auth::LocalLogins;
 use crate::config::Config;
 use crate::metrics::{AccountLabels, Metrics};
-use crate::net::Inherited;
 use crate::net::tls::TlsIdentity;
+use crate::net::{Inherited, wake};
 use crate::state::State;
 use crate::store::StorePool;
 
@@ -161,6 +161,13 @@ impl Daemon {
             return Err(error);
         }
         daemon.tasks.spawn(tls.keep_fresh(daemon.stop_watch.subscribe()));
+        daemon.tasks.spawn(wake::watch(daemon.stop_watch.subscribe(), SystemTime::now, move |slept| {
+            info!(
+                "the machine has slept for {} s: every connection to a provider has to show that it lives",
+                slept.as_secs()
+            );
+            shared.accounts.all().iter().for_each(|running| running.account.woke(slept));
+        }));
         Ok(daemon)
     }
 

@@ -5,8 +5,8 @@
 //!
 //! - `account`: assembly, opening of mailboxes · `mailbox`: one mailbox's state and the handle on it
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
-//! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`: what does so
-//!   by itself
+//! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`,
+//!   `watcher`: what does so by itself · `telling`: upstream tells of every mailbox · `woke`: after a sleep of the machine
 //! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it · `names`: English ones, if wanted
 //! - `keywords`: those upstream does not keep · `disk`: calls on it, and what is wrong with it · `audit`: what takes
@@ -45,9 +45,12 @@ mod snapshot;
 mod stored;
 mod summaries;
 mod sync;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod watcher;
+mod woke;
 mod writes;
 
 pub use account::{Account, Disk, Options};

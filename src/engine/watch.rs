@@ -1,12 +1,12 @@
-//! What keeps the mirror in step by itself: watchers that IDLE, a keeper that looks at everything else, prefetch, eviction.
+//! What keeps the mirror in step by itself: a keeper that looks at what no watcher ([`super::watcher`]) watches, prefetch, eviction.
 //!
-//! All of it runs below interactive work: a watcher gives its session back the moment somebody waits for one.
+//! All of it runs below interactive work.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::time::{Duration, Instant, timeout};
 use tracing::{debug, warn};
 
 use super::account::{Inner, LONG_CALL, now_ms};
@@ -16,28 +16,24 @@ use crate::model::{MessageMeta, Uid};
 use crate::store::Store;
 use crate::upstream::{Class, StatusLine};
 
-/// IDLE is renewed this often: well below the 29 minutes of RFC 2177, and below what NAT boxes and providers forget (Outlook
-/// stops pushing after some ten minutes).
-const IDLE_RENEW: Duration = Duration::from_secs(9 * 60);
 /// A mailbox that no session watches and a client waits for news of (IDLE) is asked for by STATUS this often,
 const LOOK_OPEN: Duration = Duration::from_secs(15);
 /// and looked at in full this often, as is one that clients only have open: where upstream keeps no mod-sequences, STATUS does not show
 /// every changed flag, and a look is up to 100 KB. A client that polls has it looked at by itself.
 const LOOK_FULL: Duration = Duration::from_secs(120);
 /// Everything else, and the list of mailboxes.
-const LOOK_ALL: Duration = Duration::from_secs(300);
+pub(super) const LOOK_ALL: Duration = Duration::from_secs(300);
 /// All of these are so many times as long when most of the day's allowance is spent.
 const SLOW: u32 = 6;
-/// A watcher follows what clients open only after this long, so that a client that walks through its folders does not drag it along.
-const SETTLE: Duration = Duration::from_millis(300);
 /// The pause after a failed look; the pool's own back-off decides when a connection is tried.
-const RETRY: Duration = Duration::from_secs(2);
-/// After notices that keep coming while we look, the watcher goes on after this many rounds.
-const ROUNDS: usize = 3;
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// How long prefetch rests when its part of the day's allowance is spent: the allowance is counted in steps of ten minutes.
 const SPENT: Duration = Duration::from_secs(600);
 /// Bodies prefetched in one go.
 const PREFETCH_BATCH: usize = 32;
+/// How often the size is looked at, which costs next to nothing: on a quick line a program that downloads everything brings a hundred
+/// megabytes in this time, and that is by how much the cache may be too large.
+const HOLD_EVERY: Duration = Duration::from_secs(5);
 /// Body files may take all of their size before eviction, and are then brought down to this share of it.
 const LOW_WATER: (u64, u64) = (85, 100);
 
@@ -72,116 +68,15 @@ impl Inner {
         });
     }
 
-    /// One watcher: keeps a session on the mailbox of its slot.
-    async fn watch_slot(self: Arc<Self>, slot: usize) {
-        self.restore_folders().await;
-        let mut interest = self.interest.subscribe();
-        let mut pause = RETRY;
-        let mut replaced = false;
-        loop {
-            interest.mark_unchanged();
-            let Some(name) = self.watch_target(slot) else {
-                // Nothing of its own to watch: until a client opens something.
-                if interest.changed().await.is_err() {
-                    return;
-                }
-                sleep(SETTLE).await;
-                continue;
-            };
-            match self.watch_one(slot, &name).await {
-                Ok(()) => (pause, replaced) = (RETRY, false),
-                // Once is a mailbox made anew. Again and again is a server that contradicts itself: it is not asked without a pause.
-                Err(Error::Gone) if !replaced => {
-                    debug!(account = %self.label(), mailbox = %name, "watched mailbox was replaced");
-                    replaced = true;
-                }
-                Err(error) => {
-                    self.missed_upstream(&error);
-                    debug!(account = %self.label(), mailbox = %name, %error, "watching failed");
-                    if error.is_outage() {
-                        // The pool has its own back-off; when it lets us through we want to be there.
-                        pause = RETRY;
-                    }
-                    sleep(pause).await;
-                    if !error.is_outage() {
-                        // A mailbox that is refused today is refused in two seconds too.
-                        pause = (pause * 2).min(LOOK_ALL);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What the watcher of a slot should watch: INBOX first where there is more than one, then what clients opened last.
-    fn watch_target(&self, slot: usize) -> Option<Arc<str>> {
-        let mut open: Vec<Arc<State>> =
-            self.states().into_iter().filter(|state| state.interest.load(Ordering::Relaxed) > 0).collect();
-        open.sort_by_key(|state| std::cmp::Reverse(state.opened.load(Ordering::Relaxed)));
-        let mut names: Vec<Arc<str>> = open.iter().map(|state| Arc::clone(&state.name)).collect();
-        let inbox: Arc<str> = "INBOX".into();
-        names.retain(|name| *name != inbox);
-        if self.options.connections > 2 || names.is_empty() || open.first().is_some_and(|state| state.name == inbox) {
-            names.insert(0, inbox);
-        } else {
-            names.push(inbox);
-        }
-        names.get(slot).cloned()
-    }
-
-    /// Watches until the session is wanted elsewhere, the slot's target changes, or something fails.
-    async fn watch_one(self: &Arc<Self>, slot: usize, name: &Arc<str>) -> Result<(), Error> {
-        let state = self.state(name).await?;
-        let mut interest = self.interest.subscribe();
-        let mut lease = self.pool.lease(Class::Watch, Some(name)).await?;
-        let live = Live(Arc::clone(&state));
-        loop {
-            for _ in 0..ROUNDS {
-                {
-                    let mut turn = tokio::select! {
-                        turn = state.turn.lock() => turn,
-                        // Whoever holds the turn may be waiting for this very session.
-                        () = lease.wanted() => return Ok(()),
-                    };
-                    self.sync_on(&mut lease, &state, &mut turn).await?;
-                }
-                if !lease.has_events() {
-                    break;
-                }
-            }
-            // Where IDLE is only our own polling, whoever opens or polls the mailbox has it looked at.
-            live.0.set_watched(if lease.caps().has("IDLE") { Watched::Live } else { Watched::Polled });
-            let moved = async {
-                loop {
-                    if interest.changed().await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                    sleep(SETTLE).await;
-                    if self.watch_target(slot).as_ref() != Some(name) {
-                        return;
-                    }
-                }
-            };
-            let heard = lease.idle(self.renewal(), state.pace.subscribe(), moved).await?;
-            self.seen_upstream();
-            if heard.is_empty() {
-                if self.watch_target(slot).as_ref() != Some(name) {
-                    return Ok(());
-                }
-                // Wanted by somebody, or time to renew: giving the session back does for both, and we are next in line again.
-                live.0.set_watched(Watched::No);
-                drop(lease);
-                lease = self.pool.lease(Class::Watch, Some(name)).await?;
-            }
-        }
-    }
-
     /// Looks at mailboxes clients have open that no session watches.
     async fn look_after_open(self: Arc<Self>) {
+        let mut woken = self.pool.woken();
         loop {
             let slow = self.slowness();
-            sleep(LOOK_OPEN * slow).await;
+            Self::rest(&mut woken, LOOK_OPEN * slow).await;
             for state in self.states() {
-                if state.interest.load(Ordering::Relaxed) == 0 || state.watched() != Watched::No {
+                let is_open = state.interest.load(Ordering::Relaxed) > 0;
+                if !is_open || state.watched() != Watched::No || self.is_told(&state) {
                     continue;
                 }
                 let is_due = state.checked().is_none_or(|checked| checked.elapsed() >= LOOK_FULL * slow);
@@ -195,6 +90,7 @@ impl Inner {
 
     /// Reads the list of mailboxes and every mailbox once, then looks at all of them now and then.
     async fn look_after_all(self: Arc<Self>) {
+        let mut woken = self.pool.woken();
         loop {
             let started = Instant::now();
             match self.refresh_folders(started).await {
@@ -205,6 +101,8 @@ impl Inner {
                         .filter(|folder| !folder.noselect)
                         .map(|folder| Arc::clone(&folder.name))
                         .collect();
+                    let told = self.told_elsewhere();
+                    let asked = Instant::now();
                     let differ = self.told_by_list_status().await;
                     for name in names {
                         let Ok(state) = self.state(&name).await else { continue };
@@ -217,28 +115,36 @@ impl Inner {
                         if same {
                             continue;
                         }
+                        let before = mail(&state);
                         self.look_quietly(&state).await;
+                        if let Some(since) = told.get(&*name)
+                            && before != mail(&state)
+                        {
+                            self.doubt_telling(&state, *since, asked);
+                        }
                     }
                     self.mail_arrived();
-                    sleep(LOOK_ALL * self.slowness()).await;
+                    Self::rest(&mut woken, LOOK_ALL * self.slowness()).await;
                 }
                 Err(error) => {
                     self.missed_upstream(&error);
                     debug!(account = %self.label(), %error, "the list of mailboxes cannot be had now");
-                    sleep(RETRY * 5).await;
+                    Self::rest(&mut woken, RETRY * 5).await;
                 }
             }
         }
     }
 
-    /// How many times as long looks that nobody asked for are apart: the more of the day is spent, the longer.
-    fn slowness(&self) -> u32 {
-        if self.options.allowance.is_slow() { SLOW } else { 1 }
+    /// The mailboxes that need no look because upstream would have told, and since when.
+    fn told_elsewhere(&self) -> HashMap<Arc<str>, Instant> {
+        let Some(since) = self.telling.since() else { return HashMap::new() };
+        let told = self.states().into_iter().filter(|state| state.is_unhinted_since(since));
+        told.map(|state| (Arc::clone(&state.name), since)).collect()
     }
 
-    /// How long an IDLE may last: it is the round trip that proves a quiet account to be reached.
-    fn renewal(&self) -> Duration {
-        IDLE_RENEW.min(self.options.refresh * 4 / 5)
+    /// How many times as long looks that nobody asked for are apart: the more of the day is spent, the longer.
+    pub(super) fn slowness(&self) -> u32 {
+        if self.options.allowance.is_slow() { SLOW } else { 1 }
     }
 
     async fn look_quietly(self: &Arc<Self>, state: &Arc<State>) {
@@ -279,6 +185,7 @@ impl Inner {
     async fn prefetch(self: Arc<Self>) {
         let Some(age) = self.options.prefetch else { return };
         let mut pause = RETRY * 5;
+        let mut woken = self.pool.woken();
         loop {
             self.arrivals.notified().await;
             let horizon = (now_ms() / 1000) as i64 - age.as_secs() as i64;
@@ -295,7 +202,7 @@ impl Inner {
             }
             if failed {
                 // A message the provider does not hand out is not there in ten seconds either: each attempt costs a look.
-                sleep(pause).await;
+                Self::rest(&mut woken, pause).await;
                 pause = (pause * 2).min(SPENT);
                 self.mail_arrived();
             } else {
@@ -336,9 +243,15 @@ impl Inner {
                     Err(error) => warn!(account = %self.label(), %error, "bodies cannot be evicted"),
                 }
             }
-            let _ = timeout(Duration::from_secs(30), self.stop.cancelled()).await;
+            let _ = timeout(HOLD_EVERY, self.stop.cancelled()).await;
         }
     }
+}
+
+/// How many messages there are, and what the next one will be.
+fn mail(state: &State) -> (u32, Uid) {
+    let snapshot = state.snapshot();
+    (snapshot.messages.len(), snapshot.uid_next)
 }
 
 /// Whether the mirror has what a STATUS tells. Without mod-sequences a changed flag shows only if it was `\Seen`.
@@ -358,14 +271,5 @@ fn agrees(state: &State, line: &StatusLine, asked: Instant) -> bool {
             same
         }
         _ => same && line.unseen == Some(known.unseen),
-    }
-}
-
-/// While this lives upstream may be telling us of changes; its end says that nobody listens any more.
-struct Live(Arc<State>);
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.0.set_watched(Watched::No);
     }
 }

@@ -21,6 +21,7 @@ pub mod stream;
 pub mod tls;
 pub mod trust;
 mod unread;
+pub mod wake;
 
 pub use dial::{DialError, Target, Trust, dial, dial_tapped, upgrade};
 pub use inherited::Inherited;

@@ -39,7 +39,8 @@ pub enum Quirk {
     MoveOneAtATime,
     /// An APPENDed message must end with CRLF or the command is refused. (Yahoo; imapsync issue 209.)
     AppendNeedsCrlfEnd,
-    /// IDLE tells of new mail and flags, not of expunges: compare sets as well. (Yahoo; Yahoo's Sender Hub.)
+    /// IDLE tells of new mail and flags, not of expunges: count as well, at a pace that follows use, and compare sets where the count
+    /// differs. (Yahoo; Yahoo's Sender Hub.)
     ExpungeNotPushed,
     /// SELECT shows only the newest 10 000 messages and a SEARCH answers at most 1000, unless UIDONLY is enabled. (Yahoo; export
     /// notes of May 2026.)

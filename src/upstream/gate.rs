@@ -15,13 +15,16 @@
 //! A session lost after a long life is no failure: the next is opened at once. One lost young is: a server that drops us right after
 //! login must not be logged in to once a second.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod woke;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Error;
 use super::words::Meaning;
+
+pub(super) use woke::Gate;
 
 /// The first wait after a failure.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -302,18 +305,6 @@ fn still(wait: &mut Option<Wait>, now: Instant) -> Result<(), Error> {
 fn step(ladder: &[Duration; 4], times: usize) -> Duration {
     let [.., last] = ladder;
     ladder.get(times.saturating_sub(1)).copied().unwrap_or(*last)
-}
-
-/// The gate of one account.
-#[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<GateState>);
-
-impl Gate {
-    /// The state; held for moments only, never across an await.
-    pub(super) fn lock(&self) -> MutexGuard<'_, GateState> {
-        // Nothing that can panic runs under the lock; if it did, the state would still be whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A random number from 0 to 1 for [`backoff`].

@@ -38,7 +38,7 @@ impl Lease {
         *self.wanted.borrow()
     }
 
-    /// IDLE until something is heard (returned), `wanted` or `end` resolves, or `renew` is over; then empty. Where IDLE is not offered,
+    /// IDLE until something is heard (returned), `wanted` or `end` resolves, the machine has slept, or `renew` is over; then empty. Where IDLE is not offered,
     /// NOOP in intervals of `pace`, which may change meanwhile. May be cancelled at any time where there is IDLE: it is then ended by the
     /// next command. A dead peer is noticed: DONE is sent after `renew`, and its answer must come within the read time-out.
     pub async fn idle(
@@ -47,10 +47,12 @@ impl Lease {
         pace: watch::Receiver<Duration>,
         end: impl Future<Output = ()>,
     ) -> Result<Vec<Event>, Error> {
+        let mut woken = self.session.gate.woken();
         let wanted = async {
             tokio::select! {
                 () = heard(&mut self.wanted) => {}
                 () = end => {}
+                Ok(()) = woken.changed() => {}
             }
         };
         self.session.idle(renew, pace, wanted).await

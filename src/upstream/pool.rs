@@ -28,6 +28,7 @@ use super::words::Meaning;
 mod leave;
 mod standing;
 mod told;
+mod woke;
 
 pub use standing::{Blocked, Standing, Waits};
 
@@ -105,7 +106,7 @@ impl Pool {
             runtime: Handle::current(),
             state: Mutex::default(),
         });
-        shared.runtime.spawn(keep(Arc::downgrade(&shared)));
+        shared.runtime.spawn(keep(Arc::downgrade(&shared), shared.gate.woken()));
         Self { shared }
     }
 
@@ -448,9 +449,12 @@ async fn open(coming: Coming) {
 }
 
 /// Keeps parked sessions alive and looks after waiters, until the pool is gone.
-async fn keep(pool: Weak<Shared>) {
+async fn keep(pool: Weak<Shared>, mut woken: watch::Receiver<Option<Instant>>) {
     loop {
-        tokio::time::sleep(TICK).await;
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            Ok(()) = woken.changed() => {}
+        }
         let Some(shared) = pool.upgrade() else { return };
         let due = {
             let mut state = shared.lock();
@@ -460,7 +464,7 @@ async fn keep(pool: Weak<Shared>) {
             let (mut kept, mut due) = (Vec::new(), Vec::new());
             for mut session in std::mem::take(&mut state.parked) {
                 session.hear();
-                if session.is_usable() && session.silent_for() >= KEEP_ALIVE {
+                if session.is_usable() && session.needs_proof(KEEP_ALIVE) {
                     due.push(session);
                 } else if session.is_usable() {
                     kept.push(session);

@@ -28,7 +28,7 @@ use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
-use super::types::{Class, Event, Selected};
+use super::types::{Class, Elsewhere, Event, Selected};
 use super::words::Meaning;
 use crate::net::Stream;
 use crate::wire::imap::framer::{Framer, Limits, Side};
@@ -36,7 +36,7 @@ use crate::wire::imap::framer::{Framer, Limits, Side};
 /// A command that produces nothing for so long is given up; every byte begins the wait anew. A search of a large mailbox may be
 /// silent for many seconds, a dead connection for ever.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection that answered nothing for longer may be dead without our knowing: a sleeping laptop's look alive and are not.
+/// A connection that answered nothing for longer, or since the machine slept, may be dead without our knowing.
 const CHECK_AFTER: Duration = Duration::from_secs(60);
 /// How long such a one has to show that it lives; an answer is a round trip.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -241,7 +241,26 @@ impl Session {
         self.events.take()
     }
 
-    /// Whether something was heard that [`Self::take_events`] has not taken yet.
+    /// What was told of other mailboxes since the last call, whoever had the session meanwhile. After an overflow the session is over:
+    /// whether it still tells of the selected mailbox is not said.
+    pub fn take_elsewhere(&mut self) -> Elsewhere {
+        let told = self.events.take_elsewhere();
+        if told.overflow {
+            self.close("what it was to tell was lost");
+        }
+        told
+    }
+
+    /// Whether upstream tells over this session what changes in any mailbox (NOTIFY) but the one selected.
+    pub fn is_telling(&self) -> bool {
+        self.events.is_notified()
+    }
+
+    pub(super) fn set_telling(&mut self) {
+        self.events.set_notified();
+    }
+
+    /// Whether something was heard that [`Self::take_events`] or [`Self::take_elsewhere`] has not taken yet.
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
@@ -265,14 +284,14 @@ impl Session {
         self.opened.elapsed()
     }
 
-    /// How long no command has been answered.
-    pub(super) fn silent_for(&self) -> Duration {
-        self.used.elapsed()
+    /// Whether no command was answered for so long, or since the machine slept.
+    pub(super) fn needs_proof(&self, silent: Duration) -> bool {
+        self.used.elapsed() >= silent || self.gate.slept_since(self.used)
     }
 
     /// Whether it has been silent for so long that it may be dead.
     pub(super) fn is_stale(&self) -> bool {
-        self.silent_for() >= CHECK_AFTER
+        self.needs_proof(CHECK_AFTER)
     }
 
     /// A round trip that shows whether the connection lives: the end of an IDLE left over, else NOOP.
@@ -298,7 +317,7 @@ impl Session {
         if self.drips && self.link.is_some() {
             self.close(DRIPS);
         }
-        self.events = Events::default();
+        self.events.end_of_loan();
         self.span = Span::none();
         self.class = None;
     }

@@ -7,6 +7,7 @@ mod exchanges;
 mod failures;
 mod login;
 mod pool;
+mod woke;
 mod words;
 
 use std::collections::VecDeque;

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod budget;
+mod cachesize;
 mod check;
 mod compare;
 mod config;
@@ -26,6 +27,7 @@ mod ledger;
 mod licences;
 mod limits;
 mod memory;
+mod notify;
 mod oauth;
 mod observe;
 mod page;

@@ -236,3 +236,28 @@ fn a_new_uidvalidity_costs_no_body() {
     assert_eq!(again.len(), all.len());
     assert_eq!(simulated.counts().bodies, bodies, "fetched again");
 }
+
+/// Yahoo's IDLE tells no expunge: whoever opens or polls a mailbox that is watched hears of it all the same.
+#[test]
+fn an_expunge_that_is_not_pushed_is_seen() {
+    if straight_run() {
+        return;
+    }
+    let simulated = Simulated::start(Scenario::named("yahoo").unwrap());
+    let daemon = Daemon::start(Setup::new(simulated.account(simulated.addr)));
+    let mut c = daemon.client();
+    let count = c.cmd_ok("SELECT INBOX").count("EXISTS").unwrap();
+    let mut up = simulated.straight();
+    up.cmd_ok("SELECT INBOX");
+    for gone in 1..=2 {
+        wait_for("the watcher to idle", || simulated.provider.idling() == 1);
+        up.cmd_ok("MOVE 1 \"Trash\"");
+        if gone == 1 {
+            // What was looked at within the last second is not looked at again.
+            let opened = || daemon.client().cmd_ok("SELECT INBOX").count("EXISTS") == Some(count - 1);
+            wait_for("whoever opens it", opened);
+        }
+        wait_for("whoever polls", || c.cmd_ok("NOOP").lines().iter().any(|line| line.ends_with(" EXPUNGE")));
+    }
+    assert_eq!(c.cmd_ok("UID SEARCH ALL").search().len() as u32, count - 2);
+}

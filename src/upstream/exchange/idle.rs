@@ -22,12 +22,15 @@ impl Session {
         self.run(Line::new("NOOP"), &mut nothing).await.map(|_| ())
     }
 
-    /// NOTIFY for the selected mailbox and all personal ones (only with NOTIFY): new messages, expunges, flag changes, and changes
-    /// of the list. From then on they are heard as events, IDLE or not.
+    /// NOTIFY for all personal mailboxes (only with NOTIFY, and CONDSTORE: without it nobody is told of every flag): what changes in them
+    /// is heard from then on, see [`Session::take_elsewhere`], and the selected one tells as it did. SELECTED-DELAYED, as otherwise
+    /// expunges would be told in the middle of commands that name messages by number.
     pub async fn notify(&mut self) -> Result<(), Error> {
-        let line = "NOTIFY SET (SELECTED (MessageNew (UID FLAGS) MessageExpunge FlagChange)) \
+        let line = "NOTIFY SET (SELECTED-DELAYED (MessageNew MessageExpunge FlagChange)) \
                     (PERSONAL (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange))";
-        self.run(Line::new(line), &mut nothing).await.map(|_| ())
+        self.run(Line::new(line), &mut nothing).await?;
+        self.set_telling();
+        Ok(())
     }
 
     /// See [`super::super::Lease::idle`], which says when `wanted` resolves.

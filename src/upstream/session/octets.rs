@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::trace;
 
-use super::{DRIPS, Drip, Fault, Session};
+use super::{CHECK_TIMEOUT, DRIPS, Drip, Fault, Session};
 use crate::upstream::answer::Answer;
 use crate::upstream::types::Class;
 use crate::upstream::words::Meaning;
@@ -33,7 +34,11 @@ impl Session {
         let Some(link) = &mut self.link else { return Err(self.already_lost()) };
         let read = link.read_buf(self.framer.buffer());
         let read = match limit {
-            Some(limit) => timeout(limit, read).await,
+            Some(limit) => tokio::select! {
+                biased;
+                read = read => Ok(read),
+                waited = patience(limit, self.gate.woken(), self.used) => Err(waited),
+            },
             None => Ok(read.await),
         };
         match read {
@@ -46,10 +51,7 @@ impl Session {
                 }
             }
             Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
-            Err(_) => {
-                let seconds = limit.unwrap_or_default().as_secs();
-                Err(Fault::Lost(format!("the provider said nothing for {seconds} s")))
-            }
+            Err(waited) => Err(Fault::Lost(format!("the provider said nothing for {} s", waited.as_secs()))),
         }
     }
 
@@ -162,4 +164,18 @@ impl Session {
         };
         timeout(LAST_WORDS, read).await.ok().flatten()
     }
+}
+
+/// Waits as long as an answer may take; gives how long that was. After a sleep of the machine a connection last `used` before it is in
+/// doubt, and has less.
+async fn patience(limit: Duration, mut woken: watch::Receiver<Option<Instant>>, used: Instant) -> Duration {
+    let doubt = limit.min(CHECK_TIMEOUT);
+    if woken.borrow_and_update().is_none_or(|woken| woken <= used) {
+        tokio::select! {
+            () = sleep(limit) => return limit,
+            Ok(()) = woken.changed() => {}
+        }
+    }
+    sleep(doubt).await;
+    doubt
 }
