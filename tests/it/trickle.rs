@@ -62,7 +62,7 @@ fn a_slow_session_is_given_up_for_another() {
     let mut c = stage.inside.daemon.client();
     c.cmd_ok("SELECT INBOX");
     let opened = stage.relay.accepted();
-    stage.relay.set_trap(Trap::new("BODY.PEEK[]", Point::Command, Place::After, Act::Trickle));
+    stage.relay.set_trap(Trap::new("BODY.PEEK[]", Point::Command, Place::Before, Act::Trickle));
     let fetching = c.start("UID FETCH 1 (BODY.PEEK[])").unwrap();
     assert!(stage.relay.sprung(PATIENCE), "the fetch never came");
     stage.relay.go_on();
