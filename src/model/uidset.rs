@@ -10,8 +10,8 @@ pub struct UidSet {
 }
 
 impl UidSet {
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { ranges: Vec::new() }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -23,11 +23,20 @@ pub struct View {
     keywords: Arc<[Keyword]>,
     /// Everything up to here has been told.
     highest: ModSeq,
-    /// UIDs that are `\Recent` to this session, also of messages that are gone.
-    recent: UidSet,
-    /// How many messages of them are shown.
-    recent_count: u32,
+    /// Nothing for most: a thousand idle views are to stay small.
+    recent: Option<Box<Recent>>,
 }
+
+/// What is `\Recent` to a session.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    /// Also of messages that are gone.
+    uids: UidSet,
+    /// How many messages of them are shown.
+    shown: u32,
+}
+
+static NONE: UidSet = UidSet::new();
 
 /// How much may be told now.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,27 +106,27 @@ impl View {
             shown: snapshot.messages.clone(),
             keywords: Arc::clone(&snapshot.keywords),
             highest: snapshot.highest_modseq,
-            recent: UidSet::new(),
-            recent_count: 0,
+            recent: None,
         }
     }
 
     /// Those `\Recent` to this session, and how many of them are shown.
     pub fn recent(&self) -> (&UidSet, u32) {
-        (&self.recent, self.recent_count)
+        self.recent.as_ref().map_or((&NONE, 0), |recent| (&recent.uids, recent.shown))
     }
 
     pub fn is_recent(&self, uid: Uid) -> bool {
-        self.recent.contains(uid.0)
+        self.recent().0.contains(uid.0)
     }
 
     /// What is shown from `first` on is recent to this session: nobody has been told of it before.
     pub fn take_recent(&mut self, first: Uid) {
         // An EXAMINE takes nothing, and may be given again what it has.
-        let first = first.max(Uid(self.recent.max().map_or(1, |last| last.saturating_add(1))));
+        let first = first.max(Uid(self.recent().0.max().map_or(1, |last| last.saturating_add(1))));
         if let Some(last) = self.shown.last().filter(|last| last.uid >= first) {
-            self.recent.insert_range(first.0..=last.uid.0);
-            self.recent_count += self.shown.len() - self.shown.lower_bound(first);
+            let recent = self.recent.get_or_insert_default();
+            recent.uids.insert_range(first.0..=last.uid.0);
+            recent.shown += self.shown.len() - self.shown.lower_bound(first);
         }
     }
 
@@ -235,9 +244,11 @@ impl View {
             .collect();
         news.exists = (arrived > 0).then_some(target.len());
         // As many as there are sequence numbers, at most.
-        let recent_gone = news.expunged.iter().filter(|(_, uid)| self.recent.contains(uid.0)).count() as u32;
-        self.recent_count = self.recent_count.saturating_sub(recent_gone);
-        news.recent = (arrived > 0 || recent_gone > 0).then_some(self.recent_count);
+        let recent_gone = news.expunged.iter().filter(|(_, uid)| self.is_recent(*uid)).count() as u32;
+        if let Some(recent) = &mut self.recent {
+            recent.shown = recent.shown.saturating_sub(recent_gone);
+        }
+        news.recent = (arrived > 0 || recent_gone > 0).then_some(self.recent().1);
         if target.len() == newest.messages.len() {
             self.highest = newest.highest_modseq;
         }

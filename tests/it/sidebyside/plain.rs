@@ -1,6 +1,7 @@
 //! What a server says in a form that two servers can agree on.
 //!
-//! Left out: words for people, RECENT lines (told with each EXISTS here, when it changes there), `\Marked`, capability lists, the order of untagged responses and of flags. Made equal: UIDVALIDITY,
+//! Left out: words for people, RECENT lines (told with each EXISTS here, when it changes there), `\Marked`, capability lists, the order of
+//! untagged responses and of flags. Made equal: UIDVALIDITY,
 //! mod-sequences and dates of now. Everything else must be the same.
 
 use std::collections::BTreeMap;
