@@ -491,10 +491,13 @@ impl Mailbox {
         self.held.account.refresh(&self.held.state).await
     }
 
-    /// Before a change: a look at upstream, unless there was one since the mirror was read from disk and no UID is named beyond what
-    /// it knows. Waits as long as that takes: what cannot be looked at cannot be changed either.
+    /// Before a change: what earlier writes have left unfinished here is settled. Then comes a look at upstream, unless there was one since
+    /// the mirror was read from disk and no UID is named beyond what it knows. Waits as long as that takes: what cannot be looked at cannot
+    /// be changed either.
     pub async fn ready_to_change(&self, named: u32) -> Result<(), Error> {
         let (account, state) = (&self.held.account, &self.held.state);
+        // A mark that a plain EXPUNGE has spared and a crash kept away would make the next EXPUNGE of that message an idle one.
+        account.settle_left(&[&state.name]).await?;
         if state.checked().is_some() && named < state.snapshot().uid_next.0 {
             return Ok(());
         }

@@ -5,9 +5,9 @@ use std::time::Instant;
 use crate::harness::answer::Value;
 use crate::harness::cyrus::Cyrus;
 use crate::harness::dovecot::Dovecot;
-use crate::harness::fleet::{Fleet, Role};
+use crate::harness::fleet::{ASIDE, Fleet, Role};
 use crate::harness::mail::{self, Sizes};
-use crate::harness::{UPSTREAM_PASSWORD, UPSTREAM_USER, client::Client, seed, wait_for};
+use crate::harness::{UPSTREAM_PASSWORD, UPSTREAM_USER, client::Client, seed, steps, wait_for};
 
 #[test]
 fn dovecot_serves() {
@@ -77,13 +77,15 @@ fn a_hundred_thousand_messages_load_fast() {
 fn the_fleet_finds_no_fault_with_dovecot() {
     let dovecot = Dovecot::start();
     mail::load(&mut dovecot.client(), "INBOX", 5, 60, Sizes::Small);
+    dovecot.client().cmd_ok(&format!("CREATE {ASIDE}"));
     for seed in [seed(1), 2, 3] {
         let mut fleet = Fleet::new(seed);
-        for _ in 0..5 {
-            fleet.join("straight", Role::ReadsAndWrites, dovecot.client());
+        for _ in 0..4 {
+            fleet.join("straight", Role::Everything, dovecot.client());
         }
+        fleet.join_with_qresync("straight", Role::Everything, dovecot.client());
         fleet.join("reader", Role::Reads, dovecot.client());
-        fleet.run(400);
+        fleet.run(steps(400));
         fleet.settle(dovecot.client());
     }
 }
@@ -92,10 +94,12 @@ fn the_fleet_finds_no_fault_with_dovecot() {
 fn the_fleet_finds_no_fault_with_cyrus() {
     let cyrus = Cyrus::start();
     mail::load(&mut cyrus.client(), "INBOX", 5, 60, Sizes::Small);
+    cyrus.client().cmd_ok(&format!("CREATE {ASIDE}"));
     let mut fleet = Fleet::new(seed(4));
-    for _ in 0..4 {
-        fleet.join("straight", Role::ReadsAndWrites, cyrus.client());
+    for _ in 0..3 {
+        fleet.join("straight-cyrus", Role::Everything, cyrus.client());
     }
-    fleet.run(300);
+    fleet.join_with_qresync("straight-cyrus", Role::Everything, cyrus.client());
+    fleet.run(steps(300));
     fleet.settle(cyrus.client());
 }

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 
 use super::sent::Filer;
 use super::settle::{Fault, Window};
-use super::unfinished::{Entry, Messages, Write};
+use super::undo::{Undo, ours};
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::mirror::Delta;
-use crate::model::{Flags, InternalDate, Uid, UidSet, UidValidity};
+use crate::model::{Flags, InternalDate, Uid, UidValidity};
 use crate::provider::Quirk;
 use crate::upstream::{self, Class, FetchMeta};
 
@@ -131,7 +131,7 @@ impl Inner {
                 }
             } else if let Err(error) = account.keep_appended_keywords(&target, &messages, keywords, &uploaded).await {
                 // What fails of taking it back is told by itself.
-                let _ = account.take_back(&target, &ours(places, window)).await;
+                let _ = account.take_back(&target, &ours(&target.name, places, window)).await;
                 return Err(error);
             }
             let places = uploaded.places;
@@ -168,37 +168,39 @@ impl Inner {
             let place = self.append_one(target, message, &window, Some(&mut seen)).await?;
             return Ok(Uploaded { places: vec![place], window, seen });
         }
-        let mut undo: Option<Entry> = None;
+        let mut undo = Undo::default();
         let mut places = Vec::new();
         for message in messages {
             let stored = match self.append_one(target, message, &window, None).await {
                 Ok(place) => {
                     places.push(place);
                     window.take(place.at().map(|(_, uid)| uid));
-                    self.note_undo(target, &places, &window, &mut undo).await
+                    undo.note(self, target, ours(&target.name, &places, &window)).await
                 }
                 Err(error) => Err(error),
             };
             if let Err(error) = stored {
                 // All or nothing (RFC 3502 §6.3.11): what is there already is taken back.
-                let ours = ours(&places, &window);
+                let ours = ours(&target.name, &places, &window).with_ids(undo.ids.clone());
                 let taken = self.take_back(target, &ours).await.is_ok();
-                if taken && let Some(entry) = undo.take() {
+                if taken && let Some(entry) = undo.entry.take() {
                     entry.done().await;
                 }
                 let all = messages.len();
-                return Err(match places.len() - ours.len() {
+                let is_ours = |place: &&Place| place.at().is_some_and(|(_, uid)| ours.uids.contains(uid.0));
+                return Err(match places.len() - places.iter().filter(is_ours).count() {
                     0 if taken => error,
                     stay if taken => stored_in_part(error, &format!("at least {stay} of {all} messages are stored")),
                     _ => stored_in_part(error, &format!("up to {} of {all} messages may be stored", places.len() + 1)),
                 });
             }
         }
-        if let Some(entry) = undo
+        if let Some(entry) = undo.entry.take()
             && !entry.done().await
         {
             // The entry that is left takes back what is not taken back now.
-            let _ = self.take_back(target, &ours(&places, &window)).await;
+            let ours = ours(&target.name, &places, &window).with_ids(undo.ids);
+            let _ = self.take_back(target, &ours).await;
             return Err(Error::Internal("What is to be kept cannot be kept; see the log".into()));
         }
         Ok(Uploaded::new(places, window))
@@ -288,59 +290,6 @@ impl Inner {
         target.set_counted(asked);
         true
     }
-
-    /// Writes down what is to be taken back if a MULTIAPPEND does not come to its end.
-    async fn note_undo(
-        self: &Arc<Self>,
-        target: &Arc<State>,
-        places: &[Place],
-        window: &Window,
-        undo: &mut Option<Entry>,
-    ) -> Result<(), Error> {
-        let ours = ours(places, window);
-        let Some((validity, _)) = ours.first() else { return Ok(()) };
-        let uids = ours.iter().map(|(_, uid)| uid.0).collect();
-        let write = Write::Append(Messages::new(&target.name, *validity, uids));
-        match undo {
-            Some(entry) => entry.change(write).await,
-            None => {
-                *undo = Some(self.write_down(write).await?);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes back messages of a MULTIAPPEND that failed later on. They are ours: we have just been told their UIDs.
-    pub(super) async fn take_back(
-        self: &Arc<Self>,
-        target: &Arc<State>,
-        done: &[(UidValidity, Uid)],
-    ) -> Result<(), Error> {
-        let Some((validity, _)) = done.first() else { return Ok(()) };
-        if self.holds_the_only_copy(&target.name) {
-            return Err(Error::Cannot("what is expunged there is gone for good".into()));
-        }
-        let uids: UidSet = done.iter().map(|(_, uid)| uid.0).collect();
-        let taken = async {
-            let mut lease = self.pool.lease(Class::Interactive, Some(&target.name)).await?;
-            Ok::<_, Error>(self.expunge_copies(&mut lease, &target.name, *validity, &uids).await?)
-        };
-        let taken = taken.await;
-        if let Err(error) = &taken {
-            warn!(account = %self.label(), mailbox = %target.name, %uids, %error, "messages of a failed MULTIAPPEND are not taken back now");
-        }
-        self.show_arrivals(target).await;
-        taken
-    }
-}
-
-/// Those of which upstream told the UIDs, and which are new: Gmail names a message the account held before.
-fn ours(places: &[Place], window: &Window) -> Vec<(UidValidity, Uid)> {
-    let told = places.iter().filter_map(|place| match place {
-        Place::Told(validity, uid) => Some((*validity, *uid)),
-        Place::Seen(..) | Place::Somewhere => None,
-    });
-    told.filter(|(validity, uid)| window.is_new(*validity, *uid)).collect()
 }
 
 /// Why a MULTIAPPEND failed of which something is there all the same: the client is to know, or it would store that once more. Without

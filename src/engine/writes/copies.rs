@@ -1,8 +1,10 @@
 //! Copies of messages in another mailbox, beyond doubt: which they are, and taking them back.
 //!
 //! A copy is sure when upstream told it by COPYUID, or when it is new there since the copying began and equal to its source in size and in
-//! every octet of its header. What is found here is read straight from upstream: nothing of it is committed, so no turn is needed, and
-//! whoever holds the source's turn may look at the target without a second one (two moves in opposite directions would wait for each other).
+//! every octet of its header; and, where the provider gives ids, has its source's (X-GM-MSGID; EMAILID, RFC 8474 §5.1).
+//!
+//! What is found here is read straight from upstream: nothing of it is committed, so no turn is needed, and whoever holds the source's turn
+//! may look at the target without a second one (two moves in opposite directions would wait for each other).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,8 +12,9 @@ use bytes::BytesMut;
 use futures_util::future::join;
 use tokio::sync::mpsc;
 
+use super::identity::Ids;
 use super::settle::Fault;
-use super::unfinished::Move;
+use super::unfinished::{Messages, Move};
 use crate::engine::account::Inner;
 use crate::engine::audit::Record;
 use crate::engine::error::Error;
@@ -40,6 +43,7 @@ impl Inner {
             return Ok(copies);
         }
         let mut arrived: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut ids = Ids::new();
         if lease.selected().is_some_and(|(_, selected)| selected.exists > 0) {
             let mut note = |meta: FetchMeta| {
                 // `n:*` names the last message even if it is older (RFC 9051 §9, seq-range).
@@ -47,12 +51,19 @@ impl Inner {
                     && uid >= first
                 {
                     arrived.insert(uid, size);
+                    ids.extend(meta.gm_msgid.map(|id| (uid, id)));
                 }
             };
             lease.fetch_meta(&format!("{first}:*"), Items::All, None, &mut note).await?;
         }
         let told: BTreeMap<u32, u32> = moving.told.iter().copied().collect();
-        copies.extend(told.iter().filter(|(from, to)| sources.contains(**from) && arrived.contains_key(to)));
+        let fits = |from: u32, to: u32| match (moving.source.ids.get(&from), ids.get(&to)) {
+            (Some(from), Some(to)) => from == to,
+            _ => true,
+        };
+        let is_sure =
+            |(from, to): &(&u32, &u32)| sources.contains(**from) && arrived.contains_key(to) && fits(**from, **to);
+        copies.extend(told.iter().filter(is_sure));
         let untold = sources.minus(&told.keys().copied().collect());
         let snapshot = state.snapshot();
         let sizes: HashMap<u32, u32> =
@@ -71,29 +82,25 @@ impl Inner {
             return Err(Error::Gone.into());
         }
         let ours = hashes(lease, &untold).await?;
-        copies.extend(paired(&sizes, &ours, &arrived, &theirs));
+        copies.extend(paired(&sizes, &ours, &arrived, &theirs, fits));
         Ok(copies)
     }
 
     /// Expunges copies of ours. Only with UIDPLUS: a plain EXPUNGE could take what others mark meanwhile.
-    pub(super) async fn expunge_copies(
-        &self,
-        lease: &mut Lease,
-        mailbox: &str,
-        validity: UidValidity,
-        copies: &UidSet,
-    ) -> Result<(), Fault> {
+    pub(super) async fn expunge_copies(&self, lease: &mut Lease, copies: &Messages) -> Result<(), Fault> {
+        let (mailbox, validity, uids) = (&copies.mailbox, copies.uid_validity(), &copies.uids);
         if !lease.caps().has("UIDPLUS") && !lease.caps().has("IMAP4REV2") {
             return Err(Error::Cannot("upstream cannot expunge single messages".into()).into());
         }
         if !select_for_write(lease, mailbox, validity).await? {
             return Err(Error::Gone.into());
         }
-        lease.store(copies, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
-        let gone = lease.uid_expunge(copies).await;
+        self.check_written(lease, copies, uids).await?;
+        lease.store(uids, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
+        let gone = lease.uid_expunge(uids).await;
         if self.options.audit.is_some() {
             let record = self.bare_record("take_back", mailbox);
-            let record = Record { uid_validity: Some(validity), uids: copies.clone(), ..record };
+            let record = Record { uid_validity: Some(validity), uids: uids.clone(), ..record };
             self.end_audit(
                 Some(record),
                 &gone.as_ref().map_err(|error| Error::from(error.clone())).map(|_| ()),
@@ -117,13 +124,21 @@ pub(super) async fn select_for_write(lease: &mut Lease, mailbox: &str, validity:
     }
 }
 
-/// Gives every source one arrival of its own that is equal to it in size and header. Two sources that are equal themselves are
+/// Copies by what they were copied from, with the ids they must have.
+pub(super) fn copies_of(pairs: &[(Uid, Uid)], sources: &Ids, mailbox: &str, validity: UidValidity) -> Messages {
+    let uids = pairs.iter().map(|(_, to)| to.0).collect();
+    let ids = pairs.iter().filter_map(|(from, to)| Some((to.0, *sources.get(&from.0)?))).collect();
+    Messages::new(mailbox, validity, uids).with_ids(ids)
+}
+
+/// Gives every source one arrival of its own that fits it and is equal to it in size and header. Two sources that are equal themselves are
 /// interchangeable.
 fn paired(
     sizes: &HashMap<u32, u32>,
     ours: &BTreeMap<u32, blake3::Hash>,
     arrived: &BTreeMap<u32, u32>,
     theirs: &BTreeMap<u32, blake3::Hash>,
+    fits: impl Fn(u32, u32) -> bool,
 ) -> Vec<(u32, u32)> {
     let mut free: HashMap<(u32, blake3::Hash), Vec<u32>> = HashMap::new();
     for (uid, hash) in theirs.iter().rev() {
@@ -132,8 +147,9 @@ fn paired(
         }
     }
     let pair = |(uid, hash): (&u32, &blake3::Hash)| {
-        let copy = free.get_mut(&(*sizes.get(uid)?, *hash))?.pop()?;
-        Some((*uid, copy))
+        let free = free.get_mut(&(*sizes.get(uid)?, *hash))?;
+        let at = free.iter().rposition(|copy| fits(*uid, *copy))?;
+        Some((*uid, free.remove(at)))
     };
     ours.iter().filter_map(pair).collect()
 }
@@ -209,7 +225,10 @@ mod tests {
             (vec![], vec![], vec![]),
         ] {
             let arrived: BTreeMap<u32, u32> = arrived.into_iter().collect();
-            assert_eq!(paired(&sizes, &ours, &arrived, &headers(&theirs)), want);
+            assert_eq!(paired(&sizes, &ours, &arrived, &headers(&theirs), |_, _| true), want);
         }
+        let (arrived, theirs) = (BTreeMap::from([(7, 10), (8, 10)]), headers(&[(7, "a"), (8, "a")]));
+        let fits = |from, to| (from, to) == (1, 8);
+        assert_eq!(paired(&sizes, &ours, &arrived, &theirs, fits), [(1, 8)]);
     }
 }

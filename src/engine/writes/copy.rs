@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::copies::copies_of;
+use super::identity;
 use super::moves::{there, told_in_part};
 use super::settle::{Fault, LOOK_PAUSE, LOOKS, Window, matched};
 use super::unfinished::{Messages, Move};
@@ -108,6 +110,10 @@ impl Inner {
             Some(window) if !lease.copies_in_pieces(uids, &target.name) => window,
             _ => Window::ask(&mut lease, target).await?,
         };
+        let before = state.snapshot();
+        if self.holds_the_only_copy(&target.name) {
+            self.check_identity(&mut lease, state, uids).await?;
+        }
         let copied = lease.copy(uids, &target.name).await;
         match copied.failed.map(Fault::from) {
             None => Ok(copied.told),
@@ -121,14 +127,11 @@ impl Inner {
                 // All or nothing (RFC 9051 §6.4.7): what other commands of the same COPY have made is taken back.
                 let told = copied.told.unwrap_or_default();
                 let is_ours = |(_, to): &&(Uid, Uid)| window.is_new(told.uid_validity, *to);
-                let ours: UidSet = told.pairs.iter().filter(is_ours).map(|(_, to)| to.0).collect();
+                let pairs: Vec<(Uid, Uid)> = told.pairs.iter().filter(is_ours).copied().collect();
+                let ours = copies_of(&pairs, &identity::ids(&before, uids), &target.name, told.uid_validity);
                 let mut stay = copied.done.len();
-                if !ours.is_empty() && stay == ours.len() && !self.holds_the_only_copy(&target.name) {
-                    match self
-                        .expunge_copies(&mut lease, &target.name, told.uid_validity, &ours)
-                        .await
-                        .map_err(Error::from)
-                    {
+                if !pairs.is_empty() && stay == ours.uids.len() && !self.holds_the_only_copy(&target.name) {
+                    match self.expunge_copies(&mut lease, &ours).await.map_err(Error::from) {
                         Ok(()) => stay = 0,
                         Err(failure) => {
                             warn!(account = %self.label(), mailbox = %target.name, %failure, "copies of a COPY that failed stay");
@@ -163,7 +166,9 @@ impl Inner {
             return Err(Error::Unavailable(format!("{lost}; whether the messages were copied cannot be seen")));
         }
         let (to_validity, to_next) = window.begin();
-        let source = Messages::new(&state.name, state.snapshot().uid_validity, uids.clone());
+        let snapshot = state.snapshot();
+        let ids = identity::ids(&snapshot, uids);
+        let source = Messages::new(&state.name, snapshot.uid_validity, uids.clone()).with_ids(ids);
         let sought = Move::new(source, UidSet::new(), &target.name, Some(to_validity), to_next);
         let mut looks = LOOKS;
         loop {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::identity;
 use super::settle::Fault;
 use super::unfinished::{Entry, Messages, Write};
 use crate::engine::account::Inner;
@@ -80,6 +81,8 @@ impl Inner {
             if left.is_empty() {
                 break;
             }
+            // If they are others now, so may be the spared ones: those stay in the journal, with their ids.
+            self.check_identity(&mut lease, state, &left).await?;
         }
         self.mark_again(&mut lease, spared).await;
         Ok(lease)
@@ -133,7 +136,9 @@ impl Spared {
     /// Writes it down, before anything is unmarked.
     async fn add(&mut self, account: &Arc<Inner>, state: &State, others: &UidSet) -> Result<(), Error> {
         self.uids = self.uids.union(others);
-        let write = Write::Spare(Messages::new(&state.name, state.snapshot().uid_validity, self.uids.clone()));
+        let snapshot = state.snapshot();
+        let ids = identity::ids(&snapshot, &self.uids);
+        let write = Write::Spare(Messages::new(&state.name, snapshot.uid_validity, self.uids.clone()).with_ids(ids));
         match &mut self.entry {
             Some(entry) => entry.change(write).await,
             None => {

@@ -6,6 +6,7 @@
 //! - `flags`: STORE · `expunge`: EXPUNGE and UID EXPUNGE · `copy`: COPY · `moves`: MOVE · `copies`: finding copies and taking them back ·
 //!   `append`: APPEND, and `appended`: what follows it · `arrived`: whether an interrupted one was stored · `sent`: copies the provider files itself ·
 //!   `filed`: whether a message is in a mailbox
+//! - `identity`: whether messages are the ones that are meant · `undo`: taking back a MULTIAPPEND
 //! - `settle`: telling what a write brought, where upstream did not say so · `unfinished`: the journal of writes of several steps ·
 //!   `recover`: settling what stands there
 
@@ -22,6 +23,7 @@ mod moves;
 mod recover;
 mod sent;
 mod settle;
+mod undo;
 mod unfinished;
 
 use std::sync::Arc;

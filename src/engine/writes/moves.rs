@@ -14,7 +14,8 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::copies::select_for_write;
+use super::copies::{copies_of, select_for_write};
+use super::identity;
 use super::settle::{Fault, LOOK_PAUSE, LOOKS, Window, matched};
 use super::unfinished::{Entry, Messages, Move, Write};
 use crate::engine::account::Inner;
@@ -135,7 +136,8 @@ impl Inner {
             Err(Fault::Refused(_)) => (None, None),
             Err(fault) => return Err(fault.into()),
         };
-        let source = Messages::new(&state.name, snapshot.uid_validity, uids);
+        let ids = identity::ids(&snapshot, &uids);
+        let source = Messages::new(&state.name, snapshot.uid_validity, uids).with_ids(ids);
         let mut moving = Move::new(source, marked, &target.name, validity, next);
         let mut entry = self.write_down(Write::Move(moving.clone())).await?;
         let fault = match self.move_steps(lease, state, turn, &mut moving, &mut entry).await {
@@ -158,6 +160,8 @@ impl Inner {
                 entry.done().await;
                 ended.answer(fault, &moving)
             }
+            // The mailbox, or the messages in it, are others now: there is nothing to be finished or undone.
+            Err(Error::Gone) => Err(Error::Gone),
             // The entry stays, and is settled when upstream can be reached.
             Err(error) => {
                 warn!(account = %self.label(), mailbox = %state.name, %error, "a MOVE by COPY is settled later");
@@ -213,6 +217,7 @@ impl Inner {
         if left.is_empty() {
             return Ok(Ended { vanished: !moving.copied, ..Ended::default() });
         }
+        self.check_written(&mut lease, &moving.source, &left).await?;
         let mut copies = self.find_copies(&mut lease, state, &left, moving).await?;
         // A server may go on with a COPY whose connection is lost: it is given some time to end it.
         let mut looks = if moving.copied || refused { 0 } else { LOOKS };
@@ -228,7 +233,7 @@ impl Inner {
             left = self.unmark(&mut lease, state, turn, moving, &left).await?;
         }
         if !refused && (is_whole || !uidplus) {
-            self.finish_move(lease, state, turn, &copied.intersect(&left)).await?;
+            self.finish_move(lease, state, turn, moving, &copied.intersect(&left)).await?;
             return Ok(Ended { left: there(&state.snapshot(), uids).len(), ..Ended::default() });
         }
         // Only of those seen in the source a moment ago, without a mark of ours: no EXPUNGE takes them now. And only what COPYUID told:
@@ -238,13 +243,15 @@ impl Inner {
                 && moving.told.contains(&(**from, **copy))
                 && moving.to_next.is_none_or(|next| **copy >= next)
         };
-        let back: UidSet = copies.iter().filter(is_ours).map(|(_, copy)| *copy).collect();
-        let others = copies.keys().filter(|from| left.contains(**from)).count() as u64 - back.len();
+        let back: Vec<(Uid, Uid)> =
+            copies.iter().filter(is_ours).map(|(from, copy)| (Uid(*from), Uid(*copy))).collect();
+        let others = copies.keys().filter(|from| left.contains(**from)).count() as u64 - back.len() as u64;
         let mut ended = Ended { left: left.len(), doubled: others, ..Ended::default() };
         if !back.is_empty() && uidplus && !self.holds_the_only_copy(&moving.to) {
-            self.expunge_copies(&mut lease, &moving.to, moving.to_validity(), &back).await?;
+            let back = copies_of(&back, &moving.source.ids, &moving.to, moving.to_validity());
+            self.expunge_copies(&mut lease, &back).await?;
         } else {
-            ended.doubled += back.len();
+            ended.doubled += back.len() as u64;
         }
         Ok(ended)
     }
@@ -275,12 +282,14 @@ impl Inner {
         mut lease: Lease,
         state: &Arc<State>,
         turn: &mut Turn,
+        moving: &Move,
         sources: &UidSet,
     ) -> Result<(), Error> {
         if !sources.is_empty() {
             if !select_for_write(&mut lease, &state.name, state.snapshot().uid_validity).await? {
                 return Err(Error::Gone);
             }
+            self.check_written(&mut lease, &moving.source, sources).await?;
             lease.store(sources, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
             lease = self.expunge_these(lease, state, turn, sources).await?;
         }

@@ -129,9 +129,7 @@ impl Inner {
     /// Takes back what a MULTIAPPEND had stored when it was cut short.
     async fn take_back_stored(self: &Arc<Self>, stored: &Messages) -> Result<(), Error> {
         let state = self.state(&stored.mailbox.as_str().into()).await?;
-        let validity = stored.uid_validity();
-        let messages: Vec<_> = stored.uids.iter().map(|uid| (validity, Uid(uid))).collect();
-        self.take_back(&state, &messages).await
+        self.take_back(&state, stored).await
     }
 
     /// Gives others' messages the `\Deleted` back that was taken from them for a plain EXPUNGE.
@@ -143,6 +141,7 @@ impl Inner {
         if selected.uid_validity != spared.uid_validity() {
             return Err(Error::Gone);
         }
+        self.check_written(&mut lease, spared, &spared.uids).await?;
         lease.store(&spared.uids, FlagOp::Add, &Flags::new(SystemFlags::DELETED, []), None).await?;
         if state.is_known() {
             self.sync_on(&mut lease, &state, &mut turn).await?;

@@ -3,6 +3,7 @@
 
 mod append;
 mod flags;
+mod identity;
 mod keywords;
 mod model;
 mod moves;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
+use super::identity::Ids;
 use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::model::{UidSet, UidValidity};
@@ -73,11 +74,18 @@ pub(super) struct Messages {
     uid_validity: u32,
     #[serde(with = "text")]
     pub(super) uids: UidSet,
+    /// What the provider calls them, where it calls them anything and that was known when this was written.
+    #[serde(with = "pairs", default, skip_serializing_if = "Ids::is_empty")]
+    pub(super) ids: Ids,
 }
 
 impl Messages {
     pub(super) fn new(mailbox: &str, uid_validity: UidValidity, uids: UidSet) -> Self {
-        Self { mailbox: mailbox.into(), uid_validity: uid_validity.0, uids }
+        Self { mailbox: mailbox.into(), uid_validity: uid_validity.0, uids, ids: Ids::new() }
+    }
+
+    pub(super) fn with_ids(self, ids: Ids) -> Self {
+        Self { ids, ..self }
     }
 
     pub(super) fn uid_validity(&self) -> UidValidity {
@@ -290,6 +298,21 @@ mod text {
     }
 }
 
+/// Ids as a list: a map's keys would be text, which serde does not read back as numbers behind `flatten`.
+mod pairs {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Ids;
+
+    pub(super) fn serialize<S: Serializer>(ids: &Ids, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(ids)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Ids, D::Error> {
+        Ok(Vec::<(u32, u64)>::deserialize(from)?.into_iter().collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,10 +330,19 @@ mod tests {
             told: vec![(1, 5)],
             copied: true,
         };
+        let named = |messages: Messages| messages.with_ids([(1, 7), (9, u64::MAX)].into());
         let head = r#"{"version":1,"upstream":"ann@x:993","write":"#;
         let table = [
             (Write::Spare(messages()), r#""spare","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9"}"#),
             (Write::Append(messages()), r#""append","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9"}"#),
+            (
+                Write::Append(named(messages())),
+                r#""append","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9","ids":[[1,7],[9,18446744073709551615]]}"#,
+            ),
+            (
+                Write::Move(Move { source: named(messages()), ..moving.clone() }),
+                r#""move","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9","ids":[[1,7],[9,18446744073709551615]],"marked":"","to":"b","to_validity":8,"to_next":5,"told":[[1,5]],"copied":true}"#,
+            ),
             (
                 Write::Move(moving),
                 r#""move","mailbox":"Wörk","uid_validity":7,"uids":"1:3,9","marked":"","to":"b","to_validity":8,"to_next":5,"told":[[1,5]],"copied":true}"#,

@@ -161,3 +161,8 @@ pub fn seed(default: u64) -> u64 {
     println!("MAILWEIR_TEST_SEED={seed}");
     seed
 }
+
+/// How many steps a random run has: `MAILWEIR_TEST_STEPS`, for longer ones by hand, else `default`.
+pub fn steps(default: usize) -> usize {
+    std::env::var("MAILWEIR_TEST_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(default)
+}

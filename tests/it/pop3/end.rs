@@ -1,4 +1,4 @@
-//! How sessions end, and what is deleted then: two devices, policies, --unhide, and kill -9 at every step.
+//! How sessions end, and what is deleted then: two devices, policies and --unhide. (Kill -9 at every step: `killed`.)
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn ids(pop: &mut Pop) -> BTreeSet<String> {
 }
 
 /// What the state holds of the login without a device.
-fn hidden(daemon: &Daemon) -> BTreeSet<i64> {
+pub(super) fn hidden(daemon: &Daemon) -> BTreeSet<i64> {
     let db = rusqlite::Connection::open(daemon.data_dir().join("state.sqlite")).unwrap();
     db.busy_timeout(Duration::from_secs(5)).unwrap();
     let sql = "SELECT number FROM pop3_hidden JOIN pop3_login ON id = login WHERE account = ? AND device = ''";
@@ -188,40 +188,6 @@ fn what_is_not_acknowledged_is_not_hidden() {
     world.daemon_mut().kill();
     world.daemon_mut().restart();
     assert_eq!((login(world.daemon(), "").stat().0, hidden(world.daemon()).len()), (39, 1), "acknowledged is kept");
-}
-
-/// Kill -9 at any moment around QUIT: all of a session's deletions or none, and all if they were acknowledged.
-#[test]
-fn kill_nine_in_quit() {
-    let Some(mut world) = world("", |c| mail::load(c, "INBOX", 103, 400, Sizes::Small)) else { return };
-    let mut random = crate::harness::seed(11);
-    let mut expected = BTreeSet::new();
-    let mut unheard = 0;
-    for round in 0..12u32 {
-        let mut pop = login(world.daemon(), "");
-        assert_eq!(pop.stat().0 as usize, 400 - expected.len(), "round {round}");
-        let uids: Vec<i64> =
-            pop.list("UIDL").iter().map(|(_, id)| id.split_once('.').unwrap().1.parse().unwrap()).collect();
-        let batch: BTreeSet<i64> = uids.iter().take(20).copied().collect();
-        for number in 1..=20 {
-            pop.ok(&format!("DELE {number}"));
-        }
-        pop.send(b"QUIT\r\n").unwrap();
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // A real wait: the moment of the blow is what is tried.
-        std::thread::sleep(Duration::from_micros((random >> 33) % 6000));
-        world.daemon_mut().kill();
-        let acknowledged = pop.try_line().is_ok_and(|answer| answer.starts_with("+OK"));
-        let now = hidden(world.daemon());
-        let with_batch: BTreeSet<i64> = expected.union(&batch).copied().collect();
-        assert!(now == expected || now == with_batch, "round {round}: half of a QUIT");
-        assert!(!acknowledged || now == with_batch, "round {round}: acknowledged and lost");
-        unheard += u32::from(!acknowledged);
-        expected = now;
-        world.daemon_mut().restart();
-    }
-    println!("{unheard} of 12 were not acknowledged; {} messages are hidden", expected.len());
-    assert_eq!(upstream(&world).0, 400);
 }
 
 #[test]

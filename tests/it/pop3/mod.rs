@@ -5,6 +5,7 @@ mod end;
 mod estimates;
 mod hostile;
 mod ids;
+mod killed;
 mod polls;
 mod programs;
 

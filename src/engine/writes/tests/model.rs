@@ -30,6 +30,22 @@ pub(super) struct Message {
     pub(super) uid: u32,
     pub(super) flags: BTreeSet<String>,
     pub(super) octets: Bytes,
+    /// EMAILID, with OBJECTID: the same for the same octets, copies among them.
+    pub(super) id: String,
+}
+
+impl Message {
+    /// Another message now, of this subject, behind the same UID.
+    pub(super) fn become_another(&mut self, subject: &str) {
+        let octets = mail(subject);
+        self.flags.clear();
+        self.id = id_of(octets.as_bytes());
+        self.octets = Bytes::from(octets);
+    }
+}
+
+fn id_of(octets: &[u8]) -> String {
+    format!("M{}", &blake3::hash(octets).to_hex()[..16])
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,7 +96,8 @@ impl Folder {
     pub(super) fn put(&mut self, flags: &[&str], octets: &str) -> u32 {
         let flags = flags.iter().map(ToString::to_string).collect();
         self.next = self.next.max(1);
-        self.messages.push(Message { uid: self.next, flags, octets: Bytes::copy_from_slice(octets.as_bytes()) });
+        let (id, octets) = (id_of(octets.as_bytes()), Bytes::copy_from_slice(octets.as_bytes()));
+        self.messages.push(Message { uid: self.next, flags, octets, id });
         self.next += 1;
         self.next - 1
     }
@@ -328,6 +345,9 @@ impl Account {
                     if command.contains("RFC822.SIZE") {
                         let date = &self.date;
                         let _ = write!(out, " INTERNALDATE \"{date}\" RFC822.SIZE {}", message.octets.len());
+                    }
+                    if command.contains("EMAILID") {
+                        let _ = write!(out, " EMAILID ({})", message.id);
                     }
                     let text = String::from_utf8_lossy(&message.octets).into_owned();
                     if command.contains("BODY.PEEK[HEADER]") {
