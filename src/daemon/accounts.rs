@@ -38,7 +38,8 @@ const APPEND_LIMIT: u64 = 73_400_320;
 /// A sweep reads the whole database, a second for 100,000 messages; a comparison after a loss writes it.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(300);
 
-/// What all accounts share.
+/// What all accounts share. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Context {
     pub(super) data_dir: PathBuf,
     pub(super) cache: config::Cache,
@@ -307,11 +308,10 @@ impl Running {
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
         let sender = CancellationToken::new();
-        let sending = outgoing.clone().map(|outgoing| {
-            let outside = outbox::AtWork { outgoing, account: account.clone(), pool: pool.clone() };
-            tokio::spawn(outbox::Sender::new(Arc::clone(&outbox), outside).run(sender.clone()))
-        });
-        let sender = (sender, Mutex::new(sending));
+        // Without a server for sending too: what was accepted is told of, and what is to be stored over IMAP is.
+        let outside = outbox::AtWork { outgoing: outgoing.clone(), account: account.clone(), pool: pool.clone() };
+        let sending = tokio::spawn(outbox::Sender::new(Arc::clone(&outbox), outside).run(sender.clone()));
+        let sender = (sender, Mutex::new(Some(sending)));
         let settings = Mutex::new(settings);
         let (ready_within, began) = (context.http.ready_within, Instant::now());
         Self { account, outgoing, closing, settings, way, pool, spending, disk, ready_within, began, outbox, sender }

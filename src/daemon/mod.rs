@@ -75,6 +75,7 @@ pub struct Daemon {
 /// What the status server sees too.
 struct Shared {
     accounts: Accounts,
+    strays: Arc<outbox::Strays>,
     metrics: Metrics,
     /// Client connections open now.
     sessions: Arc<AtomicU64>,
@@ -126,6 +127,7 @@ impl Daemon {
         accounts.replace(accounts::start_all(&context, &config.accounts).await?);
         let shared = Arc::new(Shared {
             accounts,
+            strays: Arc::default(),
             metrics,
             sessions: Arc::default(),
             programs: programs::Programs::default(),
@@ -159,6 +161,9 @@ impl Daemon {
             daemon.shutdown().await;
             return Err(error);
         }
+        let (strays, of) = (Arc::clone(&shared.strays), Arc::clone(&shared));
+        let addresses = move || of.accounts.addresses();
+        daemon.tasks.spawn(strays.watch(daemon.context.clone(), addresses, daemon.stop.clone()));
         daemon.tasks.spawn(tls.keep_fresh(daemon.stop_watch.subscribe()));
         Ok(daemon)
     }
@@ -215,6 +220,7 @@ impl http::Source for Shared {
         let (clients, logged_in) = self.programs.told();
         Status {
             clients,
+            strays: self.strays.status(),
             logged_in,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),

@@ -26,7 +26,7 @@ use connection::Connections;
 pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
 pub use keywords::LocalKeywords;
-pub use outbox::{OutboxItem, OutboxRoom, OutboxRow};
+pub use outbox::{OutboxItem, OutboxRoom, OutboxRow, OutboxSum};
 
 /// The beginning of the named values that hold an account's tokens.
 const TOKENS: &str = "oauth2:";

@@ -22,6 +22,7 @@ mod passage;
 mod route;
 mod sender;
 mod spool;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -37,7 +38,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::status::OutboxStatus;
+use super::status::{NO_SERVER, OutboxStatus};
 use crate::config::{self, SentCopy};
 use crate::metrics::OutboxMetrics;
 use crate::provider::Quirk;
@@ -49,6 +50,7 @@ pub(super) use outside::AtWork;
 pub(super) use passage::Kept;
 pub(super) use route::Route;
 pub(super) use sender::Sender;
+pub(super) use strays::Strays;
 
 /// A commit to the durable state: who waits for it waits minutes, and a commit given up may still be made.
 const COMMIT: Duration = Duration::from_secs(30);
@@ -68,6 +70,8 @@ pub(super) struct Outbox {
     settings: config::Sending,
     /// Who puts what was sent into the sent folder.
     sent_copy: SentCopy,
+    /// The configuration names a server for sending; without one what waits stays, and is told of at the end of its time.
+    has_server: bool,
     metrics: OutboxMetrics,
     clock: Clock,
     /// Something is to be looked at anew.
@@ -168,6 +172,7 @@ impl Outbox {
             threads,
             settings: account.sending.clone(),
             sent_copy: sent_copy(account),
+            has_server: account.smtp.is_some(),
             metrics,
             clock,
             wake: Notify::new(),
@@ -338,7 +343,7 @@ impl Outbox {
         view.next = entries.iter().map(|(row, _)| row.item.due).min();
         view.last = entries.iter().find_map(|(_, entry)| entry.last()).map(str::to_owned);
         drop(view);
-        self.metrics.set_messages(messages);
+        self.metrics.set_messages(messages, self.has_server);
         Ok(entries)
     }
 
@@ -353,11 +358,14 @@ impl Outbox {
         let away = view.away.as_ref().filter(|away| away.until > Instant::now());
         let ahead = |at: SystemTime| at.duration_since(now).unwrap_or_default().as_secs();
         let next = match (hold, away) {
+            _ if !self.has_server => None,
             (Some(hold), _) => Some(ahead(hold.until())),
             (None, Some(away)) => Some(away.until.saturating_duration_since(Instant::now()).as_secs()),
             (None, None) => view.next.map(ahead),
         };
-        let words = hold.map(|hold| hold.words.clone()).or_else(|| away.map(|away| away.words.clone()));
+        let words = (!self.has_server).then(|| NO_SERVER.to_owned());
+        let words =
+            words.or_else(|| hold.map(|hold| hold.words.clone())).or_else(|| away.map(|away| away.words.clone()));
         Some(OutboxStatus {
             messages: view.messages,
             octets: view.octets,

@@ -5,6 +5,7 @@ mod filing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
@@ -16,6 +17,7 @@ use super::outside::Outside;
 use super::passage::LOOK_AFTER;
 use super::transaction::{self, Fate, Journal};
 use super::{Outbox, backoff, bounce, spool};
+use crate::daemon::status::NO_SERVER;
 use crate::message::Told;
 use crate::metrics::Attempt;
 use crate::state::{OutboxItem, OutboxRow};
@@ -36,6 +38,7 @@ const DELAY_TOLD: Duration = Duration::from_secs(4 * 3600);
 pub(crate) struct Sender<O> {
     outbox: Arc<Outbox>,
     outside: O,
+    warned: AtomicBool,
 }
 
 /// A row under way.
@@ -47,14 +50,14 @@ struct Row {
 
 impl<O: Outside> Sender<O> {
     pub(crate) fn new(outbox: Arc<Outbox>, outside: O) -> Self {
-        Self { outbox, outside }
+        Self { outbox, outside, warned: AtomicBool::new(false) }
     }
 
     /// Runs until `stop`; a try that is under way then comes to its end first.
     pub(crate) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = match self.outbox.load().await {
-                Ok(rows) => match self.next(&rows) {
+                Ok(rows) => match self.warned(&rows).next(&rows) {
                     Some((row, entry, at)) if at <= self.outbox.now() => match Box::pin(self.take(row, entry)).await {
                         Ok(()) => continue,
                         Err(words) => {
@@ -76,6 +79,15 @@ impl<O: Outside> Sender<O> {
                 () = sleep(pause) => {}
             }
         }
+    }
+
+    /// Says once that nobody sends what waits.
+    fn warned(&self, rows: &[(OutboxRow, Entry)]) -> &Self {
+        let waits = rows.iter().filter(|(_, entry)| matches!(entry.what, What::Send(_))).count();
+        if waits > 0 && !self.outbox.has_server && !self.warned.swap(true, Ordering::Relaxed) {
+            warn!(account = %self.outbox.address, messages = waits, "messages wait to be sent: {NO_SERVER}");
+        }
+        self
     }
 
     /// What is to be done next, and when.

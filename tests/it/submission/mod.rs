@@ -7,6 +7,7 @@ mod gmail;
 mod limits;
 mod outbox;
 mod programs;
+mod stranded;
 
 use std::net::{SocketAddr, TcpStream};
 

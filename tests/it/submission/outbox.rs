@@ -13,12 +13,12 @@ use crate::harness::{PATIENCE, wait_for};
 
 impl Post {
     /// With an outbox, and more lines of `[account.smtp]`.
-    fn keeping(more: &str) -> Self {
+    pub(super) fn keeping(more: &str) -> Self {
         Self::with("none", |setup| setup.accounts[0].smtp += &format!("\nqueue = true\n{more}"))
     }
 
     /// `mailweir outbox …`; what it printed.
-    fn outbox(&self, arguments: &[&str]) -> String {
+    pub(super) fn outbox(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(PROGRAM);
         let out = command.arg("outbox").args(arguments).arg("--config").arg(self.daemon.config_file()).output();
         let out = out.expect("mailweir outbox");
@@ -27,7 +27,7 @@ impl Post {
         String::from_utf8(out.stdout).unwrap()
     }
 
-    fn waiting(&self) -> serde_json::Value {
+    pub(super) fn waiting(&self) -> serde_json::Value {
         serde_json::from_str(&self.outbox(&["list", "--json"])).expect("JSON")
     }
 
@@ -36,7 +36,7 @@ impl Post {
     }
 
     /// Has everything tried until nothing waits.
-    fn drain(&self) {
+    pub(super) fn drain(&self) {
         let start = Instant::now();
         while self.waiting().as_array().is_some_and(|all| !all.is_empty()) {
             assert!(start.elapsed() < PATIENCE * 2, "still waiting: {}", self.outbox(&["list"]));
@@ -46,13 +46,13 @@ impl Post {
         }
     }
 
-    fn arrived(&self, subject: &str) -> usize {
+    pub(super) fn arrived(&self, subject: &str) -> usize {
         let line = format!("Subject: {subject}\r\n");
         self.exim.sent().iter().filter(|message| String::from_utf8_lossy(message).contains(&line)).count()
     }
 }
 
-fn message(subject: &str) -> String {
+pub(super) fn message(subject: &str) -> String {
     format!(
         "From: ann@example.org\r\nMessage-ID: <{subject}@example.org>\r\nSubject: {subject}\r\n\r\nsome lines\r\n.\r\nof text\r\n"
     )
@@ -65,7 +65,7 @@ fn body_of_last(reader: &mut Client) -> Vec<u8> {
 }
 
 /// Sends one, and everything is said to be taken.
-fn send(post: &Post, to: &[&str], subject: &str) {
+pub(super) fn send(post: &Post, to: &[&str], subject: &str) {
     post.login().send("ann@example.org", to, &message(subject));
 }
 

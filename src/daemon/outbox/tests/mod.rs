@@ -210,6 +210,7 @@ impl Bench {
             threads: StorePool::new(2),
             settings: Settings { queue: true, ..Settings::default() },
             sent_copy,
+            has_server: true,
             metrics: Metrics::default().outbox("ann"),
             clock: Arc::new(move || epoch + started.elapsed()),
             wake: Notify::new(),
