@@ -19,7 +19,7 @@ mod reload;
 pub(crate) mod setup;
 pub mod simulated;
 mod smtp;
-mod spending;
+pub(crate) mod spending;
 pub mod status;
 pub(crate) mod tokens;
 
