@@ -68,6 +68,8 @@
 //!   ([`budget::Budget::export_ahead`]).
 //! - Authorization servers are asked over [`net::http`], one exchange a connection; Law 6 speaks of mail servers. [`auth`] knows no store
 //!   and no upstream: `daemon/tokens.rs` joins the three.
+//! - A mail program's own copy for the sent folder, of a message that still waits in the outbox, is acknowledged when it is on our disk (as the
+//!   message was), and filed with it: uploaded at once it would stand there twice (`daemon/outbox/unsent.rs`).
 //! - Sessions see the engine through the traits of `session::backend`, so that the simulated provider of `mailweir demo` is our own
 //!   server over another account, and not a second IMAP server.
 

@@ -259,6 +259,14 @@ impl Running {
                 connections,
             )
         });
+        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let outbox = Outbox::new(
+            &settings,
+            &context.data_dir,
+            (disk.state.clone(), disk.threads.clone()),
+            context.metrics.outbox(&settings.address),
+            Arc::new(std::time::SystemTime::now),
+        );
         let options = engine::Options {
             address: settings.address.clone(),
             prefetch: match context.cache.prefetch {
@@ -277,16 +285,9 @@ impl Running {
             allowance: Arc::<Spending>::clone(&spending),
             upstream: place(&settings),
             quirks: engine_quirks(&settings),
+            unsent: Some(Arc::<Outbox>::clone(&outbox)),
         };
         spending.set_quirks(&options.quirks);
-        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
-        let outbox = Outbox::new(
-            &settings,
-            &context.data_dir,
-            (disk.state.clone(), disk.threads.clone()),
-            context.metrics.outbox(&settings.address),
-            Arc::new(std::time::SystemTime::now),
-        );
         let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending), Arc::clone(&outbox));
         if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
             outgoing.probe();

@@ -15,6 +15,7 @@
 
 mod backoff;
 mod bounce;
+mod commits;
 mod copies;
 mod entry;
 mod outside;
@@ -26,6 +27,7 @@ mod strays;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod unsent;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ use super::status::{NO_SERVER, OutboxStatus};
 use crate::config::{self, SentCopy};
 use crate::metrics::OutboxMetrics;
 use crate::provider::Quirk;
-use crate::state::{OutboxItem, OutboxRoom, OutboxRow, State};
+use crate::state::{OutboxRoom, OutboxRow, State};
 use crate::store::StorePool;
 use crate::wire::smtp::Reply;
 pub(crate) use entry::{Entry, What};
@@ -52,8 +54,6 @@ pub(super) use route::Route;
 pub(super) use sender::Sender;
 pub(super) use strays::Strays;
 
-/// A commit to the durable state: who waits for it waits minutes, and a commit given up may still be made.
-const COMMIT: Duration = Duration::from_secs(30);
 /// After a provider was not reached, no program waits for the same so soon: its message is kept at once.
 const KNOWN_AWAY: Duration = Duration::from_secs(30);
 
@@ -74,6 +74,8 @@ pub(super) struct Outbox {
     has_server: bool,
     metrics: OutboxMetrics,
     clock: Clock,
+    /// Held by whoever asks the durable state, until it has answered.
+    order: Arc<tokio::sync::Mutex<()>>,
     /// Something is to be looked at anew.
     wake: Notify,
     view: Mutex<View>,
@@ -175,6 +177,7 @@ impl Outbox {
             has_server: account.smtp.is_some(),
             metrics,
             clock,
+            order: Arc::default(),
             wake: Notify::new(),
             view: Mutex::default(),
             spooling: AtomicU64::new(0),
@@ -296,32 +299,6 @@ impl Outbox {
     pub(super) fn kick(&self) {
         self.view().away = None;
         self.wake.notify_one();
-    }
-
-    /// Runs a call on the durable state; its error in words.
-    async fn durable<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&State, &str) -> Result<T, crate::state::Error> + Send + 'static,
-    ) -> Result<T, String> {
-        let (state, key) = (self.state.clone(), self.key.clone());
-        match self.threads.run_within(COMMIT, move || call(&state, &key)).await {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Adds a row within the limits; on the disk when this returns. False: there is no room.
-    async fn add(&self, item: OutboxItem) -> Result<Option<i64>, String> {
-        let (room, octets) = (self.limits(), item.octets);
-        let added = self.durable(move |state, key| state.outbox_add(key, &[item], Some(room))).await?;
-        if added.is_some() {
-            let mut view = self.view();
-            view.messages += 1;
-            view.octets += octets;
-            drop(view);
-            self.wake.notify_one();
-        }
-        Ok(added.and_then(|ids| ids.first().copied()))
     }
 
     /// Reads all there is, and what it is from now on.

@@ -39,6 +39,8 @@ pub(crate) trait Outside: Send + Sync + 'static {
     fn server(&self) -> &str;
     /// A message was sent.
     fn sent(&self, recipients: usize, octets: u64);
+    /// Octets of the largest message that is stored.
+    fn most_stored(&self) -> u64;
     fn store(&self, to: Folder, message: Bytes) -> impl Future<Output = Result<(), NotFiled>> + Send;
     /// Whether a message is there, with this in a trace header if it is wanted; an error where that cannot be told now.
     fn is_stored(
@@ -100,6 +102,10 @@ impl Outside for AtWork {
         use crate::session::smtp::Outgoing as _;
         let Some(outgoing) = &self.outgoing else { return };
         outgoing.sent(&Reply::new(250, "2.0.0", "from the outbox"), recipients, octets);
+    }
+
+    fn most_stored(&self) -> u64 {
+        self.account.append_limit()
     }
 
     async fn store(&self, to: Folder, message: Bytes) -> Result<(), NotFiled> {

@@ -34,6 +34,9 @@ const LOGIN_HOLD: Duration = Duration::from_secs(3600);
 /// Whoever wants to know of delays hears of one after this (RFC 3461 §5.2.7 leaves it to us).
 const DELAY_TOLD: Duration = Duration::from_secs(4 * 3600);
 
+/// Looks for a copy before a message is sent, or stored, again; [`LOOK_AFTER`] apart.
+const LOOKS: u32 = 3;
+
 /// One account's.
 pub(crate) struct Sender<O> {
     outbox: Arc<Outbox>,
@@ -94,7 +97,14 @@ impl<O: Outside> Sender<O> {
     fn next<'a>(&self, rows: &'a [(OutboxRow, Entry)]) -> Option<(&'a OutboxRow, &'a Entry, SystemTime)> {
         let gate = self.gate(self.outbox.now());
         let at = |row: &OutboxRow, entry: &Entry| {
-            let What::Send(send) = &entry.what else { return row.item.due };
+            let send = match &entry.what {
+                What::Send(send) => send,
+                // Its message is still here.
+                What::File(file) if file.after.is_some_and(|id| rows.iter().any(|(other, _)| other.id == id)) => {
+                    return row.item.due.max(self.outbox.now() + LOOK_EVERY);
+                }
+                What::File(_) => return row.item.due,
+            };
             if send.is_in_doubt() {
                 return row.item.due;
             }

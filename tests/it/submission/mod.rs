@@ -2,6 +2,7 @@
 //! service before it.
 
 mod access;
+mod copies;
 mod faults;
 mod gmail;
 mod limits;

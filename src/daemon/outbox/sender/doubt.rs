@@ -6,11 +6,9 @@ use super::super::entry::{Folder, Recipient, Send, What};
 use super::super::outside::Outside;
 use super::super::passage::LOOK_AFTER;
 use super::super::{backoff, bounce};
-use super::{Row, Sender};
+use super::{LOOKS, Row, Sender};
 use crate::config::SentCopy;
 
-/// Looks for a copy of a message in doubt before it is sent again, [`LOOK_AFTER`] apart.
-const LOOKS: u32 = 3;
 /// A message that was in doubt so often is not sent any more: each time it may have arrived.
 const DOUBTS: u32 = 3;
 

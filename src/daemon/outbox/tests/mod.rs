@@ -167,6 +167,10 @@ impl Outside for Arc<World> {
 
     fn sent(&self, _: usize, _: u64) {}
 
+    fn most_stored(&self) -> u64 {
+        1 << 20
+    }
+
     async fn store(&self, to: Folder, message: Bytes) -> Result<(), NotFiled> {
         let mut provider = self.server.lock();
         if provider.refuses_store {
@@ -178,7 +182,10 @@ impl Outside for Arc<World> {
 
     async fn is_stored(&self, _: Folder, _: &str, _: SystemTime, trace: Option<&str>) -> Result<bool, String> {
         let mut provider = self.server.lock();
-        let Some(trace) = trace else { return Ok(!provider.stored.is_empty()) };
+        let Some(trace) = trace else {
+            let sent = !provider.got.is_empty() && provider.filed == Some(true);
+            return Ok(sent || !provider.stored.is_empty());
+        };
         provider.looks += 1;
         let has_it = provider.got.iter().any(|(_, message, _)| message.contains(trace));
         provider.filed.map(|filed| filed && has_it).ok_or_else(|| "IMAP is away".into())
@@ -213,6 +220,7 @@ impl Bench {
             has_server: true,
             metrics: Metrics::default().outbox("ann"),
             clock: Arc::new(move || epoch + started.elapsed()),
+            order: Arc::default(),
             wake: Notify::new(),
             view: Mutex::default(),
             spooling: AtomicU64::new(0),
@@ -223,7 +231,7 @@ impl Bench {
     }
 
     async fn keep(&self, recipients: &[&str], change: impl FnOnce(&mut Sending)) -> i64 {
-        let file = spool::write(&self.outbox.dir, MESSAGE.as_bytes()).unwrap();
+        let name = spool::write(&self.outbox.dir, MESSAGE.as_bytes()).unwrap();
         let mut send = Sending {
             mail: "MAIL FROM:<ann@example.org> RET=HDRS ENVID=QQ1".into(),
             recipients: recipients.iter().map(|to| Recipient::new(format!("RCPT TO:<{to}"), false, None)).collect(),
@@ -232,8 +240,9 @@ impl Bench {
         };
         change(&mut send);
         let now = self.outbox.now();
-        let item = Entry::new(file, What::Send(send)).item(now, now, MESSAGE.len() as u64);
-        self.outbox.add(item).await.unwrap().unwrap()
+        let item = Entry::new(name.clone(), What::Send(send)).item(now, now, MESSAGE.len() as u64);
+        let held = spool::Held::of(self.outbox.dir.join(name));
+        self.outbox.add(item, held).await.unwrap().unwrap()
     }
 
     fn begin(&mut self) {
