@@ -72,6 +72,8 @@
 //! - `\Recent` is told as RFC 3501 has it ([`model::Arrivals`]), in memory and with UIDs alone: what was in the store when a mailbox was opened
 //!   is old, what came since (or a mailbox that was never here) is recent to the first session told of it. A restart forgets what nobody had
 //!   been told of yet.
+//! - A mail program's own copy for the sent folder, of a message that still waits in the outbox, is acknowledged when it is on our disk (as the
+//!   message was), and filed with it: uploaded at once it would stand there twice (`daemon/outbox/unsent.rs`).
 //! - Sessions see the engine through the traits of `session::backend`, so that the simulated provider of `mailweir demo` is our own
 //!   server over another account, and not a second IMAP server.
 

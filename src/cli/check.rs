@@ -14,7 +14,7 @@ use crate::config;
 use crate::daemon::mend::trouble_of;
 use crate::daemon::tokens::Vault;
 use crate::net::Target;
-use crate::upstream::smtp::{Smtp, SmtpConfig};
+use crate::upstream::smtp::{Postage, Smtp, SmtpConfig};
 use crate::upstream::{Class, Config, Credentials, Pool};
 
 #[derive(Debug, Args)]
@@ -151,13 +151,13 @@ async fn sending_credentials(
     }
 }
 
-fn sender(account: &config::Account, server: &config::Server) -> Smtp {
+fn sender(account: &config::Account, server: &config::Server, postage: Arc<dyn Postage>) -> Smtp {
     Smtp::new(SmtpConfig {
         label: account.address.clone(),
         dial: Arc::new(Target::of(server)),
         username: server.username.clone(),
         meter: Arc::new(()),
-        postage: Arc::new(()),
+        postage,
     })
 }
 
@@ -167,7 +167,7 @@ async fn try_to_send(
     server: &config::Server,
     credentials: Credentials,
 ) -> Result<String, String> {
-    let smtp = sender(account, server);
+    let smtp = sender(account, server, Arc::new(()));
     let _busy = progress::busy(&format!("Logging in at {}", server.host));
     let done = match smtp.lease(&credentials).await {
         Ok(passage) => {

@@ -16,7 +16,7 @@ use super::{fail, load};
 use crate::config::Config;
 use crate::daemon::STATE_FILE;
 use crate::daemon::outbox::{Entry, What, dir, hold_key};
-use crate::daemon::status::octets;
+use crate::daemon::status::{NO_ACCOUNT, NO_SERVER, octets};
 use crate::state::{self, OutboxRow, State};
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +70,8 @@ struct Shown {
     /// The last octet was sent, and no answer came.
     in_doubt: bool,
     last: Option<String>,
+    /// Why nobody sends it, because of what the configuration says.
+    stranded: Option<&'static str>,
 }
 
 impl Outbox {
@@ -95,7 +97,7 @@ impl Outbox {
             false => None,
         };
         match self {
-            Self::List { which, json } => list(&which.rows(state.as_ref())?, *json),
+            Self::List { which, json } => list(config, &which.rows(state.as_ref())?, *json),
             Self::Retry { which } => {
                 let rows = which.rows(state.as_ref())?;
                 let Some(state) = state.filter(|_| !rows.is_empty()) else { return Err("nothing waits".into()) };
@@ -103,7 +105,13 @@ impl Outbox {
                     state.outbox_retry(Some(row.id), None, SystemTime::now()).map_err(failed)?;
                     state.set_value(&hold_key(&row.account), None).map_err(failed)?;
                 }
-                Ok(format!("{} to be tried now. {}\n", count(rows.len()), tell::reload(config)))
+                let mut words = format!("{} to be tried now. {}\n", count(rows.len()), tell::reload(config));
+                for row in &rows {
+                    if let Some(why) = stranded(config, row) {
+                        words += &format!("Message {} is not tried: {why}\n", row.id);
+                    }
+                }
+                Ok(words)
             }
             Self::Drop { id, account } => {
                 let which = Which { id: Some(*id), account: account.clone() };
@@ -142,6 +150,16 @@ impl Which {
     }
 }
 
+/// Why nobody sends a message. What is to be stored over IMAP needs no server for sending.
+fn stranded(config: &Config, row: &OutboxRow) -> Option<&'static str> {
+    let account = config.accounts.iter().find(|account| account.address.eq_ignore_ascii_case(&row.account));
+    let is_sent = || !matches!(Entry::read(row).map(|entry| entry.what), Some(What::File(_)));
+    match account {
+        None => Some(NO_ACCOUNT),
+        Some(account) => (account.smtp.is_none() && is_sent()).then_some(NO_SERVER),
+    }
+}
+
 fn failed(error: state::Error) -> String {
     error.to_string()
 }
@@ -150,7 +168,7 @@ fn count(messages: usize) -> String {
     if messages == 1 { "1 message".into() } else { format!("{messages} messages") }
 }
 
-fn shown(row: &OutboxRow) -> Shown {
+fn shown(config: &Config, row: &OutboxRow) -> Shown {
     let now = SystemTime::now();
     let mut shown = Shown {
         id: row.id,
@@ -165,6 +183,7 @@ fn shown(row: &OutboxRow) -> Shown {
         tries: 0,
         in_doubt: false,
         last: None,
+        stranded: stranded(config, row),
     };
     let Some(entry) = Entry::read(row) else { return shown };
     (shown.tries, shown.last) = (entry.tries(), entry.last().map(str::to_owned));
@@ -184,8 +203,8 @@ fn shown(row: &OutboxRow) -> Shown {
     shown
 }
 
-fn list(rows: &[OutboxRow], json: bool) -> Result<String, String> {
-    let all: Vec<Shown> = rows.iter().map(shown).collect();
+fn list(config: &Config, rows: &[OutboxRow], json: bool) -> Result<String, String> {
+    let all: Vec<Shown> = rows.iter().map(|row| shown(config, row)).collect();
     if json {
         return serde_json::to_string_pretty(&all).map(|text| text + "\n").map_err(|error| error.to_string());
     }
@@ -213,6 +232,9 @@ fn line(shown: &Shown) -> String {
     );
     if shown.in_doubt {
         text += ", may have been sent";
+    }
+    if let Some(why) = shown.stranded {
+        text += &format!(", is not sent: {why}");
     }
     if let Some(last) = &shown.last {
         text += &format!(": {last}");

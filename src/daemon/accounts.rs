@@ -1,5 +1,6 @@
 //! The configured accounts, each with its cache, its upstream pool and what it spends.
 
+mod keeper;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -7,15 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::keeper::{keep, mark, save_end};
 use super::audit::Trail;
 use super::marker::{self, Found};
 use super::outbox::{self, Outbox};
 use super::pop3::Hidden;
-use super::problems;
 use super::smtp::Outgoing;
 use super::spending::{self, Spending};
 use super::tokens::{self, Vault, Way};
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::net::Target;
 use crate::provider::Quirk;
 use crate::secret::SecretRef;
-use crate::state::{self, State};
+use crate::state::State;
 use crate::store::{self, Store, StorePool};
 use crate::upstream::{self, Pool};
 
@@ -34,22 +35,11 @@ mod told;
 
 /// Largest message a client may APPEND: above what any preset's provider takes (Mail.ru 70 MB, Gmail 35 MB).
 const APPEND_LIMIT: u64 = 73_400_320;
-/// How often an account's keeper looks whether something is to be saved.
-const TICK: Duration = Duration::from_secs(1);
-/// How often the cache is marked as being so far, while anything comes in: a flush of the disk.
-const MARK_EVERY: Duration = Duration::from_secs(60);
-/// How often the cache is swept.
-const SWEEP_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// The first sweep: not while everything is read for the first time.
-const SWEEP_FIRST: Duration = Duration::from_secs(3600);
 /// A sweep reads the whole database, a second for 100,000 messages; a comparison after a loss writes it.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(300);
-/// A mark is a flush of the disk.
-const MARK_DEADLINE: Duration = Duration::from_secs(5);
-/// In step: upstream has answered within this time.
-const IN_STEP: Duration = Duration::from_secs(660);
 
-/// What all accounts share.
+/// What all accounts share. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Context {
     pub(super) data_dir: PathBuf,
     pub(super) cache: config::Cache,
@@ -269,6 +259,14 @@ impl Running {
                 connections,
             )
         });
+        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
+        let outbox = Outbox::new(
+            &settings,
+            &context.data_dir,
+            (disk.state.clone(), disk.threads.clone()),
+            context.metrics.outbox(&settings.address),
+            Arc::new(std::time::SystemTime::now),
+        );
         let options = engine::Options {
             address: settings.address.clone(),
             prefetch: match context.cache.prefetch {
@@ -287,16 +285,9 @@ impl Running {
             allowance: Arc::<Spending>::clone(&spending),
             upstream: place(&settings),
             quirks: engine_quirks(&settings),
+            unsent: Some(Arc::<Outbox>::clone(&outbox)),
         };
         spending.set_quirks(&options.quirks);
-        let disk = Disk { state: context.state.clone(), threads: context.threads.clone() };
-        let outbox = Outbox::new(
-            &settings,
-            &context.data_dir,
-            (disk.state.clone(), disk.threads.clone()),
-            context.metrics.outbox(&settings.address),
-            Arc::new(std::time::SystemTime::now),
-        );
         let outgoing = Outgoing::new(&settings, way.credentials(), Arc::clone(&spending), Arc::clone(&outbox));
         if let Some(outgoing) = outgoing.as_ref().filter(|_| context.sends) {
             outgoing.probe();
@@ -318,11 +309,10 @@ impl Running {
             tokio::spawn(async move { stop.run_until_cancelled_owned(attended).await });
         }
         let sender = CancellationToken::new();
-        let sending = outgoing.clone().map(|outgoing| {
-            let outside = outbox::AtWork { outgoing, account: account.clone(), pool: pool.clone() };
-            tokio::spawn(outbox::Sender::new(Arc::clone(&outbox), outside).run(sender.clone()))
-        });
-        let sender = (sender, Mutex::new(sending));
+        // Without a server for sending too: what was accepted is told of, and what is to be stored over IMAP is.
+        let outside = outbox::AtWork { outgoing: outgoing.clone(), account: account.clone(), pool: pool.clone() };
+        let sending = tokio::spawn(outbox::Sender::new(Arc::clone(&outbox), outside).run(sender.clone()));
+        let sender = (sender, Mutex::new(Some(sending)));
         let settings = Mutex::new(settings);
         let (ready_within, began) = (context.http.ready_within, Instant::now());
         Self { account, outgoing, closing, settings, way, pool, spending, disk, ready_within, began, outbox, sender }
@@ -440,105 +430,5 @@ impl Running {
         }
         save_end(&self.spending, &self.disk).await;
         mark(&self.account, &self.disk).await;
-    }
-}
-
-/// What goes on as long as the account does. The count waits for nothing else: nobody reads or sends beyond it.
-async fn keep(account: Account, spending: Arc<Spending>, disk: Disk) {
-    tokio::join!(keep_count(&account, &spending, &disk), tend_cache(&account, &spending, &disk));
-}
-
-/// Marks the cache as it goes on, and sweeps it now and then.
-async fn tend_cache(account: &Account, spending: &Arc<Spending>, disk: &Disk) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut marked = (Instant::now(), spending.recorded());
-    let mut sweep_at = Instant::now() + SWEEP_FIRST;
-    loop {
-        let now = ticks.tick().await;
-        let recorded = spending.recorded();
-        if recorded != marked.1 && now.saturating_duration_since(marked.0) >= MARK_EVERY {
-            mark(account, disk).await;
-            marked = (now, recorded);
-        }
-        if now >= sweep_at && account.upstream_seen().is_some_and(|since| since <= IN_STEP) {
-            sweep(account).await;
-            sweep_at = now + SWEEP_EVERY;
-        }
-    }
-}
-
-/// Saves the count as it goes on, and looks what is wrong.
-async fn keep_count(account: &Account, spending: &Arc<Spending>, disk: &Disk) {
-    spending.begin();
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = problems::Watch::default();
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = spending.save_wanted() => {
-                if !save(spending, disk).await {
-                    account.state_failed();
-                    // Who waits for the count asks again at once: a disk that fails is not asked without end.
-                    tokio::time::sleep(TICK).await;
-                }
-                continue;
-            }
-        }
-        watch.look(wrong(account), spending.problems());
-        if spending.is_save_due() && !save(spending, disk).await {
-            account.state_failed();
-        }
-    }
-}
-
-/// What is wrong with an account at this moment, in words.
-fn wrong(account: &Account) -> [Option<String>; 3] {
-    // What needs the user says what the fault says, and more.
-    let stopped = account.alert().map(|words| words.to_string()).or_else(|| account.notice());
-    let fault = account.upstream_fault().filter(|_| stopped.is_none());
-    let cache = (!account.cache().is_open()).then(|| "The cache on disk fails: going on without it".to_owned());
-    [stopped, fault, cache]
-}
-
-/// Whether the count is on the disk.
-async fn save(spending: &Arc<Spending>, disk: &Disk) -> bool {
-    save_by(spending, disk, Spending::save).await
-}
-
-/// The same for good: nothing more is spent.
-async fn save_end(spending: &Arc<Spending>, disk: &Disk) {
-    save_by(spending, disk, Spending::save_end).await;
-}
-
-async fn save_by(spending: &Arc<Spending>, disk: &Disk, by: fn(&Spending, &State) -> Result<(), state::Error>) -> bool {
-    let (counted, state) = (Arc::clone(spending), disk.state.clone());
-    // A busy store is no reason to hold up what waits for the count.
-    let saved = disk.threads.run_at_once(move || by(&counted, &state)).await;
-    match &saved {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(?spending, %error, "the count of bytes cannot be saved"),
-        Err(error) => warn!(?spending, %error, "the count of bytes cannot be saved"),
-    }
-    matches!(saved, Ok(Ok(())))
-}
-
-async fn mark(account: &Account, disk: &Disk) {
-    let (state, key) = (disk.state.clone(), spending::key(account.address()));
-    let marked = account.cache().run(MARK_DEADLINE, move |store| marker::advance(store, &state, &key)).await;
-    match marked {
-        Ok(Ok(())) => {}
-        // The older mark stands: what came after it is not guarded, and nothing is told wrong.
-        Ok(Err(error)) => warn!(account = account.address(), %error, "the cache cannot be marked"),
-        Err(error) => warn!(account = account.address(), %error, "the cache cannot be marked"),
-    }
-}
-
-async fn sweep(account: &Account) {
-    let swept = account.cache().run_apart(SWEEP_DEADLINE, Store::sweep).await;
-    match swept.and_then(|done| done) {
-        Ok(swept) => info!(account = account.address(), ?swept, "the cache was swept"),
-        Err(error) => warn!(account = account.address(), %error, "the cache cannot be swept"),
     }
 }

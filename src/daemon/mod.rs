@@ -20,7 +20,7 @@ mod reload;
 pub(crate) mod setup;
 pub mod simulated;
 mod smtp;
-mod spending;
+pub(crate) mod spending;
 pub mod status;
 pub(crate) mod tokens;
 
@@ -76,6 +76,7 @@ pub struct Daemon {
 /// What the status server sees too.
 struct Shared {
     accounts: Accounts,
+    strays: Arc<outbox::Strays>,
     metrics: Metrics,
     /// Client connections open now.
     sessions: Arc<AtomicU64>,
@@ -127,6 +128,7 @@ impl Daemon {
         accounts.replace(accounts::start_all(&context, &config.accounts).await?);
         let shared = Arc::new(Shared {
             accounts,
+            strays: Arc::default(),
             metrics,
             sessions: Arc::default(),
             programs: programs::Programs::default(),
@@ -160,6 +162,9 @@ impl Daemon {
             daemon.shutdown().await;
             return Err(error);
         }
+        let (strays, of) = (Arc::clone(&shared.strays), Arc::clone(&shared));
+        let addresses = move || of.accounts.addresses();
+        daemon.tasks.spawn(strays.watch(daemon.context.clone(), addresses, daemon.stop.clone()));
         daemon.tasks.spawn(tls.keep_fresh(daemon.stop_watch.subscribe()));
         daemon.tasks.spawn(wake::watch(daemon.stop_watch.subscribe(), SystemTime::now, move |slept| {
             info!(
@@ -223,6 +228,7 @@ impl http::Source for Shared {
         let (clients, logged_in) = self.programs.told();
         Status {
             clients,
+            strays: self.strays.status(),
             logged_in,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),

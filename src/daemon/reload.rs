@@ -133,5 +133,6 @@ impl Daemon {
             context.metrics.remove_account(address);
         });
         futures_util::future::join_all(gone).await;
+        self.shared.strays.look(context, &addresses).await;
     }
 }

@@ -4,6 +4,7 @@
 //! ([`crate::upstream::Meter`]), the engine asks before anything big ([`crate::engine::Allowance`]). The count of the last 24 hours is the durable state's. What stands
 //! there runs ahead of what was spent by at most one flush interval, and never behind it (`saving`, and the rule in [`crate::budget`]).
 
+mod beside;
 mod meter;
 mod roles;
 mod saving;
@@ -31,6 +32,7 @@ use crate::net;
 use crate::provider::Quirk;
 use crate::state::{self, State};
 use crate::upstream::Pacing;
+pub(crate) use beside::Elsewhere;
 use saving::{Lowered, Saved, Saving, lowered_key};
 use sending::{RESTARTS, Sending};
 use view::{clock, words};
@@ -75,6 +77,7 @@ pub(super) struct Spending {
     lowered: Mutex<Lowered>,
     problems: Problems,
     sending: Mutex<Sending>,
+    state: State,
 }
 
 #[derive(Clone, Copy)]
@@ -127,6 +130,7 @@ impl Spending {
             lowered: Mutex::new(Lowered { maximum: lowered, is_saved: true }),
             problems: Problems::default(),
             sending: Mutex::new(Sending::load(address, state, now)?),
+            state: state.clone(),
         };
         spending.sending().limits = send_limits_of(limits);
         spending.save(state)?;

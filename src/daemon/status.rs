@@ -1,8 +1,11 @@
 //! What the daemon says of itself: the one value behind the status page, `mailweir status` and `/readyz`.
 
 mod detail;
+mod stray;
 
 use serde::{Deserialize, Serialize};
+
+pub use stray::{NO_ACCOUNT, NO_SERVER, Stray};
 
 pub use detail::{Client, Hour, MailboxStatus, Problem, Reads, State, Waiting, duration};
 
@@ -20,6 +23,9 @@ pub struct Status {
     /// Who is logged in, the oldest first; not all of very many.
     #[serde(default)]
     pub clients: Vec<Client>,
+    /// What waits to be sent for accounts that are not configured.
+    #[serde(default)]
+    pub strays: Vec<Stray>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -79,6 +79,8 @@ pub struct Options {
     pub english_names: bool,
     /// Upstream is to have answered within this time, always: IDLE is renewed in time, and the disk looked at as often.
     pub refresh: Duration,
+    /// Messages accepted to be sent that are not sent yet.
+    pub unsent: Option<Arc<dyn super::Unsent>>,
     /// Hears of every write that can make mail disappear from somewhere.
     pub audit: Option<Arc<dyn Audit>>,
 }

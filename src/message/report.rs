@@ -118,7 +118,8 @@ impl Report<'_> {
                 let _ = write!(words, "    {}\r\n", told.mend.replace(['\r', '\n'], " "));
             }
             if let Some(said) = &told.said {
-                let _ = write!(words, "    {} said: {}\r\n", plain(self.remote), plain(said));
+                let who = if self.remote.is_empty() { "The provider" } else { self.remote };
+                let _ = write!(words, "    {} said: {}\r\n", plain(who), plain(said));
             }
         }
         let _ = write!(
@@ -148,7 +149,9 @@ impl Report<'_> {
             put(&mut out, "Action", if self.tried_until.is_none() { "failed" } else { "delayed" });
             put(&mut out, "Status", &told.status);
             if let Some(said) = &told.said {
-                put(&mut out, "Remote-MTA", &format!("dns; {}", plain(self.remote)));
+                if !self.remote.is_empty() {
+                    put(&mut out, "Remote-MTA", &format!("dns; {}", plain(self.remote)));
+                }
                 put(&mut out, "Diagnostic-Code", &format!("smtp; {}", plain(said)));
             }
             put(&mut out, "Last-Attempt-Date", &date(self.now));

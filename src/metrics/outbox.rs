@@ -1,5 +1,8 @@
 //! What waits to be sent, and what has become of it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,7 +19,22 @@ pub(super) struct Families {
     attempts: Family<ByAccountOutcome, Counter>,
     failures: Family<ByAccountOutcome, Counter>,
     doubts: Family<ByAccountOutcome, Counter>,
+    stranded: Family<ByAccountReason, Gauge>,
+    /// The accounts told of as not configured.
+    strays: Arc<Mutex<Vec<String>>>,
 }
+
+/// `reason` is one of [`NO_SERVER`] and [`NO_ACCOUNT`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByAccountReason {
+    account: String,
+    reason: &'static str,
+}
+
+/// The account has no server for sending any more.
+const NO_SERVER: &str = "no_server";
+/// The account is not configured any more.
+const NO_ACCOUNT: &str = "no_account";
 
 const ATTEMPTS: [&str; 4] = ["sent", "later", "refused", "doubt"];
 const FAILURES: [&str; 2] = ["told", "untold"];
@@ -36,10 +54,18 @@ impl Families {
             "Messages of which it was not known whether they had been sent: found at the provider, or sent again",
             self.doubts.clone(),
         );
+        to.register(
+            "outbox_stranded",
+            "Messages that wait and that nobody sends until the configuration is mended, by what it lacks",
+            self.stranded.clone(),
+        );
     }
 
     pub(super) fn remove(&self, account: &str) {
         self.messages.remove(&ByAccount { account: account.into() });
+        for reason in [NO_SERVER, NO_ACCOUNT] {
+            self.stranded.remove(&ByAccountReason { account: account.into(), reason });
+        }
         let families = [(&self.attempts, &ATTEMPTS[..]), (&self.failures, &FAILURES), (&self.doubts, &DOUBTS)];
         for (family, outcomes) in families {
             for outcome in outcomes {
@@ -63,6 +89,7 @@ pub enum Attempt {
 #[derive(Clone)]
 pub struct OutboxMetrics {
     messages: Gauge,
+    stranded: Gauge,
     attempts: [Counter; 4],
     failures: [Counter; 2],
     doubts: [Counter; 2],
@@ -75,6 +102,7 @@ impl Metrics {
         let by = |outcome| ByAccountOutcome { account: account.clone(), outcome };
         OutboxMetrics {
             messages: get(&families.messages, ByAccount { account: account.clone() }),
+            stranded: get(&families.stranded, ByAccountReason { account: account.clone(), reason: NO_SERVER }),
             attempts: ATTEMPTS.map(|outcome| get(&families.attempts, by(outcome))),
             failures: FAILURES.map(|outcome| get(&families.failures, by(outcome))),
             doubts: DOUBTS.map(|outcome| get(&families.doubts, by(outcome))),
@@ -82,10 +110,28 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// `mailweir_outbox_stranded{account,reason="no_account"}`: what waits for accounts that are not configured, all of them.
+    pub fn set_strays(&self, strays: &[(&str, u64)]) {
+        let (families, names) = (&self.all.outbox, &self.all.names);
+        let mut told = families.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in told.drain(..) {
+            families.stranded.remove(&ByAccountReason { account: gone, reason: NO_ACCOUNT });
+        }
+        for (account, messages) in strays {
+            let account = names.of(account);
+            get(&families.stranded, ByAccountReason { account: account.clone(), reason: NO_ACCOUNT })
+                .set(signed(*messages));
+            told.push(account);
+        }
+    }
+}
+
 impl OutboxMetrics {
-    /// `mailweir_outbox_messages{account}`
-    pub fn set_messages(&self, messages: u64) {
+    /// `mailweir_outbox_messages{account}`; and `mailweir_outbox_stranded{account,reason="no_server"}` where nobody sends them.
+    pub fn set_messages(&self, messages: u64, are_sent: bool) {
         self.messages.set(signed(messages));
+        self.stranded.set(if are_sent { 0 } else { signed(messages) });
     }
 
     /// `mailweir_outbox_attempts_total{account,outcome="sent|later|refused|doubt"}`
@@ -128,19 +174,26 @@ mod tests {
     fn names_and_leaving() {
         let metrics = Metrics::new(super::super::AccountLabels::Address);
         let outbox = metrics.outbox("ann");
-        outbox.set_messages(3);
+        outbox.set_messages(3, false);
+        metrics.set_strays(&[("bob", 2)]);
         outbox.attempt(Attempt::Doubt);
         outbox.failed(true);
         outbox.doubt(false);
         let text = metrics.encode();
         for line in [
             "mailweir_outbox_messages{account=\"ann\"} 3",
+            "mailweir_outbox_stranded{account=\"ann\",reason=\"no_server\"} 3",
+            "mailweir_outbox_stranded{account=\"bob\",reason=\"no_account\"} 2",
             "mailweir_outbox_attempts_total{account=\"ann\",outcome=\"doubt\"} 1",
             "mailweir_outbox_failures_total{account=\"ann\",outcome=\"told\"} 1",
             "mailweir_outbox_doubts_total{account=\"ann\",outcome=\"again\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
         }
+        outbox.set_messages(3, true);
+        assert!(metrics.encode().contains("{account=\"ann\",reason=\"no_server\"} 0"));
+        metrics.set_strays(&[]);
+        assert!(!metrics.encode().contains("account=\"bob\""));
         metrics.remove_account("ann");
         assert!(!metrics.encode().contains("account=\"ann\""));
     }

@@ -96,6 +96,22 @@ pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// The same, made to survive a crash: each directory that is new stands in the one above it, on the disk. Nothing is written where all
+/// are there.
+pub(crate) fn make_lasting_private_dir(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    make_private_dir(path)?;
+    // From the top: what is lost of a crash between two of these was told to nobody.
+    missing
+        .iter()
+        .rev()
+        .filter_map(|dir| dir.parent())
+        .try_for_each(|above| sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above }))
+}
+
 /// Takes a key file of ours away from others who can read it; true if that was needed.
 #[cfg(unix)]
 pub(crate) fn make_private(path: &Path) -> io::Result<bool> {
@@ -180,6 +196,11 @@ mod tests {
         let inner = dir.path().join("a/b");
         make_private_dir(&inner).unwrap();
         assert_eq!(mode(&inner), 0o700);
+        let (lasting, again) = (dir.path().join("c/d/e"), dir.path().join("c/d/e"));
+        make_lasting_private_dir(&lasting).unwrap();
+        make_lasting_private_dir(&again).unwrap();
+        assert_eq!([&lasting, &dir.path().join("c")].map(|made| mode(made)), [0o700; 2]);
+        assert!(make_lasting_private_dir(Path::new("")).is_ok());
         let key = inner.join("key");
         write_atomic(&key, b"one", Access::OwnerOnly).unwrap();
         write_atomic(&key, b"two", Access::OwnerOnly).unwrap();

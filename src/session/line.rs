@@ -18,6 +18,10 @@ use super::socket::{self, FEED_AFTER, Gone, OUT_FULL};
 use crate::net::Stream;
 use crate::wire::lines::Lines;
 
+/// What a client sends ahead while its command is worked on is read up to this, to notice its end: hundreds of recipients. Beyond it a client
+/// that goes is noticed when the work is done.
+const READ_AHEAD: usize = 16 * 1024;
+
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -160,6 +164,42 @@ impl LineIo {
     /// that only idles has no room for it.
     pub(crate) fn wait<T>(&mut self, work: impl Future<Output = T>) -> impl Future<Output = Result<T, Stop>> {
         self.wait_for(Box::pin(work))
+    }
+
+    /// The same for work that is nobody's once the client is gone: that is noticed at once, and the work given up. Who has only closed his
+    /// own side stays where all he wanted has come (`is_whole` of what is not used yet).
+    pub(crate) async fn wait_while_here<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        is_whole: fn(&[u8]) -> bool,
+    ) -> Result<T, Stop> {
+        let mut work = Box::pin(work);
+        if let Ok(done) = timeout(FEED_AFTER, work.as_mut()).await {
+            return Ok(done);
+        }
+        {
+            let mut flush = pin!(self.flush());
+            tokio::select! {
+                biased;
+                done = work.as_mut() => {
+                    flush.await?;
+                    return Ok(done);
+                }
+                flushed = flush.as_mut() => flushed?,
+            }
+        }
+        while self.lines.buffer().len() < READ_AHEAD {
+            tokio::select! {
+                biased;
+                done = work.as_mut() => return Ok(done),
+                read = self.read() => match read {
+                    Ok(()) => {}
+                    Err(_) if is_whole(self.lines.buffer()) => break,
+                    Err(stop) => return Err(stop),
+                }
+            }
+        }
+        Ok(work.await)
     }
 
     async fn wait_for<T, W: Future<Output = T>>(&mut self, mut work: Pin<Box<W>>) -> Result<T, Stop> {

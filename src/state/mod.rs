@@ -19,14 +19,14 @@ mod schema;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::budget::{Counted, Entry};
 use connection::Connections;
 pub use hidden::{HiddenCount, PopLogin};
 pub use journal::JournalEntry;
 pub use keywords::LocalKeywords;
-pub use outbox::{OutboxItem, OutboxRoom, OutboxRow};
+pub use outbox::{OutboxItem, OutboxRoom, OutboxRow, OutboxSum};
 
 /// The beginning of the named values that hold an account's tokens.
 const TOKENS: &str = "oauth2:";
@@ -34,6 +34,8 @@ const TOKENS: &str = "oauth2:";
 pub const LOWERED: &str = "lowered:";
 /// The same for until when nothing is sent, in seconds since the epoch.
 pub const SENDING: &str = "sending:";
+/// The same for what another process of ours has sent.
+pub const BESIDE: &str = "sent_beside:";
 /// The same for what holds back an account's messages that wait to be sent.
 pub const HELD: &str = "outbox_hold:";
 
@@ -69,6 +71,17 @@ impl State {
         Ok(Self { connections: Arc::new(Connections::open(path)?) })
     }
 
+    /// Holds every commit up until `release` says so or is gone.
+    #[cfg(test)]
+    pub(crate) fn stall(&self, begun: &std::sync::mpsc::Sender<()>, release: &std::sync::mpsc::Receiver<()>) {
+        let held = self.connections.write(|_| {
+            begun.send(()).expect("somebody waits for it");
+            let _ = release.recv();
+            Ok(())
+        });
+        held.expect("nothing is written");
+    }
+
     /// What is counted for an account, oldest first.
     pub fn load_ledger(&self, account: &str, what: Counted) -> Result<Vec<Entry>, Error> {
         self.connections.read(|db| {
@@ -82,24 +95,19 @@ impl State {
 
     /// Replaces what is counted for an account, all of `counts` at once: one flush of the disk. Entries are ordered and each begins elsewhere.
     pub fn save_ledgers(&self, account: &str, counts: &[(Counted, Vec<Entry>)]) -> Result<(), Error> {
+        self.connections.write(|db| put_ledgers(db, account, counts))
+    }
+
+    /// The same, and changes a named value (`None`: there is none) in the same commit.
+    pub fn save_ledgers_and(
+        &self,
+        account: &str,
+        counts: &[(Counted, Vec<Entry>)],
+        (key, change): (&str, impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>),
+    ) -> Result<(), Error> {
         self.connections.write(|db| {
-            // Few buckets have changed since the last time, and what is as it was is not written.
-            let mut forget = db.prepare_cached(
-                "DELETE FROM ledger WHERE account = ? AND direction = ? AND (bucket < ? OR bucket > ?)",
-            )?;
-            let mut put = db.prepare_cached(
-                "INSERT INTO ledger (account, direction, bucket, bytes) VALUES (?, ?, ?, ?)
-                 ON CONFLICT DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes",
-            )?;
-            for (what, entries) in counts {
-                let ends = entries.first().zip(entries.last());
-                let (first, last) = ends.map_or((i64::MAX, 0), |(a, b)| (signed(a.begin), signed(b.begin)));
-                forget.execute(params![account, what.as_str(), first, last])?;
-                for entry in entries {
-                    put.execute(params![account, what.as_str(), signed(entry.begin), signed(entry.bytes)])?;
-                }
-            }
-            Ok(())
+            put_ledgers(db, account, counts)?;
+            change_value(db, key, change)
         })
     }
 
@@ -123,25 +131,21 @@ impl State {
 
     /// A named value.
     pub fn value(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.connections.read(|db| {
-            let mut rows = db.prepare_cached("SELECT value FROM kv WHERE key = ?")?;
-            rows.query_row([key], |row| row.get(0)).optional()
-        })
+        self.connections.read(|db| get_value(db, key))
     }
 
     /// Sets a named value; `None` removes it.
     pub fn set_value(&self, key: &str, value: Option<&[u8]>) -> Result<(), Error> {
-        self.connections.write(|db| {
-            match value {
-                Some(value) => {
-                    let sql = "INSERT INTO kv (key, value) VALUES (?, ?)
-                               ON CONFLICT DO UPDATE SET value = excluded.value";
-                    db.prepare_cached(sql)?.execute(params![key, value])?;
-                }
-                None => drop(db.prepare_cached("DELETE FROM kv WHERE key = ?")?.execute([key])?),
-            }
-            Ok(())
-        })
+        self.connections.write(|db| put_value(db, key, value))
+    }
+
+    /// Makes another named value of one (`None`: there is none), in one commit.
+    pub fn change_value(
+        &self,
+        key: &str,
+        change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        self.connections.write(|db| change_value(db, key, change))
     }
 
     /// An account's sealed OAuth tokens.
@@ -169,12 +173,55 @@ impl State {
             for table in ["pop3_login", "ledger", "local_keywords", "local_changes", "journal", "outbox", "marker"] {
                 db.execute(&format!("DELETE FROM {table} WHERE account = ?"), [account])?;
             }
-            for key in [TOKENS, LOWERED, SENDING, HELD] {
+            for key in [TOKENS, LOWERED, SENDING, HELD, BESIDE] {
                 db.execute("DELETE FROM kv WHERE key = ?", [format!("{key}{account}")])?;
             }
             Ok(())
         })
     }
+}
+
+fn put_ledgers(db: &Transaction<'_>, account: &str, counts: &[(Counted, Vec<Entry>)]) -> rusqlite::Result<()> {
+    // Few buckets have changed since the last time, and what is as it was is not written.
+    let mut forget =
+        db.prepare_cached("DELETE FROM ledger WHERE account = ? AND direction = ? AND (bucket < ? OR bucket > ?)")?;
+    let mut put = db.prepare_cached(
+        "INSERT INTO ledger (account, direction, bucket, bytes) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes",
+    )?;
+    for (what, entries) in counts {
+        let ends = entries.first().zip(entries.last());
+        let (first, last) = ends.map_or((i64::MAX, 0), |(a, b)| (signed(a.begin), signed(b.begin)));
+        forget.execute(params![account, what.as_str(), first, last])?;
+        for entry in entries {
+            put.execute(params![account, what.as_str(), signed(entry.begin), signed(entry.bytes)])?;
+        }
+    }
+    Ok(())
+}
+
+fn get_value(db: &Connection, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    db.prepare_cached("SELECT value FROM kv WHERE key = ?")?.query_row([key], |row| row.get(0)).optional()
+}
+
+fn put_value(db: &Transaction<'_>, key: &str, value: Option<&[u8]>) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => {
+            let sql = "INSERT INTO kv (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
+            db.prepare_cached(sql)?.execute(params![key, value])?;
+        }
+        None => drop(db.prepare_cached("DELETE FROM kv WHERE key = ?")?.execute([key])?),
+    }
+    Ok(())
+}
+
+fn change_value(
+    db: &Transaction<'_>,
+    key: &str,
+    change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>,
+) -> rusqlite::Result<()> {
+    let next = change(get_value(db, key)?);
+    put_value(db, key, next.as_deref())
 }
 
 /// SQLite's integers have a sign; none of our numbers comes near the bound.

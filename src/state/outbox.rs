@@ -34,6 +34,15 @@ pub struct OutboxRoom {
     pub octets: u64,
 }
 
+/// What an account has waiting, notifications and copies among it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxSum {
+    pub account: String,
+    pub rows: u64,
+    pub octets: u64,
+    pub oldest: SystemTime,
+}
+
 const COLUMNS: &str = "id, account, due, created, octets, payload";
 
 impl State {
@@ -93,6 +102,20 @@ impl State {
             let sql = format!("SELECT {COLUMNS} FROM outbox WHERE ?1 IS NULL OR account = ?1 ORDER BY id");
             let mut rows = db.prepare_cached(&sql)?;
             rows.query_map([account], row)?.collect()
+        })
+    }
+
+    /// What waits, by account.
+    pub fn outbox_sums(&self) -> Result<Vec<OutboxSum>, Error> {
+        self.connections.read(|db| {
+            let sql =
+                "SELECT account, count(*), sum(octets), min(created) FROM outbox GROUP BY account ORDER BY account";
+            let sum = |row: &Row<'_>| {
+                let (rows, octets) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
+                Ok(OutboxSum { account: row.get(0)?, rows, octets, oldest: time(row.get(3)?) })
+            };
+            let mut rows = db.prepare_cached(sql)?;
+            rows.query_map([], sum)?.collect()
         })
     }
 
@@ -166,6 +189,9 @@ mod tests {
         let state = State::open(&path).unwrap();
         assert_eq!(state.outbox_used("ann").unwrap(), OutboxRoom { messages: 2, octets: 100 });
         assert_eq!(state.outbox(None).unwrap().len(), 4);
+        let sums: Vec<_> =
+            state.outbox_sums().unwrap().into_iter().map(|sum| (sum.account, sum.rows, sum.octets)).collect();
+        assert_eq!(sums, [("ann".to_owned(), 3, 100), ("bob".to_owned(), 1, 100)]);
         assert!(state.outbox_go_on(ids[0], Some(&item(9, 40, "changed")), &[]).unwrap());
         assert!(state.outbox_go_on(ids[1], None, &[item(6, 0, "came of it")]).unwrap());
         assert!(!state.outbox_go_on(ids[1], Some(&item(9, 1, "late")), &[item(1, 0, "late")]).unwrap());

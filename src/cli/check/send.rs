@@ -1,9 +1,10 @@
 //! `mailweir check --send-test TO`: a message through the account's own server for sending, watched until it arrives.
 //!
-//! It goes straight to the provider, as the daemon's messages do. Where TO is an account of this configuration its mailbox is looked into,
+//! It goes straight to the provider, as the daemon's messages do, and counts toward the account's day as they do. Where TO is an account of this configuration its mailbox is looked into,
 //! INBOX and what the provider takes for unwanted mail; elsewhere only the server's word is known. Nothing is deleted: whoever gets it sees
 //! what it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -12,9 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{sender, sending_credentials};
 use crate::config::{self, Account};
+use crate::daemon::STATE_FILE;
+use crate::daemon::spending::Elsewhere;
 use crate::daemon::tokens::Vault;
 use crate::net::Target;
-use crate::upstream::smtp::{Passage, Reply, advice};
+use crate::state::State;
+use crate::upstream::smtp::{Passage, Postage, Reply, advice};
 use crate::upstream::{Class, Config, Credentials, Lease, Pool};
 use crate::wire::smtp::same_address;
 
@@ -94,7 +98,7 @@ async fn send(config: &config::Config, account: &Account, to: &str, letter: &Let
     };
     let credentials = Vault::open(config).await?.way(account).await?.credentials();
     let credentials = sending_credentials(account, server, credentials).await?;
-    let smtp = sender(account, server);
+    let smtp = sender(account, server, postage(config, account).await?);
     let done = async {
         let mut passage = smtp.lease(&credentials).await.map_err(|error| error.to_string())?;
         let done = transaction(&mut passage, &account.address, to, letter).await;
@@ -104,6 +108,19 @@ async fn send(config: &config::Config, account: &Account, to: &str, letter: &Let
     let done = done.await;
     smtp.shutdown().await;
     done
+}
+
+/// What is sent here counts toward the account's day. Where no daemon has begun to count there is nothing to count with.
+async fn postage(config: &config::Config, account: &Account) -> Result<Arc<dyn Postage>, String> {
+    let path = config.data_dir.join(STATE_FILE);
+    let opened = tokio::task::spawn_blocking(move || match path.exists() {
+        true => State::open(&path).map(Some).map_err(|error| format!("what is sent cannot be counted: {error}")),
+        false => Ok(None),
+    });
+    Ok(match opened.await.map_err(|error| error.to_string())?? {
+        Some(state) => Elsewhere::new(account, state),
+        None => Arc::new(()),
+    })
 }
 
 async fn transaction(passage: &mut Passage, from: &str, to: &str, letter: &Letter) -> Result<String, String> {

@@ -27,6 +27,9 @@ pub(super) fn words(report: &Status) -> String {
     if report.accounts.is_empty() {
         line(&mut out, "No account yet: `mailweir account add ADDRESS` adds one.");
     }
+    for stray in &report.strays {
+        line(&mut out, &format!("! {}", stray.words()));
+    }
     for account in &report.accounts {
         out.push('\n');
         let clients: Vec<&Client> = report.clients.iter().filter(|client| client.account == account.address).collect();

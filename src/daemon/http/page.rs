@@ -33,7 +33,10 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn of(status: &Status) -> Self {
-        let (title, words) = overall(status);
+        let (title, mut words) = overall(status);
+        for stray in &status.strays {
+            words += &format!(" {}", escape(&stray.words()));
+        }
         let mut regions = vec![("overall".to_owned(), words), ("about".to_owned(), about(status))];
         let told = status.clients.len() as u64;
         for (at, account) in status.accounts.iter().enumerate() {

@@ -73,7 +73,7 @@ impl Notice<'_> {
         let file = spool::write(dir, &report.render())?;
         let message_id = Some(Report::message_id(&token));
         let to = Folder::Inbox;
-        let what = What::File(File { to, message_id, dotted: false, begun: false, tries: 0, last: None });
+        let what = What::File(File::new(to, message_id, false));
         Ok(Entry::new(file, what).item(self.now, self.now, 0))
     }
 }

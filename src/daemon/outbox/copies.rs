@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::entry::{Entry, File, Folder, Recipient, Send, What};
 use super::passage::{HEADER_MOST, Kept};
-use super::spool::{self, Spool};
+use super::spool::{self, Held, Spool};
 use crate::config::SentCopy;
 use crate::message;
 use crate::wire::smtp::same_address;
@@ -48,14 +48,14 @@ impl Kept {
         if self.outbox.sent_copy == SentCopy::Mailweir {
             let message_id = read_message_id(file.to_owned()).await;
             let to = Folder::Sent;
-            made.push(What::File(File { to, message_id, dotted: true, begun: false, tries: 0, last: None }));
+            made.push(What::File(File::new(to, message_id, true)));
         }
         let mut copies = Vec::new();
         for what in made {
             let (dir, file) = (self.outbox.dir.clone(), file.to_owned());
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match tokio::task::spawn_blocking(move || spool::copy(&dir, &name)).await {
-                Ok(Ok(name)) => copies.push(Copied { what: Some(what), path: self.outbox.dir.join(&name), name }),
+                Ok(Ok(name)) => copies.push(Copied { what, file: Held::of(self.outbox.dir.join(&name)), name }),
                 Ok(Err(error)) => self.no_copy(&error.to_string()),
                 Err(error) => self.no_copy(&error.to_string()),
             }
@@ -64,16 +64,14 @@ impl Kept {
     }
 
     pub(super) async fn add_copies(&mut self, copies: Vec<Copied>, octets: u64) {
-        for mut copied in copies {
-            let Some(what) = copied.what.take() else { continue };
+        for Copied { what, name, file } in copies {
             let now = self.outbox.now();
-            let item = Entry::new(copied.name.clone(), what.clone()).item(now, now, octets);
-            match self.outbox.add(item).await {
-                Ok(Some(_)) => continue,
+            let item = Entry::new(name, what).item(now, now, octets);
+            match self.outbox.add(item, file).await {
+                Ok(Some(_)) => {}
                 Ok(None) => self.no_copy("the outbox is full"),
                 Err(words) => self.no_copy(&words),
             }
-            copied.what = Some(what);
         }
     }
 
@@ -85,17 +83,9 @@ impl Kept {
 
 /// A copy's file. Dropped before it has its row, it goes.
 pub(super) struct Copied {
-    what: Option<What>,
+    what: What,
     name: String,
-    path: PathBuf,
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        if self.what.is_some() {
-            spool::remove(&self.path);
-        }
-    }
+    file: Held,
 }
 
 /// Of the beginning of a file.

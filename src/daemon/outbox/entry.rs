@@ -85,6 +85,12 @@ pub(crate) struct File {
     pub(crate) tries: u32,
     #[serde(default)]
     pub(crate) last: Option<String>,
+    /// A mail program's own copy of the message in this row: stored when that is gone, and nobody else has.
+    #[serde(default)]
+    pub(crate) after: Option<i64>,
+    /// So often it is looked for once more before it is stored.
+    #[serde(default)]
+    pub(crate) looks: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +134,10 @@ impl Entry {
 }
 
 impl File {
+    pub(crate) fn new(to: Folder, message_id: Option<String>, dotted: bool) -> Self {
+        Self { to, message_id, dotted, begun: false, tries: 0, last: None, after: None, looks: 0 }
+    }
+
     /// For people.
     pub(crate) fn kind(&self) -> &'static str {
         match self.to {

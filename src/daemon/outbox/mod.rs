@@ -15,6 +15,7 @@
 
 mod backoff;
 mod bounce;
+mod commits;
 mod copies;
 mod entry;
 mod outside;
@@ -22,9 +23,11 @@ mod passage;
 mod route;
 mod sender;
 mod spool;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod unsent;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -37,11 +40,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::status::OutboxStatus;
+use super::status::{NO_SERVER, OutboxStatus};
 use crate::config::{self, SentCopy};
 use crate::metrics::OutboxMetrics;
 use crate::provider::Quirk;
-use crate::state::{OutboxItem, OutboxRoom, OutboxRow, State};
+use crate::state::{OutboxRoom, OutboxRow, State};
 use crate::store::StorePool;
 use crate::wire::smtp::Reply;
 pub(crate) use entry::{Entry, What};
@@ -49,9 +52,8 @@ pub(super) use outside::AtWork;
 pub(super) use passage::Kept;
 pub(super) use route::Route;
 pub(super) use sender::Sender;
+pub(super) use strays::Strays;
 
-/// A commit to the durable state: who waits for it waits minutes, and a commit given up may still be made.
-const COMMIT: Duration = Duration::from_secs(30);
 /// After a provider was not reached, no program waits for the same so soon: its message is kept at once.
 const KNOWN_AWAY: Duration = Duration::from_secs(30);
 
@@ -68,8 +70,12 @@ pub(super) struct Outbox {
     settings: config::Sending,
     /// Who puts what was sent into the sent folder.
     sent_copy: SentCopy,
+    /// The configuration names a server for sending; without one what waits stays, and is told of at the end of its time.
+    has_server: bool,
     metrics: OutboxMetrics,
     clock: Clock,
+    /// Held by whoever asks the durable state, until it has answered.
+    order: Arc<tokio::sync::Mutex<()>>,
     /// Something is to be looked at anew.
     wake: Notify,
     view: Mutex<View>,
@@ -168,8 +174,10 @@ impl Outbox {
             threads,
             settings: account.sending.clone(),
             sent_copy: sent_copy(account),
+            has_server: account.smtp.is_some(),
             metrics,
             clock,
+            order: Arc::default(),
             wake: Notify::new(),
             view: Mutex::default(),
             spooling: AtomicU64::new(0),
@@ -293,32 +301,6 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Runs a call on the durable state; its error in words.
-    async fn durable<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&State, &str) -> Result<T, crate::state::Error> + Send + 'static,
-    ) -> Result<T, String> {
-        let (state, key) = (self.state.clone(), self.key.clone());
-        match self.threads.run_within(COMMIT, move || call(&state, &key)).await {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Adds a row within the limits; on the disk when this returns. False: there is no room.
-    async fn add(&self, item: OutboxItem) -> Result<Option<i64>, String> {
-        let (room, octets) = (self.limits(), item.octets);
-        let added = self.durable(move |state, key| state.outbox_add(key, &[item], Some(room))).await?;
-        if added.is_some() {
-            let mut view = self.view();
-            view.messages += 1;
-            view.octets += octets;
-            drop(view);
-            self.wake.notify_one();
-        }
-        Ok(added.and_then(|ids| ids.first().copied()))
-    }
-
     /// Reads all there is, and what it is from now on.
     async fn load(&self) -> Result<Vec<(OutboxRow, Entry)>, String> {
         let hold_key = hold_key(&self.address);
@@ -338,7 +320,7 @@ impl Outbox {
         view.next = entries.iter().map(|(row, _)| row.item.due).min();
         view.last = entries.iter().find_map(|(_, entry)| entry.last()).map(str::to_owned);
         drop(view);
-        self.metrics.set_messages(messages);
+        self.metrics.set_messages(messages, self.has_server);
         Ok(entries)
     }
 
@@ -353,11 +335,14 @@ impl Outbox {
         let away = view.away.as_ref().filter(|away| away.until > Instant::now());
         let ahead = |at: SystemTime| at.duration_since(now).unwrap_or_default().as_secs();
         let next = match (hold, away) {
+            _ if !self.has_server => None,
             (Some(hold), _) => Some(ahead(hold.until())),
             (None, Some(away)) => Some(away.until.saturating_duration_since(Instant::now()).as_secs()),
             (None, None) => view.next.map(ahead),
         };
-        let words = hold.map(|hold| hold.words.clone()).or_else(|| away.map(|away| away.words.clone()));
+        let words = (!self.has_server).then(|| NO_SERVER.to_owned());
+        let words =
+            words.or_else(|| hold.map(|hold| hold.words.clone())).or_else(|| away.map(|away| away.words.clone()));
         Some(OutboxStatus {
             messages: view.messages,
             octets: view.octets,

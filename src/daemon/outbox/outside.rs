@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::entry::Folder;
 use crate::daemon::smtp::Outgoing;
+use crate::daemon::status::NO_SERVER;
 use crate::engine::{self, Account, Append, Filed};
 use crate::model::{Flags, Role, SystemFlags};
 use crate::session::smtp::Grant;
@@ -34,10 +35,12 @@ pub(crate) trait Outside: Send + Sync + 'static {
     fn stopped(&self) -> Option<String>;
     /// For how long the day's messages are spent; `None`: one more may be sent.
     fn spent(&self) -> Option<Duration>;
-    /// The name of the provider's server.
+    /// The name of the provider's server; empty where none is configured any more.
     fn server(&self) -> &str;
     /// A message was sent.
     fn sent(&self, recipients: usize, octets: u64);
+    /// Octets of the largest message that is stored.
+    fn most_stored(&self) -> u64;
     fn store(&self, to: Folder, message: Bytes) -> impl Future<Output = Result<(), NotFiled>> + Send;
     /// Whether a message is there, with this in a trace header if it is wanted; an error where that cannot be told now.
     fn is_stored(
@@ -52,7 +55,8 @@ pub(crate) trait Outside: Send + Sync + 'static {
 /// The account at work.
 #[derive(Clone)]
 pub(crate) struct AtWork {
-    pub(crate) outgoing: Outgoing,
+    /// `None`: no server for sending is configured (any more).
+    pub(crate) outgoing: Option<Outgoing>,
     pub(crate) account: Account,
     pub(crate) pool: Pool,
 }
@@ -71,28 +75,37 @@ impl AtWork {
 
 impl Outside for AtWork {
     async fn lease(&self) -> Result<Passage, SmtpError> {
-        self.outgoing.lease().await
+        match &self.outgoing {
+            Some(outgoing) => outgoing.lease().await,
+            None => Err(SmtpError::Unavailable(NO_SERVER.into())),
+        }
     }
 
     fn admit(&self, octets: u64) -> Result<Grant, String> {
-        self.outgoing.upload(octets).map_err(|error| error.to_string())
+        let outgoing = self.outgoing.as_ref().ok_or_else(|| NO_SERVER.to_owned())?;
+        outgoing.upload(octets).map_err(|error| error.to_string())
     }
 
     fn stopped(&self) -> Option<String> {
-        self.pool.stopped()
+        if self.outgoing.is_none() { Some(NO_SERVER.into()) } else { self.pool.stopped() }
     }
 
     fn spent(&self) -> Option<Duration> {
-        self.outgoing.spent()
+        self.outgoing.as_ref().and_then(Outgoing::spent)
     }
 
     fn server(&self) -> &str {
-        self.outgoing.server()
+        self.outgoing.as_ref().map_or("", Outgoing::server)
     }
 
     fn sent(&self, recipients: usize, octets: u64) {
         use crate::session::smtp::Outgoing as _;
-        self.outgoing.sent(&Reply::new(250, "2.0.0", "from the outbox"), recipients, octets);
+        let Some(outgoing) = &self.outgoing else { return };
+        outgoing.sent(&Reply::new(250, "2.0.0", "from the outbox"), recipients, octets);
+    }
+
+    fn most_stored(&self) -> u64 {
+        self.account.append_limit()
     }
 
     async fn store(&self, to: Folder, message: Bytes) -> Result<(), NotFiled> {

@@ -451,12 +451,11 @@ impl Kept {
         let copies = self.copies_of(spool.path()).await;
         let octets = spool.octets();
         let item = Entry::new(spool.name(), What::Send(send)).item(due, now, octets);
-        let id = match self.outbox.add(item).await {
+        let id = match self.outbox.add(item, spool.done()).await {
             Ok(Some(id)) => id,
             Ok(None) => return Ok(Outbox::full()),
             Err(words) => return Ok(failed(words)),
         };
-        spool.keep();
         let why = self.why.as_ref();
         let mend = why.map(advice).unwrap_or_default();
         info!(account = %self.outbox.address, id, recipients = count, octets, doubt, mend,

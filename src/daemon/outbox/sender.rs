@@ -1,19 +1,23 @@
 //! Sends what is kept: one message at a time, when it is due and nothing holds the account back.
 
+mod doubt;
+mod filing;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::entry::{Entry, File, Folder, Recipient, Send, What, told};
-use super::outside::{NotFiled, Outside};
+use super::entry::{Entry, Send, What, told};
+use super::outside::Outside;
 use super::passage::LOOK_AFTER;
 use super::transaction::{self, Fate, Journal};
 use super::{Outbox, backoff, bounce, spool};
-use crate::config::SentCopy;
+use crate::daemon::status::NO_SERVER;
 use crate::message::Told;
 use crate::metrics::Attempt;
 use crate::state::{OutboxItem, OutboxRow};
@@ -29,15 +33,15 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 const LOGIN_HOLD: Duration = Duration::from_secs(3600);
 /// Whoever wants to know of delays hears of one after this (RFC 3461 §5.2.7 leaves it to us).
 const DELAY_TOLD: Duration = Duration::from_secs(4 * 3600);
-/// Looks for a copy of a message in doubt before it is sent again, [`LOOK_AFTER`] apart.
+
+/// Looks for a copy before a message is sent, or stored, again; [`LOOK_AFTER`] apart.
 const LOOKS: u32 = 3;
-/// A message that was in doubt so often is not sent any more: each time it may have arrived.
-const DOUBTS: u32 = 3;
 
 /// One account's.
 pub(crate) struct Sender<O> {
     outbox: Arc<Outbox>,
     outside: O,
+    warned: AtomicBool,
 }
 
 /// A row under way.
@@ -49,14 +53,14 @@ struct Row {
 
 impl<O: Outside> Sender<O> {
     pub(crate) fn new(outbox: Arc<Outbox>, outside: O) -> Self {
-        Self { outbox, outside }
+        Self { outbox, outside, warned: AtomicBool::new(false) }
     }
 
     /// Runs until `stop`; a try that is under way then comes to its end first.
     pub(crate) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = match self.outbox.load().await {
-                Ok(rows) => match self.next(&rows) {
+                Ok(rows) => match self.warned(&rows).next(&rows) {
                     Some((row, entry, at)) if at <= self.outbox.now() => match Box::pin(self.take(row, entry)).await {
                         Ok(()) => continue,
                         Err(words) => {
@@ -80,11 +84,27 @@ impl<O: Outside> Sender<O> {
         }
     }
 
+    /// Says once that nobody sends what waits.
+    fn warned(&self, rows: &[(OutboxRow, Entry)]) -> &Self {
+        let waits = rows.iter().filter(|(_, entry)| matches!(entry.what, What::Send(_))).count();
+        if waits > 0 && !self.outbox.has_server && !self.warned.swap(true, Ordering::Relaxed) {
+            warn!(account = %self.outbox.address, messages = waits, "messages wait to be sent: {NO_SERVER}");
+        }
+        self
+    }
+
     /// What is to be done next, and when.
     fn next<'a>(&self, rows: &'a [(OutboxRow, Entry)]) -> Option<(&'a OutboxRow, &'a Entry, SystemTime)> {
         let gate = self.gate(self.outbox.now());
         let at = |row: &OutboxRow, entry: &Entry| {
-            let What::Send(send) = &entry.what else { return row.item.due };
+            let send = match &entry.what {
+                What::Send(send) => send,
+                // Its message is still here.
+                What::File(file) if file.after.is_some_and(|id| rows.iter().any(|(other, _)| other.id == id)) => {
+                    return row.item.due.max(self.outbox.now() + LOOK_EVERY);
+                }
+                What::File(_) => return row.item.due,
+            };
             if send.is_in_doubt() {
                 return row.item.due;
             }
@@ -203,85 +223,6 @@ impl<O: Outside> Sender<O> {
             return self.judge(row, send, fates).await;
         }
         self.go_on(row, Some((What::Send(send), due)), Vec::new()).await.map(drop)
-    }
-
-    /// Looks whether a message in doubt was sent. False: there is nothing to be sent now.
-    async fn settle(&self, row: &mut Row, send: &mut Send) -> Result<bool, String> {
-        let id = row.id;
-        let looked = match &send.message_id {
-            // Nobody but the provider files what was sent with that trace header in it.
-            Some(message_id) if self.outbox.sent_copy == SentCopy::Provider => {
-                let trace = send.trace.as_deref().unwrap_or("(none)");
-                Some(self.outside.is_stored(Folder::Sent, message_id, send.dot(), Some(trace)).await)
-            }
-            _ => None,
-        };
-        match looked {
-            Some(Ok(true)) => {
-                info!(account = %self.outbox.address, id, "a message in doubt is in the sent folder: it was sent");
-                self.outbox.metrics.doubt(true);
-                send.recipients.retain(|recipient| !recipient.doubt);
-                if send.recipients.is_empty() {
-                    self.go_on(row, None, Vec::new()).await?;
-                    return Ok(false);
-                }
-            }
-            Some(Ok(false)) if send.looks + 1 < LOOKS => {
-                send.looks += 1;
-                return self.look_later(row, send).await;
-            }
-            Some(Err(words)) if self.outbox.now() < self.expiry(row.item.created) => {
-                info!(account = %self.outbox.address, id, "the sent folder cannot be looked at for a message in doubt: {words}");
-                return self.look_later(row, send).await;
-            }
-            _ => {
-                self.outbox.metrics.doubt(false);
-                return self.doubt_again(row, send).await.map(|()| false);
-            }
-        }
-        (send.dot, send.looks, send.trace) = (0, 0, None);
-        row.item.due = self.outbox.now();
-        // On the disk before anything else: what was decided is not decided twice.
-        self.go_on(row, Some((What::Send(send.clone()), row.item.due)), Vec::new()).await
-    }
-
-    /// Nothing settles a doubt: the message is sent again, though not at once and not for ever.
-    async fn doubt_again(&self, row: &Row, send: &mut Send) -> Result<(), String> {
-        let (now, id) = (self.outbox.now(), row.id);
-        send.doubts = send.doubts.saturating_add(1);
-        let mut told_of = Vec::new();
-        if send.doubts >= DOUBTS || now >= self.expiry(row.item.created) {
-            warn!(account = %self.outbox.address, id, doubts = send.doubts,
-                "a message is given up: whether it was sent is not known, and it is not sent again");
-            let (doubtful, left) = std::mem::take(&mut send.recipients).into_iter().partition(|one| one.doubt);
-            send.recipients = left;
-            let doubtful: Vec<Recipient> = doubtful;
-            for recipient in doubtful {
-                let is_told = bounce::is_told(send, &recipient, "FAILURE");
-                self.outbox.metrics.failed(is_told);
-                if is_told {
-                    told_of.push(bounce::waiting(&recipient, send.last.as_deref(), true));
-                }
-            }
-        } else {
-            warn!(account = %self.outbox.address, id,
-                "whether a message was sent is not known: it is sent again, and may arrive twice");
-            send.recipients.iter_mut().for_each(|recipient| recipient.doubt = false);
-        }
-        (send.dot, send.looks, send.trace) = (0, 0, None);
-        let more = self.notice(row, send, told_of, None).await?;
-        let files = more.clone();
-        let due = now + backoff::put_off(send.tries);
-        let next = (!send.recipients.is_empty()).then(|| (What::Send(send.clone()), due));
-        if !self.go_on(row, next, more).await? {
-            self.forget(&files);
-        }
-        Ok(())
-    }
-
-    async fn look_later(&self, row: &Row, send: &Send) -> Result<bool, String> {
-        self.go_on(row, Some((What::Send(send.clone()), self.outbox.now() + LOOK_AFTER)), Vec::new()).await?;
-        Ok(false)
     }
 
     /// What follows from a try: who has it is done with, who is refused is told of, the others wait.
@@ -448,57 +389,6 @@ impl<O: Outside> Sender<O> {
                 spool::remove(&self.outbox.dir.join(entry.file));
             }
         }
-    }
-
-    /// Stores a notification, or a copy of what was sent.
-    async fn file(&self, row: &mut Row, mut file: File) -> Result<(), String> {
-        if file.begun
-            && let Some(id) = &file.message_id
-        {
-            match self.outside.is_stored(file.to, id, row.item.created, None).await {
-                Ok(true) => return self.go_on(row, None, Vec::new()).await.map(drop),
-                Ok(false) => {}
-                Err(words) => return self.file_later(row, file, NotFiled::Later(words)).await,
-            }
-        }
-        let path = self.outbox.dir.join(&row.file);
-        let content = match tokio::fs::read(&path).await {
-            Ok(content) => content,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                error!(account = %self.outbox.address, id = row.id, "a message of the outbox is gone from {}", path.display());
-                return self.go_on(row, None, Vec::new()).await.map(drop);
-            }
-            Err(error) => return self.file_later(row, file, NotFiled::Later(error.to_string())).await,
-        };
-        let content = match file.dotted {
-            true => spool::untraced(&spool::undotted(&content)).to_vec(),
-            false => content,
-        };
-        file.begun = true;
-        if !self.go_on(row, Some((What::File(file.clone()), row.item.due)), Vec::new()).await? {
-            return Ok(());
-        }
-        match self.outside.store(file.to, content.into()).await {
-            Ok(()) => {
-                info!(account = %self.outbox.address, id = row.id, to = ?file.to, "stored");
-                self.go_on(row, None, Vec::new()).await.map(drop)
-            }
-            Err(why) => self.file_later(row, file, why).await,
-        }
-    }
-
-    async fn file_later(&self, row: &Row, mut file: File, why: NotFiled) -> Result<(), String> {
-        let (NotFiled::Later(words) | NotFiled::Refused(words)) = &why;
-        warn!(account = %self.outbox.address, id = row.id, to = ?file.to, "a message cannot be stored now: {words}");
-        let now = self.outbox.now();
-        if matches!(why, NotFiled::Refused(_)) && now >= self.expiry(row.item.created) {
-            error!(account = %self.outbox.address, id = row.id, to = ?file.to, "a message is given up: it cannot be stored");
-            return self.go_on(row, None, Vec::new()).await.map(drop);
-        }
-        file.tries = file.tries.saturating_add(1);
-        file.last = Some(words.clone());
-        let due = now + backoff::filing(file.tries);
-        self.go_on(row, Some((What::File(file), due)), Vec::new()).await.map(drop)
     }
 }
 

@@ -15,9 +15,37 @@ use crate::net::files;
 /// A file being written. Dropped before [`Spool::keep`], it goes.
 pub(super) struct Spool {
     file: File,
-    path: PathBuf,
+    held: Held,
     octets: u64,
+}
+
+/// A file that goes unless it is kept.
+pub(super) struct Held {
+    path: PathBuf,
     kept: bool,
+}
+
+impl Held {
+    pub(super) fn of(path: PathBuf) -> Self {
+        Self { path, kept: false }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// It has its row.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.kept {
+            remove(&self.path);
+        }
+    }
 }
 
 /// The name of a new file.
@@ -35,11 +63,11 @@ impl Spool {
         let path = dir.join(new_name());
         let (dir, new) = (dir.to_owned(), path.clone());
         let made = tokio::task::spawn_blocking(move || {
-            files::make_private_dir(&dir)?;
+            files::make_lasting_private_dir(&dir)?;
             files::create_private(&new)
         });
         let file = made.await.map_err(io::Error::other)??;
-        Ok(Self { file: File::from_std(file), path, octets: 0, kept: false })
+        Ok(Self { file: File::from_std(file), held: Held::of(path), octets: 0 })
     }
 
     pub(super) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -53,32 +81,24 @@ impl Spool {
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.held.path
     }
 
     pub(super) fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.held.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// All of it is on the disk when this returns.
     pub(super) async fn sync(&mut self) -> io::Result<()> {
         self.file.flush().await?;
         self.file.sync_all().await?;
-        let dir = self.path.parent().map(Path::to_owned).unwrap_or_default();
+        let dir = self.held.path.parent().map(Path::to_owned).unwrap_or_default();
         tokio::task::spawn_blocking(move || files::sync_directory(&dir)).await.map_err(io::Error::other)?
     }
 
-    /// It has its row.
-    pub(super) fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        if !self.kept {
-            remove(&self.path);
-        }
+    /// It is written.
+    pub(super) fn done(self) -> Held {
+        self.held
     }
 }
 
@@ -143,6 +163,25 @@ pub(super) fn undotted(dotted: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The same of a message that is to be held once only, in its place.
+pub(super) fn undot(message: &mut Vec<u8>) {
+    if message.ends_with(b".\r\n") {
+        message.truncate(message.len() - 3);
+    }
+    let (mut to, mut starts_line) = (0, true);
+    for from in 0..message.len() {
+        let byte = message.get(from).copied().unwrap_or_default();
+        if !(starts_line && byte == b'.')
+            && let Some(place) = message.get_mut(to)
+        {
+            *place = byte;
+            to += 1;
+        }
+        starts_line = byte == b'\n';
+    }
+    message.truncate(to);
+}
+
 /// The same without the trace header we put before it.
 pub(super) fn untraced(message: &[u8]) -> &[u8] {
     if !message.starts_with(b"Received: from localhost by localhost (") {
@@ -166,6 +205,11 @@ mod tests {
     fn dots_and_traces() {
         assert_eq!(undotted(b"a\r\n..\r\n...b\r\n.\r\n"), b"a\r\n.\r\n..b\r\n");
         assert_eq!(undotted(b".\r\n"), b"");
+        for dotted in [&b"a\r\n..\r\n...b\r\n.\r\n"[..], b".\r\n", b"", b"..", b"\n..x\n", b"a\r\n"] {
+            let mut message = dotted.to_vec();
+            undot(&mut message);
+            assert_eq!(message, undotted(dotted));
+        }
         let traced = b"Received: from localhost by localhost (mailweir) with ESMTPSA;\r\n\tnow\r\nSubject: x\r\n\r\nReceived: y\r\n";
         assert_eq!(untraced(traced), b"Subject: x\r\n\r\nReceived: y\r\n");
         assert_eq!(untraced(b"Received: from elsewhere\r\n"), b"Received: from elsewhere\r\n");
@@ -174,12 +218,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_kept_goes() {
         let dir = tempfile::tempdir().unwrap();
-        let inner = dir.path().join("a");
+        let inner = dir.path().join("outbox/a");
         let mut kept = Spool::create(&inner).await.unwrap();
         kept.write(b"one").await.unwrap();
         kept.sync().await.unwrap();
         let name = kept.name();
-        kept.keep();
+        kept.done().keep();
         drop(Spool::create(&inner).await.unwrap());
         let twin = copy(&inner, &name).unwrap();
         write(&inner, b"nobody's").unwrap();

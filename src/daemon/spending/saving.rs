@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use super::beside::{beside_key, without};
 use super::sending::stopped_key;
 use super::{Spending, key};
 use crate::budget::{Counted, Direction};
@@ -145,6 +146,8 @@ impl Spending {
             counts.push((Counted::Bytes(direction), entries));
             marks.push((direction, mark));
         }
+        // The notes before the count: what is noted in between is counted then, and forgotten the next time.
+        let noted = self.sending().beside.clone();
         let sent = self.sending().export(now);
         let is_new = !self.sending().is_saved();
         if is_new {
@@ -152,7 +155,13 @@ impl Spending {
             state.set_value(&stopped_key(&self.address), text.as_ref().map(String::as_bytes))?;
         }
         counts.extend(sent.counts);
-        state.save_ledgers(&key(&self.address), &counts)?;
+        if noted.is_empty() {
+            state.save_ledgers(&key(&self.address), &counts)?;
+        } else {
+            let forget = |value: Option<Vec<u8>>| without(value.as_deref(), &noted);
+            state.save_ledgers_and(&key(&self.address), &counts, (&beside_key(&self.address), forget))?;
+            self.sending().beside.retain(|id| !noted.contains(id));
+        }
         self.sending().set_saved(sent.mark);
         for (direction, mark) in marks {
             self.budget.set_covered(direction, mark);

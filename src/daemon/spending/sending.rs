@@ -4,6 +4,7 @@
 //! provider itself says that the day is spent nothing is sent for a while, a restart or not: at some providers ([`RESTARTS`]) every attempt
 //! begins the block anew, so there it is a whole day.
 
+use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::beside::{self, Note, beside_key};
 use super::saving::COVER_WAIT;
 use super::{Spending, clock, key};
 use crate::budget::{Counted, Entry, SendLimits, Sends};
@@ -45,6 +47,8 @@ pub(super) struct Sending {
     /// Counts every change, and the last that stands on the disk.
     changed: u64,
     saved: u64,
+    /// Notes of another process that are counted here, and stand on the disk beside the count still.
+    pub(super) beside: HashSet<u64>,
 }
 
 impl Sending {
@@ -56,7 +60,31 @@ impl Sending {
         sending.sends.import(&messages?, &recipients?, now);
         let stopped = state.value(&stopped_key(address))?.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
         sending.stopped = stopped.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        sending.take_over(&beside::read(state.value(&beside_key(address))?.as_deref()), now);
         Ok(sending)
+    }
+
+    /// Counts what another process has noted, once each.
+    pub(super) fn take_over(&mut self, notes: &[Note], now: SystemTime) {
+        for note in notes {
+            if !self.beside.insert(note.id) {
+                continue;
+            }
+            self.changed += 1;
+            if let Some(recipients) = note.recipients {
+                let entry = |count| [Entry { begin: note.at, bytes: count }];
+                self.sends.import(&entry(1), &entry(recipients), now);
+            }
+            let stopped = note.stopped.map(|until| SystemTime::UNIX_EPOCH + Duration::from_secs(until));
+            self.stopped = self.stopped.max(stopped);
+        }
+    }
+
+    /// Whether one more message to so many may be sent.
+    pub(super) fn may_send(&mut self, recipients: u64, now: SystemTime) -> Result<(), Reply> {
+        self.is_stopped(now)?;
+        let limits = self.limits;
+        self.sends.room(recipients, limits, now).map_err(|wait| self.refusal(wait, now))
     }
 
     pub(super) fn is_saved(&self) -> bool {
@@ -100,6 +128,11 @@ impl Sending {
         );
         Err(Reply::new(451, "4.7.1", words))
     }
+}
+
+/// How long nothing is sent after the provider's word.
+pub(super) fn rest(restarts: bool) -> Duration {
+    if restarts { REST_WHERE_IT_RESTARTS } else { REST }
 }
 
 /// How the state names until when nothing is sent.
@@ -151,13 +184,14 @@ impl Spending {
 impl Postage for Spending {
     fn room(&self, recipients: u64) -> Result<(), Reply> {
         let (now, mut sending) = (SystemTime::now(), self.sending());
-        sending.is_stopped(now)?;
-        let limits = sending.limits;
-        sending.sends.room(recipients, limits, now).map_err(|wait| sending.refusal(wait, now))
+        sending.may_send(recipients, now)
     }
 
     fn take(&self, recipients: u64) -> BoxFuture<'_, Result<(), Reply>> {
         async move {
+            // Who is refused here needs nobody asked.
+            self.room(recipients)?;
+            self.look_beside().await;
             let mark = {
                 let (now, mut sending) = (SystemTime::now(), self.sending());
                 sending.is_stopped(now)?;
@@ -182,8 +216,7 @@ impl Postage for Spending {
     fn spent(&self, reply: &Reply) {
         {
             let mut sending = self.sending();
-            let rest = if sending.restarts { REST_WHERE_IT_RESTARTS } else { REST };
-            sending.stopped = Some(SystemTime::now() + rest);
+            sending.stopped = Some(SystemTime::now() + rest(sending.restarts));
             sending.changed += 1;
         }
         self.save.notify_one();

@@ -72,6 +72,7 @@ fn account(
         quirks: Vec::new(),
         english_names: false,
         refresh: std::time::Duration::from_secs(660),
+        unsent: None,
         audit: None,
     };
     let state = State::open(&dir.path().join("state.sqlite")).unwrap();

@@ -112,6 +112,11 @@ impl Inner {
         let octets = messages.iter().map(|message| message.body.len() as u64).sum();
         let grant = self.options.allowance.upload(octets)?;
         let to = self.resolve(mailbox).await?;
+        if let ([message], Filer::Client) = (messages.as_slice(), filer)
+            && self.waits_to_be_sent(&to, message).await
+        {
+            return Ok(None);
+        }
         let account = Arc::clone(self);
         self.run_to_end(async move {
             let _grant = grant;

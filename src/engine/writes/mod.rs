@@ -43,6 +43,7 @@ pub use append::{Append, Appended};
 pub use copy::{Copied, CopyMode};
 pub use filed::Filed;
 pub(super) use sent::Filer;
+pub use sent::Unsent;
 pub(super) use unfinished::Unfinished;
 
 impl Inner {

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Duration, sleep};
 use tracing::info;
 
@@ -46,7 +47,24 @@ pub(crate) enum Filer {
     Ourselves,
 }
 
+/// Messages accepted to be sent that are not sent yet.
+pub trait Unsent: std::fmt::Debug + Send + Sync {
+    /// Takes over a mail program's own copy of such a message. True: it is on the disk, and it will be in the sent folder, once, when the
+    /// message is sent or has failed. False: there is no such message, and the copy is an upload as any other.
+    fn take_copy<'a>(&'a self, message_id: &'a str, copy: &'a Append) -> BoxFuture<'a, bool>;
+}
+
 impl Inner {
+    /// Whether a mail program's message for the mailbox is one that waits to be sent, and waits with it from now on.
+    pub(super) async fn waits_to_be_sent(&self, to: &str, message: &Append) -> bool {
+        let Some(unsent) = self.options.unsent.as_ref().filter(|_| self.are_filed_for_us(to)) else { return false };
+        let header = message.body.get(..message::header_end(&message.body)).unwrap_or_default();
+        match message::message_id(header) {
+            Some(id) => unsent.take_copy(&id, message).await,
+            None => false,
+        }
+    }
+
     /// Whether the provider, or we ourselves, file messages sent, and this is one of these minutes in the sent folder.
     pub(super) fn is_just_sent(&self, target: &State, message: &Append) -> bool {
         let header = message.body.get(..message::header_end(&message.body)).unwrap_or_default();
@@ -55,9 +73,13 @@ impl Inner {
     }
 
     fn is_filed_for_us(&self, target: &State) -> bool {
+        self.are_filed_for_us(&target.name)
+    }
+
+    fn are_filed_for_us(&self, mailbox: &str) -> bool {
         let folders = self.folders.newest();
-        let is_sent = folders
-            .is_some_and(|folders| folders.find(&target.name).is_some_and(|folder| folder.role == Some(Role::Sent)));
+        let is_sent =
+            folders.is_some_and(|folders| folders.find(mailbox).is_some_and(|folder| folder.role == Some(Role::Sent)));
         is_sent && self.options.has(Quirk::SavesSentCopy)
     }
 

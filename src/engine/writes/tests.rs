@@ -87,6 +87,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         quirks: quirks.to_vec(),
         english_names: false,
         refresh: Duration::from_secs(660),
+        unsent: None,
         audit: None,
     };
     let config = Config {

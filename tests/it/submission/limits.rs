@@ -1,6 +1,9 @@
 //! Messages and recipients a day: what is too much is refused before the provider is asked, in words that say when it goes on.
 
+use std::process::Command;
+
 use super::Post;
+use crate::harness::daemon::PROGRAM;
 use crate::harness::straight_run;
 
 #[test]
@@ -50,4 +53,29 @@ fn the_days_messages_and_recipients_have_an_end() {
     post.daemon.change(|setup| setup.accounts[0].limits_more = "messages_per_day = 4".into());
     post.daemon.reload("the configuration was read again");
     post.login().send("ann@example.org", &["bob@example.net"], message);
+}
+
+/// `mailweir check --send-test` is another process, and its messages count like all others.
+#[test]
+fn what_is_sent_to_try_it_out_counts() {
+    if straight_run() {
+        return;
+    }
+    let post = Post::with("none", |setup| setup.accounts[0].limits_more = "messages_per_day = 2".into());
+    let check = || {
+        let mut command = Command::new(PROGRAM);
+        command.args(["check", "ann@example.org", "--send-test", "bob@example.net", "--config"]);
+        let out = command.arg(post.daemon.config_file()).output().expect("mailweir check");
+        (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let (well, said) = check();
+    assert!(well, "{said}");
+    let mut c = post.login();
+    c.send("ann@example.org", &["bob@example.net"], "Subject: one\r\n\r\none\r\n");
+    let refused = c.ask("MAIL FROM:<ann@example.org>");
+    assert!(refused.starts_with("452 4.5.3") && refused.contains("2 messages"), "{refused}");
+    let (well, said) = check();
+    assert!(!well && said.contains("used up"), "{said}");
+    assert_eq!(post.exim.taken(), 2);
+    assert_eq!(post.daemon.metric("mailweir_sends_used", &["counted=\"messages\""]), 2.0);
 }

@@ -2,11 +2,13 @@
 //! service before it.
 
 mod access;
+mod copies;
 mod faults;
 mod gmail;
 mod limits;
 mod outbox;
 mod programs;
+mod stranded;
 
 use std::net::{SocketAddr, TcpStream};
 

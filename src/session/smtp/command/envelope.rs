@@ -37,7 +37,7 @@ impl<L: Login> Session<L> {
         // What a client that does not say may send is seen as it goes.
         let granted = mail.size.unwrap_or_default().max(1);
         let grant = outgoing.admit(granted)?;
-        let asked = self.io.wait(timeout(OPEN_TIMEOUT, async {
+        let work = timeout(OPEN_TIMEOUT, async {
             let mut passage = outgoing.open(mail.size.unwrap_or_default()).await?;
             let line = match mail_line(&mail, &outgoing.offers()) {
                 Ok(line) => line,
@@ -49,7 +49,8 @@ impl<L: Login> Session<L> {
             passage.send(line).await.map_err(|words| lost(&words))?;
             let reply = passage.reply().await.map_err(|words| lost(&words))?;
             Ok((passage, heard(reply)?))
-        }));
+        });
+        let asked = self.io.wait_while_here(work, has_message);
         let words = "The provider takes too long to answer";
         let (passage, reply) = asked.await?.unwrap_or_else(|_| Err(Reply::new(451, "4.4.1", words)))?;
         if reply.is_positive() {
@@ -115,7 +116,7 @@ impl<L: Login> Session<L> {
         while mail.pending > 0 {
             let reply = match &mut mail.way {
                 Way::Envelope(passage) => {
-                    let reply = self.io.wait(passage.reply()).await?;
+                    let reply = self.io.wait_while_here(passage.reply(), has_message).await?;
                     match reply.map_err(|words| lost(&words)).and_then(heard) {
                         Ok(reply) => reply,
                         Err(reply) => {
@@ -133,6 +134,18 @@ impl<L: Login> Session<L> {
         }
         Ok(())
     }
+}
+
+/// Whether what a client has sent ahead may hold a message to its end: a lone dot, or a last piece. One that has sent less and is gone
+/// sends nothing more (RFC 5321 §3.8: as after RSET).
+fn has_message(ahead: &[u8]) -> bool {
+    let lines = ahead.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.into_iter().any(|line| {
+        line == b"."
+            || line.len() > 4
+                && line.to_ascii_uppercase().starts_with(b"BDAT")
+                && line.to_ascii_uppercase().ends_with(b"LAST")
+    })
 }
 
 /// MAIL for the provider. What it cannot was not offered.

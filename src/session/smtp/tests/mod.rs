@@ -2,6 +2,7 @@
 //! what they mean in Rust. What reaches the provider is held against `P:` lines at the end. Time is paused: waiting costs none.
 
 mod access;
+mod gone;
 mod message;
 
 use std::net::IpAddr;
@@ -160,6 +161,7 @@ impl Outgoing for Provider {
 
     async fn open(&self, _octets: u64) -> Result<Way, Reply> {
         if self.is_lost_at("silence") {
+            let _place = Place(self.clone());
             std::future::pending::<()>().await;
         }
         if self.is_lost_at("open") {
@@ -170,6 +172,15 @@ impl Outgoing for Provider {
 
     fn sent(&self, outcome: &Reply, recipients: usize, octets: u64) {
         self.told.lock().unwrap().push((outcome.code, recipients, octets));
+    }
+}
+
+/// A place among those who wait for a turn.
+struct Place(Provider);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.hear("(given up)");
     }
 }
 
