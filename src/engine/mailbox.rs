@@ -78,6 +78,22 @@ pub(crate) struct Turn {
     pub(crate) store_behind: bool,
     /// A first reading that was interrupted.
     pub(crate) reading: Option<Reading>,
+    /// When upstream was last asked for a list of all messages and gave one that cannot be believed.
+    pub(crate) unlisted: Option<Unlisted>,
+}
+
+/// What upstream counted when its list of all messages did not agree with that.
+#[derive(Debug)]
+pub(crate) struct Unlisted {
+    pub(crate) exists: u32,
+    pub(crate) uid_next: Uid,
+    pub(crate) at: Instant,
+}
+
+impl Unlisted {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.exists, self.uid_next) == (other.exists, other.uid_next)
+    }
 }
 
 /// A mailbox being read for the first time, the newest part first: a line that breaks costs the part under way, and not the whole.

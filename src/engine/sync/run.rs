@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::facts::{lay_facts, recent_from};
+use super::listing::fetch_from;
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
 use super::resume;
 use crate::engine::account::{Inner, LONG_CALL, now_ms};
@@ -296,13 +297,15 @@ impl Inner {
         selected: &Selected,
         reading: &mut Reading,
     ) -> Result<(), Error> {
-        let mut width = READING;
+        let most = lease.message_limit();
+        let widest = READING.min(most.unwrap_or(READING));
+        let mut width = widest;
         // Of what an earlier reading has brought some may have gone: then the count says nothing.
         let is_fresh = reading.from.is_none();
         let told = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
         let running = self.readings.begin(&state.name, told, u64::from(selected.exists));
         while reading.from != Some(1) && selected.exists > 0 {
-            let (from, set) = match reading.from {
+            let (mut from, set) = match reading.from {
                 None if selected.uid_next.0 == 0 => (1, "1:*".to_owned()),
                 None => {
                     let from = selected.uid_next.0.saturating_sub(width).max(1);
@@ -326,7 +329,13 @@ impl Inner {
             part.retain(|meta| meta.uid.is_none_or(|uid| uid.0 >= from));
             let got = u32::try_from(part.len()).unwrap_or(u32::MAX);
             // Where UIDs are sparse the next part is wider.
-            width = if got < READING / 4 { width.saturating_mul(4) } else { READING };
+            width = if got < widest / 4 { width.saturating_mul(4) } else { widest };
+            // Answered for the highest only, perhaps: the next part begins below the lowest of them.
+            if most.is_some_and(|most| got >= most)
+                && let Some(lowest) = part.iter().filter_map(uid_of).min()
+            {
+                from = from.max(lowest);
+            }
             let begin = reading.seen.len();
             reading.seen.append(&mut part);
             reading.from = Some(from);
@@ -360,13 +369,12 @@ impl Inner {
             FlagsPlan::Known => {}
             FlagsPlan::Since(modseq) => {
                 let told =
-                    lease.fetch_meta("1:*", Items::Flags, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
+                    fetch_from(lease, Uid(1), Items::Flags, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
                 delta.vanished = delta.vanished.union(&told);
             }
             FlagsPlan::From(uid) => {
                 if !old.messages.is_empty() {
-                    let set = format!("{uid}:*");
-                    lease.fetch_meta(&set, Items::Flags, None, &mut |meta| delta.seen.push(meta)).await?;
+                    fetch_from(lease, uid, Items::Flags, None, &mut |meta| delta.seen.push(meta)).await?;
                 }
                 if uid <= Uid(1) || old.messages.len() <= RECENT {
                     turn.swept = Some(Instant::now());
@@ -376,21 +384,19 @@ impl Inner {
         if let Some(from) = new_from
             && exists(lease) > 0
         {
-            let set = format!("{from}:*");
-            lease.fetch_meta(&set, Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
+            fetch_from(lease, from, Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
         }
         let mut wanting = wanting(&old, &delta.seen);
-        if count_after(&old, &delta) != exists(lease) {
-            let all = lease.search_uids().await?;
-            if all.len() == u64::from(exists(lease)) {
-                let have = old.messages.uids();
-                delta.vanished = delta.vanished.union(&have.minus(&all));
-                let full: UidSet = delta.seen.iter().filter(|meta| meta.size.is_some()).filter_map(uid_of).collect();
-                wanting = wanting.union(&all.minus(&have).minus(&full));
-            }
+        if count_after(&old, &delta) != exists(lease)
+            && let Some(all) = self.list_uids(lease, state, turn).await?
+        {
+            let have = old.messages.uids();
+            delta.vanished = delta.vanished.union(&have.minus(&all));
+            let full: UidSet = delta.seen.iter().filter(|meta| meta.size.is_some()).filter_map(uid_of).collect();
+            wanting = wanting.union(&all.minus(&have).minus(&full));
         }
-        if !wanting.is_empty() {
-            lease.fetch_meta(&wanting.to_string(), Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
+        for part in lease.portions(&wanting) {
+            lease.fetch_meta(&part.to_string(), Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
         }
         turn.upstream_modseq = selected.highest_modseq;
         self.commit(state, turn, delta, Some(selected)).await;
@@ -488,7 +494,7 @@ fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot) -> u64 {
 }
 
 /// EXISTS as it stands now, which may differ from what SELECT said.
-fn exists(lease: &Lease) -> u32 {
+pub(super) fn exists(lease: &Lease) -> u32 {
     lease.selected().map_or(0, |(_, selected)| selected.exists)
 }
 

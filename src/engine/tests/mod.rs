@@ -3,6 +3,7 @@
 mod bodies;
 mod cache;
 mod identity;
+mod listing;
 mod looks;
 mod parts;
 mod provider;

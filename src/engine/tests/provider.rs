@@ -36,6 +36,8 @@ pub(super) struct Shared {
     /// Told whenever mail changes.
     changed: watch::Sender<()>,
     caps: &'static str,
+    /// A FETCH is answered for so many messages, the highest, and a SEARCH for the lowest of so many; 0: for all.
+    most: usize,
 }
 
 impl Default for Shared {
@@ -52,6 +54,7 @@ impl Default for Shared {
             dies: Mutex::default(),
             changed: watch::Sender::default(),
             caps: "",
+            most: 0,
         }
     }
 }
@@ -67,6 +70,19 @@ impl Provider {
     /// With these capabilities besides IMAP4rev1; with or without UIDNEXT in its answers.
     pub(super) fn offering(caps: &'static str, tells_uid_next: bool) -> Self {
         Self { shared: Arc::new(Shared { caps, tells_uid_next, ..Shared::default() }) }
+    }
+
+    /// Answers for so many messages at once, and says so (RFC 9738).
+    pub(super) fn answering_for(most: usize, caps: &'static str) -> Self {
+        Self { shared: Arc::new(Shared { caps, most, ..Shared::default() }) }
+    }
+
+    /// Another program expunges a message.
+    pub(super) fn remove(&self, mailbox: &str, uid: u32) {
+        let mut mail = self.shared.mail();
+        mail.get_mut(mailbox).unwrap().messages.retain(|(known, _)| *known != uid);
+        drop(mail);
+        self.shared.changed.send_replace(());
     }
 
     /// Puts in a message without flags.
@@ -253,7 +269,14 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
         }
         ["UID", "FETCH", set, ..] => {
             out = news(shared, selected);
-            for (at, (uid, flags)) in chosen(selected, set) {
+            let mut chosen = chosen(selected, set);
+            if shared.most > 0 {
+                drop(chosen.drain(..chosen.len().saturating_sub(shared.most)));
+            }
+            if command.ends_with("(UID)") {
+                out.extend(chosen.drain(..).map(|(at, (uid, _))| format!("* {at} FETCH (UID {uid})\r\n")));
+            }
+            for (at, (uid, flags)) in chosen {
                 let id = shared.ids_from.load(Ordering::Relaxed) + u64::from(uid);
                 // Only where it is asked for, as servers do.
                 let id = match () {
@@ -265,6 +288,13 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
                     "* {at} FETCH (UID {uid}{id} FLAGS ({flags}) INTERNALDATE \"01-Jan-2026 00:00:00 +0000\" RFC822.SIZE 30)\r\n"
                 ));
             }
+        }
+        ["UID", "SEARCH", "ALL"] => {
+            out = news(shared, selected);
+            let most = if shared.most > 0 { shared.most } else { usize::MAX };
+            let found = chosen(selected, "1:*").into_iter().take(most);
+            out.push_str(&found.fold("* SEARCH".to_owned(), |line, (_, (uid, _))| format!("{line} {uid}")));
+            out.push_str("\r\n");
         }
         ["UID", "STORE", set, _, flags @ ..] => {
             let flags = flags.join(" ").trim_matches(['(', ')']).to_owned();

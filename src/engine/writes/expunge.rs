@@ -18,6 +18,7 @@ use crate::engine::error::Error;
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::snapshot::Snapshot;
 use crate::model::{FlagOp, Flags, SystemFlags, UidSet};
+use crate::provider::Quirk;
 use crate::upstream::{Class, Lease};
 
 /// How often others may mark more while we unmark, before we give way.
@@ -94,6 +95,12 @@ impl Inner {
     ) -> Result<(), Fault> {
         if lease.caps().has("UIDPLUS") || lease.caps().has("IMAP4REV2") {
             return Ok(lease.uid_expunge(target).await?);
+        }
+        if self.options.has(Quirk::SearchUnreliable) || lease.message_limit().is_some() {
+            // Others' messages that are not found would go with ours.
+            let text =
+                "The provider can neither expunge single messages nor be asked which are marked as deleted".into();
+            return Err(Fault::Refused(Error::Cannot(text)));
         }
         for _ in 0..SPARE_ROUNDS {
             // Upstream itself is asked: our last look does not cover what was marked since.
