@@ -5,3 +5,4 @@ mod listing;
 pub(crate) mod plan;
 pub(crate) mod resume;
 pub(crate) mod run;
+pub(crate) mod window;

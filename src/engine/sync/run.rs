@@ -12,6 +12,7 @@ use super::facts::{lay_facts, recent_from};
 use super::listing::fetch_from;
 use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
 use super::resume;
+use super::window::Shown;
 use crate::engine::account::{Inner, LONG_CALL, now_ms};
 use crate::engine::error::Error;
 use crate::engine::looks::{Look, Outcome};
@@ -154,6 +155,7 @@ impl Inner {
         };
         let ask_qresync = ladder == Ladder::Qresync && turn.complete && turn.upstream_modseq > 0;
         let qresync = ask_qresync.then_some((snapshot.uid_validity, turn.upstream_modseq));
+        self.count_all(lease, state, turn).await?;
         let mut selected = match lease.reselect(&state.name, qresync).await {
             Ok(selected) => selected,
             Err(upstream::Error::No { code, text, .. }) => {
@@ -387,13 +389,22 @@ impl Inner {
             fetch_from(lease, from, Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
         }
         let mut wanting = wanting(&old, &delta.seen);
-        if count_after(&old, &delta) != exists(lease)
+        let shown = self.shown(lease, state, turn, selected, &old).await?;
+        if let Shown::From(lowest) = shown {
+            delta.vanished = delta.vanished.intersect(&from(lowest));
+        } else {
+            delta.vanished = UidSet::new();
+        }
+        if let Shown::From(lowest) = shown
+            && count_after(&old, &delta, lowest) != exists(lease)
             && let Some(all) = self.list_uids(lease, state, turn).await?
         {
-            let have = old.messages.uids();
+            // More may have fallen out of what is shown while it was listed.
+            let lowest = if lowest > Uid(1) { Uid(all.min().unwrap_or(u32::MAX)).max(lowest) } else { lowest };
+            let have = old.messages.uids().intersect(&from(lowest));
             delta.vanished = delta.vanished.union(&have.minus(&all));
             let full: UidSet = delta.seen.iter().filter(|meta| meta.size.is_some()).filter_map(uid_of).collect();
-            wanting = wanting.union(&all.minus(&have).minus(&full));
+            wanting = wanting.union(&all.minus(&old.messages.uids()).minus(&full));
         }
         for part in lease.portions(&wanting) {
             lease.fetch_meta(&part.to_string(), Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
@@ -509,16 +520,24 @@ fn wanting(old: &Snapshot, seen: &[FetchMeta]) -> UidSet {
     partly.filter(|uid| old.messages.get(Uid(*uid)).is_none() && !full.contains(*uid)).collect()
 }
 
-/// How many messages there are after the delta, counting those still wanting.
-fn count_after(old: &Snapshot, delta: &Delta) -> u32 {
-    let gone = old.messages.select(&delta.vanished).count() as u32;
+/// All UIDs from this one on.
+fn from(lowest: Uid) -> UidSet {
+    let mut all = UidSet::new();
+    all.insert_range(lowest.0.max(1)..=u32::MAX);
+    all
+}
+
+/// How many messages there are from `lowest` on after the delta, counting those still wanting.
+fn count_after(old: &Snapshot, delta: &Delta, lowest: Uid) -> u32 {
+    let below = old.messages.lower_bound(lowest);
+    let gone = old.messages.select(&delta.vanished).filter(|(_, message)| message.uid >= lowest).count() as u32;
     let new: UidSet = delta
         .seen
         .iter()
         .filter_map(uid_of)
-        .filter(|uid| old.messages.get(Uid(*uid)).is_none() && !delta.vanished.contains(*uid))
+        .filter(|uid| *uid >= lowest.0 && old.messages.get(Uid(*uid)).is_none() && !delta.vanished.contains(*uid))
         .collect();
-    old.messages.len() - gone + new.len() as u32
+    old.messages.len() - below - gone + new.len() as u32
 }
 
 pub(crate) fn record(snapshot: &Snapshot, turn: &Turn) -> MailboxRecord {

@@ -38,6 +38,18 @@ pub(super) struct Shared {
     caps: &'static str,
     /// A FETCH is answered for so many messages, the highest, and a SEARCH for the lowest of so many; 0: for all.
     most: usize,
+    /// SELECT shows so many messages, the newest; 0: all.
+    window: usize,
+}
+
+impl Shared {
+    /// A mailbox as SELECT shows it.
+    fn shown(&self, mut mailbox: Box) -> Box {
+        if self.window > 0 {
+            drop(mailbox.messages.drain(..mailbox.messages.len().saturating_sub(self.window)));
+        }
+        mailbox
+    }
 }
 
 impl Default for Shared {
@@ -55,6 +67,7 @@ impl Default for Shared {
             changed: watch::Sender::default(),
             caps: "",
             most: 0,
+            window: 0,
         }
     }
 }
@@ -75,6 +88,11 @@ impl Provider {
     /// Answers for so many messages at once, and says so (RFC 9738).
     pub(super) fn answering_for(most: usize, caps: &'static str) -> Self {
         Self { shared: Arc::new(Shared { caps, most, ..Shared::default() }) }
+    }
+
+    /// SELECT shows the newest of so many messages only.
+    pub(super) fn showing(window: usize) -> Self {
+        Self { shared: Arc::new(Shared { window, ..Shared::default() }) }
     }
 
     /// Another program expunges a message.
@@ -225,7 +243,7 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
 /// What a session that has a mailbox selected is told of it.
 fn news(shared: &Shared, selected: &mut Option<(String, Box)>) -> String {
     let Some((name, seen)) = selected else { return String::new() };
-    let now = shared.mail()[name.as_str()].clone();
+    let now = shared.shown(shared.mail()[name.as_str()].clone());
     let grown = now.messages.len() != seen.messages.len();
     *seen = now;
     if grown { format!("* {} EXISTS\r\n", seen.messages.len()) } else { String::new() }
@@ -240,7 +258,7 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
         ["AUTHENTICATE", ..] => code = format!("[CAPABILITY IMAP4rev1 {}] ", shared.caps),
         ["SELECT", ..] => {
             let name = named(words.get(1));
-            let Some(mailbox) = shared.mail().get(&name).cloned() else {
+            let Some(mailbox) = shared.mail().get(&name).cloned().map(|mailbox| shared.shown(mailbox)) else {
                 *selected = None;
                 return format!("{tag} NO [NONEXISTENT] no such mailbox\r\n");
             };
@@ -289,10 +307,20 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
                 ));
             }
         }
-        ["UID", "SEARCH", "ALL"] => {
+        ["FETCH", "1", "(UID)"] => {
+            out = news(shared, selected);
+            let first = chosen(selected, "1:*").first().map(|(_, (uid, _))| *uid);
+            out.extend(first.map(|uid| format!("* 1 FETCH (UID {uid})\r\n")));
+        }
+        // Whatever is looked for, every message has it.
+        ["UID", "SEARCH", keys @ ..] => {
             out = news(shared, selected);
             let most = if shared.most > 0 { shared.most } else { usize::MAX };
-            let found = chosen(selected, "1:*").into_iter().take(most);
+            let set = match keys {
+                ["UID", set, ..] => set,
+                _ => "1:*",
+            };
+            let found = chosen(selected, set).into_iter().take(most);
             out.push_str(&found.fold("* SEARCH".to_owned(), |line, (_, (uid, _))| format!("{line} {uid}")));
             out.push_str("\r\n");
         }

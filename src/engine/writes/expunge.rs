@@ -17,6 +17,7 @@ use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::snapshot::Snapshot;
+use crate::engine::sync::window;
 use crate::model::{FlagOp, Flags, SystemFlags, UidSet};
 use crate::provider::Quirk;
 use crate::upstream::{Class, Lease};
@@ -32,9 +33,11 @@ impl Inner {
             let mut turn = state.turn.lock().await;
             let mut lease = account.ready(&state, Class::Interactive).await?;
             account.sync_on(&mut lease, &state, &mut turn).await?;
-            let target = deleted(&state.snapshot(), only.as_ref());
+            let all = deleted(&state.snapshot(), only.as_ref());
+            let hidden = state.hidden(&all);
+            let target = all.minus(&hidden);
             if target.is_empty() {
-                return Ok(());
+                return if hidden.is_empty() { Ok(()) } else { Err(window::hidden()) };
             }
             account.check_identity(&mut lease, &state, &target).await?;
             let record = account.begin_audit("expunge", &state, &target).await;
@@ -45,7 +48,7 @@ impl Inner {
                 account.look_again(lease, &state, &mut turn).await;
             }
             account.seen_upstream();
-            Ok(())
+            if hidden.is_empty() { Ok(()) } else { Err(window::hidden()) }
         })
         .await
     }
