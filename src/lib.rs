@@ -68,6 +68,9 @@
 //!   ([`budget::Budget::export_ahead`]).
 //! - Authorization servers are asked over [`net::http`], one exchange a connection; Law 6 speaks of mail servers. [`auth`] knows no store
 //!   and no upstream: `daemon/tokens.rs` joins the three.
+//! - `\Recent` is told as RFC 3501 has it ([`model::Arrivals`]), in memory and with UIDs alone: what was in the store when a mailbox was opened
+//!   is old, what came since (or a mailbox that was never here) is recent to the first session told of it. A restart forgets what nobody had
+//!   been told of yet.
 //! - Sessions see the engine through the traits of `session::backend`, so that the simulated provider of `mailweir demo` is our own
 //!   server over another account, and not a second IMAP server.
 

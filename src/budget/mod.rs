@@ -262,9 +262,11 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), direction, bytes })
     }
 
-    /// Counts bytes that have gone over the wire unasked: answers longer than thought, the protocol's own.
-    pub fn record(&self, direction: Direction, bytes: u64, now: SystemTime) {
-        self.spending().count(direction, bytes, now);
+    /// Counts bytes that have gone over the wire. Gives what [`Budget::headroom`] does then.
+    pub fn record(&self, direction: Direction, bytes: u64, now: SystemTime) -> u64 {
+        let (mut spending, unread_most) = self.covering(direction);
+        spending.count(direction, bytes, now);
+        spending.cover(direction).headroom(unread_most)
     }
 
     /// What is counted, for the durable state. At most 145 entries.

@@ -1,6 +1,12 @@
 //! The log: its form, and how much of it. To standard error always; systemd's journal takes fields and levels by a socket of its own.
 //!
-//! Colours only on a terminal: a file or a pipe is for other programs to read.
+//! Colours only on a terminal: a file or a pipe is for other programs to read. Spans may go to an OpenTelemetry collector besides (`otel`).
+
+#[cfg(feature = "otel")]
+mod otel;
+#[cfg(not(feature = "otel"))]
+#[path = "log/without_otel.rs"]
+mod otel;
 
 use std::io::IsTerminal as _;
 
@@ -10,7 +16,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use super::progress;
-use crate::config::{Log, LogFormat};
+use crate::config::{Config, LogFormat};
+use crate::metrics::AccountLabels;
+pub(super) use otel::Export;
 
 /// Environment variables that go before the configuration, the first that is set.
 const LEVELS: [&str; 2] = ["MAILWEIR_LOG", "RUST_LOG"];
@@ -46,34 +54,52 @@ impl From<Format> for LogFormat {
     }
 }
 
-/// Begins to log as the daemon does. Once in a process.
-pub(super) fn begin_daemon(settings: &Log, arguments: &LogArguments) {
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Begins to log as the daemon does. Once in a process, and within the runtime. What sends spans, where the configuration wants it.
+pub(super) fn begin_daemon(config: &Config, arguments: &LogArguments) -> Option<Export> {
+    let settings = &config.log;
     let format = arguments.log_format.map_or(settings.format, LogFormat::from);
-    begin(format, filter(arguments.log_level.as_deref(), &settings.level));
+    let filter = filter(arguments.log_level.as_deref(), &settings.level);
+    let labels = if config.http.label_accounts { AccountLabels::Address } else { AccountLabels::Id };
+    match settings.otel.as_ref().map(|settings| otel::begin(settings, labels)) {
+        None => begin(format, filter, None),
+        Some(Ok((layer, export))) => {
+            begin(format, filter, Some(layer));
+            return Some(export);
+        }
+        // Mail is served all the same.
+        Some(Err(error)) => {
+            begin(format, filter, None);
+            tracing::error!("no spans are sent to the collector of [log.otel]: {error}");
+        }
+    }
+    None
 }
 
 /// The same for a command that ends soon: for people.
 pub(super) fn begin_command(level: &str) {
-    begin(LogFormat::Human, filter(None, level));
+    begin(LogFormat::Human, filter(None, level), None);
 }
 
-fn begin(format: LogFormat, filter: EnvFilter) {
+fn begin(format: LogFormat, filter: EnvFilter, more: Option<BoxedLayer>) {
     let layer = match format {
         LogFormat::Auto if is_journal() => journal(),
         LogFormat::Auto | LogFormat::Human => human(),
         LogFormat::Json => fmt::layer().json().with_writer(progress::above).boxed(),
         LogFormat::Journald => journal(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    let layers: Vec<BoxedLayer> = std::iter::once(layer.with_filter(filter).boxed()).chain(more).collect();
+    tracing_subscriber::registry().with(layers).init();
 }
 
-fn human() -> Box<dyn Layer<Registry> + Send + Sync> {
+fn human() -> BoxedLayer {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     fmt::layer().with_ansi(colours).with_writer(progress::above).boxed()
 }
 
 #[cfg(target_os = "linux")]
-fn journal() -> Box<dyn Layer<Registry> + Send + Sync> {
+fn journal() -> BoxedLayer {
     match tracing_journald::layer() {
         Ok(layer) => layer.with_syslog_identifier("mailweir".into()).boxed(),
         Err(error) => {
@@ -84,7 +110,7 @@ fn journal() -> Box<dyn Layer<Registry> + Send + Sync> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn journal() -> Box<dyn Layer<Registry> + Send + Sync> {
+fn journal() -> BoxedLayer {
     eprintln!("mailweir: there is no systemd's journal on this system; the log goes to standard error");
     human()
 }

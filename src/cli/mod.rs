@@ -34,7 +34,7 @@ const BLOCKING_MOST: usize = 8;
 
 /// Many mail programs, one strict provider: a local IMAP and POP3 daemon that serves them all from a mirror of the account.
 #[derive(Debug, Parser)]
-#[command(name = "mailweir", version, about, long_about = LONG, disable_help_subcommand = true)]
+#[command(name = "mailweir", version, long_version = VERSION, about, long_about = LONG, disable_help_subcommand = true)]
 struct Arguments {
     /// The configuration; else $MAILWEIR_CONFIG, else mailweir/mailweir.toml in the platform's configuration directory.
     #[arg(long, global = true, value_name = "FILE")]
@@ -42,6 +42,13 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What `--version` prints: what it was built with, besides.
+const VERSION: &str = if cfg!(feature = "otel") {
+    concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: otel")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: none (otel: spans for an OpenTelemetry collector)")
+};
 
 const LONG: &str = "\
 mailweir stands between mail programs and a mail provider. Any number of programs connect to it on this machine (or in the \

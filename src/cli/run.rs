@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use super::log::{LogArguments, begin_daemon};
+use super::log::{Export, LogArguments, begin_daemon};
 use super::{progress, read};
 use crate::daemon::Daemon;
 use crate::net::Inherited;
@@ -24,7 +24,7 @@ pub(super) async fn run(
         Ok(config) => config,
         Err(code) => return code,
     };
-    begin_daemon(&config.log, log);
+    let spans = begin_daemon(&config, log);
     unused.iter().for_each(|words| warn!("{words}"));
     let mut signals = match signals::Signals::listen() {
         Ok(signals) => signals,
@@ -46,7 +46,7 @@ pub(super) async fn run(
         never = progress::follow(|| daemon.status()) => match never {},
     }
     manager::stopping();
-    stop(daemon, signals).await
+    stop(daemon, spans, signals).await
 }
 
 /// Until told to stop; reloads meanwhile.
@@ -81,11 +81,18 @@ async fn reload(daemon: &Daemon, signals: &mut signals::Signals) -> Option<signa
 }
 
 /// Ends in order; a second signal to stop ends it at once.
-async fn stop(daemon: Daemon, mut signals: signals::Signals) -> ExitCode {
+async fn stop(daemon: Daemon, spans: Option<Export>, mut signals: signals::Signals) -> ExitCode {
     info!("stopping");
     let again = async { while matches!(signals.next().await, signals::Told::Reload) {} };
+    let end = async {
+        daemon.shutdown().await;
+        // Those of the sessions that have just ended are among the last.
+        if let Some(spans) = spans {
+            spans.flush().await;
+        }
+    };
     tokio::select! {
-        () = daemon.shutdown() => ExitCode::SUCCESS,
+        () = end => ExitCode::SUCCESS,
         () = again => {
             warn!("told to stop once more: ending at once");
             ExitCode::FAILURE

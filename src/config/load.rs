@@ -131,7 +131,7 @@ fn read_root(path: &Path, root: &Table<'_>) -> Config {
         tls: read_tls(&root.table("tls"), dir, &data_dir),
         cache: read_cache(&root.table("cache")),
         http: observe::read_http(&root.table("http"), dir),
-        log: observe::read_log(&root.table("log")),
+        log: observe::read_log(&root.table("log"), dir),
         accounts: read_accounts(root, dir),
         file: path.to_owned(),
         data_dir,

@@ -14,6 +14,7 @@ mod fault;
 mod load;
 mod oauth2;
 mod observe;
+mod otel;
 mod reader;
 #[cfg(test)]
 mod sample;
@@ -33,6 +34,7 @@ use crate::secret::{Secret, SecretRef};
 pub use fault::Fault;
 pub use load::{LocateError, default_path};
 pub use observe::{Http, Log, LogFormat};
+pub use otel::Otel;
 pub use sending::{Sending, SentCopy};
 pub use values::Network;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::account;
 use super::load::{one_of, read_size};
+use super::otel::{self, Otel};
 use super::reader::Table;
 use super::schema;
 use super::values::span;
@@ -51,6 +52,8 @@ pub struct Log {
     pub audit_size: u64,
     /// How many files are kept, the one in use among them.
     pub audit_files: u32,
+    /// Where spans are sent to; `None`: nowhere.
+    pub otel: Option<Otel>,
 }
 
 impl Default for Log {
@@ -61,6 +64,7 @@ impl Default for Log {
             audit: true,
             audit_size: AUDIT_SIZE,
             audit_files: AUDIT_FILES,
+            otel: None,
         }
     }
 }
@@ -103,7 +107,7 @@ pub(super) fn read_http(table: &Table<'_>, dir: &Path) -> Http {
 
 const SPANS: &str = "Write a number and a unit, like \"30s\", \"11m\" or \"1h\".";
 
-pub(super) fn read_log(table: &Table<'_>) -> Log {
+pub(super) fn read_log(table: &Table<'_>, dir: &Path) -> Log {
     table.allow(&schema::LOG);
     let default = Log::default();
     let format = table.text("format").and_then(|at| at.parse(|text| one_of(text, &LogFormat::WORDS, "")));
@@ -127,6 +131,7 @@ pub(super) fn read_log(table: &Table<'_>) -> Log {
         audit: table.boolean("audit").is_none_or(|at| at.value),
         audit_size: size.unwrap_or(default.audit_size),
         audit_files: files.unwrap_or(default.audit_files),
+        otel: otel::read(&table.table("otel"), dir),
     }
 }
 
@@ -167,7 +172,8 @@ mod tests {
         .unwrap();
         assert_eq!(config.http, Http { token: None, label_accounts: true, ready_within: Duration::from_secs(30) });
         let level = "warn,mailweir::session=debug".to_owned();
-        let want = Log { format: LogFormat::Json, level, audit: false, audit_size: 1_000_000, audit_files: 3 };
+        let want =
+            Log { format: LogFormat::Json, level, audit: false, audit_size: 1_000_000, audit_files: 3, otel: None };
         assert_eq!(config.log, want);
     }
 

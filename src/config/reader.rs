@@ -70,6 +70,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The keys as they are written, for a table whose keys are the user's own.
+    pub(super) fn keys(&self) -> Vec<&'a str> {
+        self.table.into_iter().flat_map(DeTable::keys).map(|key| key.get_ref().as_ref()).collect()
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
     }

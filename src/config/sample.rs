@@ -101,6 +101,10 @@ fn defaults_shown_in_the_sample_are_the_defaults() {
             "ca_file",
             "max_messages",
             "commands_per_second",
+            "[log.otel]",
+            "endpoint",
+            "headers",
+            "service_name",
         ];
         let text: Vec<_> = everything_on()
             .lines()

@@ -23,7 +23,10 @@ pub(super) const CACHE: Section = Section { path: "cache", keys: &["max_size", "
 pub(super) const HTTP: Section = Section { path: "http", keys: &["token", "label_accounts", "ready_within"] };
 
 pub(super) const LOG: Section =
-    Section { path: "log", keys: &["format", "level", "audit", "audit_size", "audit_files"] };
+    Section { path: "log", keys: &["format", "level", "audit", "audit_size", "audit_files", "otel"] };
+
+pub(super) const OTEL: Section =
+    Section { path: "log.otel", keys: &["endpoint", "headers", "service_name", "ca_file"] };
 
 pub(super) const ACCOUNT: Section = Section {
     path: "account",
@@ -99,4 +102,4 @@ pub(super) const LOCAL_PASSWORD_KEYS: &[&str] =
 
 #[cfg(test)]
 pub(super) const ALL: &[&Section] =
-    &[&ROOT, &LISTEN, &TLS, &CACHE, &HTTP, &LOG, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];
+    &[&ROOT, &LISTEN, &TLS, &CACHE, &HTTP, &LOG, &OTEL, &ACCOUNT, &IMAP, &SMTP, &LIMITS, &POP3, &OAUTH2];

@@ -514,7 +514,8 @@ async fn save_end(spending: &Arc<Spending>, disk: &Disk) {
 
 async fn save_by(spending: &Arc<Spending>, disk: &Disk, by: fn(&Spending, &State) -> Result<(), state::Error>) -> bool {
     let (counted, state) = (Arc::clone(spending), disk.state.clone());
-    let saved = disk.threads.run(move || by(&counted, &state)).await;
+    // A busy store is no reason to hold up what waits for the count.
+    let saved = disk.threads.run_at_once(move || by(&counted, &state)).await;
     match &saved {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(?spending, %error, "the count of bytes cannot be saved"),

@@ -3,7 +3,8 @@
 //!
 //! `data_dir/audit/audit.jsonl` is the one in use, `audit.1.jsonl` the one before; nobody else can read them. Records are handed to a thread
 //! over a queue with a bound: no write of a client's waits for this disk. What cannot be written is an error in the log and in
-//! `mailweir_audit_errors_total`, and the log has the record all the same (target `mailweir::audit`).
+//! `mailweir_audit_errors_total`, and the log has the record all the same (target `mailweir::audit`). A file that cannot be put away goes on
+//! growing, up to what all files together may take: a long file is better than a gap.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -28,6 +29,8 @@ use crate::net::files::make_private_dir;
 const DIR: &str = "audit";
 /// Records that wait for the disk: of 60 KB each at most, and mostly of some hundred octets.
 const WAITING: usize = 1024;
+/// A file that could not be put away is tried again each time it has grown by one part of so many of its size.
+const PARTS: u64 = 8;
 /// How long the end of the daemon waits for the last of them.
 const LAST_WAIT: Duration = Duration::from_secs(3);
 
@@ -114,7 +117,12 @@ impl Audit for Trail {
 /// Until it is told to end, or nobody is left to tell.
 fn write_all(mut files: Files, lines: &Receiver<Option<String>>, metrics: &Metrics) {
     while let Ok(Some(line)) = lines.recv() {
-        if let Err(error) = files.append(&line) {
+        let written = files.append(&line);
+        if let Some(error) = files.not_turned.take() {
+            metrics.audit_not_turned();
+            error!(%error, dir = %files.dir.display(), "a full file of the audit trail cannot be put away: it goes on growing for now");
+        }
+        if let Err(error) = written {
             metrics.audit_failed();
             error!(%error, dir = %files.dir.display(), "the audit trail has a gap: a record cannot be written");
         }
@@ -166,11 +174,15 @@ struct Files {
     size: u64,
     count: u32,
     open: Option<(File, u64)>,
+    /// The length at which the file in use is put away; more than `size` once that has failed.
+    turn_at: u64,
+    /// Why it was not put away when it should have been, until somebody has told.
+    not_turned: Option<io::Error>,
 }
 
 impl Files {
     fn new(dir: &Path, size: u64, count: u32) -> Self {
-        Self { dir: dir.to_owned(), size, count, open: None }
+        Self { dir: dir.to_owned(), size, count, open: None, turn_at: size, not_turned: None }
     }
 
     /// The `n`-th before the one in use, which is 0.
@@ -181,17 +193,21 @@ impl Files {
     /// Adds a line, whole or not at all.
     fn append(&mut self, line: &str) -> io::Result<()> {
         let more = line.len() as u64 + 1;
-        if let Some((_, length)) = &self.open
-            && *length > 0
-            && length + more > self.size
-        {
-            self.open = None;
-            self.turn()?;
+        let (mut file, mut length) = self.file()?;
+        if length > 0 && length + more > self.turn_at {
+            // Not every system renames what is open.
+            drop(file);
+            match self.turn() {
+                Ok(()) => self.turn_at = self.size,
+                Err(error) if length + more > self.size.saturating_mul(self.count.into()) => return Err(error),
+                Err(error) => {
+                    // Tried again when it has grown by another part: not for every line, and soon enough.
+                    self.turn_at = length + more + self.size / PARTS;
+                    self.not_turned = Some(error);
+                }
+            }
+            (file, length) = self.file()?;
         }
-        let (mut file, length) = match self.open.take() {
-            Some(open) => open,
-            None => open(&self.dir, &self.path(0))?,
-        };
         let written = file.write_all(format!("{line}\n").as_bytes());
         if let Err(error) = written {
             // Half a line would spoil the next one. If that fails too, opening it again sees to it.
@@ -200,6 +216,11 @@ impl Files {
         }
         self.open = Some((file, length + more));
         Ok(())
+    }
+
+    /// The one in use and its length; to be put back.
+    fn file(&mut self) -> io::Result<(File, u64)> {
+        self.open.take().map_or_else(|| open(&self.dir, &self.path(0)), Ok)
     }
 
     /// Each file becomes an older one; the oldest goes.
@@ -304,6 +325,35 @@ mod tests {
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&dir), mode(&again.path(0))), (0o700, 0o600));
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_away_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("audit");
+        let mut files = Files::new(&dir, 64, 2);
+        // Where the older file would be, there is a directory with something in it: no rename replaces that.
+        let in_the_way = files.path(1);
+        std::fs::create_dir_all(in_the_way.join("x")).unwrap();
+        let line = |n: u32| format!("line {n:02}");
+        let mut told = 0;
+        for n in 0..16 {
+            files.append(&line(n)).unwrap();
+            told += u32::from(files.not_turned.take().is_some());
+        }
+        // 8 octets a line: full after 8, then tried again with every second one.
+        assert_eq!(told, 4, "not for every line, and not never");
+        assert_eq!(read(files.path(0)).lines().count(), 16, "nothing is lost");
+        // All that the files together may take: here it ends, with a word for each record.
+        assert!(files.append(&line(16)).is_err() && files.append(&line(17)).is_err());
+        assert_eq!(read(files.path(0)).lines().count(), 16);
+        std::fs::remove_dir_all(&in_the_way).unwrap();
+        files.append(&line(18)).unwrap();
+        assert_eq!((read(files.path(1)).lines().count(), read(files.path(0)).as_str()), (16, "line 18\n"));
+        // And from there as ever.
+        (19..27).for_each(|n| files.append(&line(n)).unwrap());
+        assert_eq!((read(files.path(1)).lines().count(), read(files.path(0)).as_str()), (8, "line 26\n"));
+        assert!(files.not_turned.is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod listen;
 mod lock;
 mod logins;
 mod marker;
+mod markup;
 pub(crate) mod mend;
 pub(crate) mod outbox;
 mod pop3;

@@ -14,7 +14,7 @@ mod view;
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +62,10 @@ pub(super) struct Spending {
     refused: Mutex<Option<Wish>>,
     /// The count is to be saved now.
     save: Notify,
+    /// By direction: with less headroom than this it is.
+    short_below: [AtomicU64; 2],
+    /// That was asked for, and nobody has begun to.
+    is_asked: AtomicBool,
     /// It was.
     covered: Notify,
     /// How many wait for that.
@@ -115,6 +119,8 @@ impl Spending {
             told: Mutex::default(),
             refused: Mutex::default(),
             save: Notify::new(),
+            short_below: Default::default(),
+            is_asked: AtomicBool::new(false),
             covered: Notify::new(),
             waiting: AtomicUsize::new(0),
             hopeless: Mutex::default(),
@@ -194,8 +200,8 @@ impl Spending {
 
     fn record(&self, direction: Direction, octets: u64) {
         self.recorded.fetch_add(octets, Ordering::Relaxed);
-        self.budget.record(direction, octets, SystemTime::now());
-        self.watch_headroom();
+        let headroom = self.budget.record(direction, octets, SystemTime::now());
+        self.watch_headroom(direction, headroom);
     }
 }
 
@@ -213,7 +219,7 @@ fn limits_of(limits: &config::Limits) -> Limits {
         commands_per_second: limits.commands_per_second,
         logins_per_minute: LOGINS_PER_MINUTE,
         login_burst: LOGIN_BURST,
-        unread_most: net::UNREAD_MOST,
+        unread_most: net::unread_most(),
     }
 }
 

@@ -266,7 +266,10 @@ impl Account {
     /// STATUS, from the mirror.
     pub async fn status(&self, name: &str) -> Result<StatusData, Error> {
         let name = self.inner.resolve(&self.inner.upstream_name(name).await?).await?;
-        Ok(self.inner.in_step(&name).await?.snapshot().status())
+        let state = self.inner.in_step(&name).await?;
+        let snapshot = state.snapshot();
+        let old = snapshot.messages.lower_bound(state.arrivals.first(snapshot.uid_validity));
+        Ok(StatusData { recent: snapshot.messages.len() - old, ..snapshot.status() })
     }
 
     pub async fn create(&self, name: &str, role: Option<Role>) -> Result<(), Error> {

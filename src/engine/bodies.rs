@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{Instrument as _, error};
 
 use super::account::Inner;
 use super::appetite::Appetite;
@@ -236,7 +236,8 @@ impl BodyReads {
         let (account, state, appetite) =
             (Arc::clone(&self.account), Arc::clone(&self.state), Arc::clone(&self.appetite));
         let (uids, asked) = (batch.clone(), self.asked);
-        let task = tokio::spawn(async move { account.sources(&state, batch, &appetite, asked).await });
+        let task =
+            tokio::spawn(async move { account.sources(&state, batch, &appetite, asked).await }.in_current_span());
         Some(Ahead { uids, task })
     }
 

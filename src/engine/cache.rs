@@ -170,6 +170,8 @@ impl Inner {
                 let name = state.name.to_string();
                 if let Ok(id) = self.disk(move |store| store.mailbox_id(&name)).await {
                     state.set_id(id);
+                    // What was committed without one is nowhere.
+                    state.set_store_lost();
                 }
             }
             // Who holds it for so long commits in the end, and writes everything then.

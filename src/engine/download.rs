@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{debug, error, warn};
+use tracing::{Instrument as _, debug, error, warn};
 
 use super::account::Inner;
 use super::error::Error;
@@ -86,7 +86,8 @@ impl Inner {
         drop(flights);
         if !begun.is_empty() {
             let (account, state) = (Arc::clone(self), Arc::clone(state));
-            self.tasks.spawn(async move { account.download(&state, begun, class).await });
+            // In the span of whoever asks first, so that the log tells on whose behalf.
+            self.tasks.spawn(async move { account.download(&state, begun, class).await }.in_current_span());
         }
         all
     }
@@ -225,10 +226,8 @@ impl Inner {
         out: mpsc::Sender<BodyEvent>,
     ) -> Result<(), upstream::Error> {
         let (account, state) = (Arc::clone(self), Arc::clone(state));
-        let fetch = self
-            .tasks
-            .spawn(async move { account.fetch_parts(&state, Class::Interactive, &uids, part, structure, out).await });
-        fetch.await.unwrap_or_else(|failure| {
+        let fetch = async move { account.fetch_parts(&state, Class::Interactive, &uids, part, structure, out).await };
+        self.tasks.spawn(fetch.in_current_span()).await.unwrap_or_else(|failure| {
             error!(account = %self.label(), %failure, "a task of the engine panicked");
             Err(upstream::Error::Protocol("an internal error; see the log".into()))
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
 use super::account::Inner;
 use super::error::Error;
@@ -112,13 +112,14 @@ impl Inner {
         let (outcome, look) = self.folders.looks.wish(since, Class::Interactive);
         if let Some(look) = look {
             let account = Arc::clone(self);
-            self.tasks.spawn(async move {
+            let list = async move {
                 let listed = account.list_folders(&look).await;
                 if let Err(error) = &listed {
                     debug!(account = %account.label(), %error, "the list of mailboxes cannot be had now");
                 }
                 look.end(listed);
-            });
+            };
+            self.tasks.spawn(list.in_current_span());
         }
         outcome
     }

@@ -54,8 +54,9 @@ impl Inner {
         let Ok((id, record, messages, (entries, floor), octets, mark)) = loaded else {
             // Passing through without a store: an id no store hands out.
             let id = MailboxId::transient(self.next_opening());
-            let turn = Turn { store_behind: true, ..Turn::default() };
-            return Ok(State::new(id, empty, turn, VanishedLog::default()).with_local(Local::new(overlay)));
+            let state = State::new(id, empty, Turn::default(), VanishedLog::default());
+            state.set_store_lost();
+            return Ok(state.with_local(Local::new(overlay)));
         };
         let Some(mut record) = record else {
             let state = State::new(id, empty, Turn::default(), VanishedLog::default());
@@ -78,13 +79,13 @@ impl Inner {
         let changed = kept.get(&record.uid_validity).map(|kept| kept.changed.clone()).unwrap_or_default();
         let fresh = ModSeq(now_ms().max(record.highest_modseq.0 + 1));
         let late = overlay.restore(&mut messages, &changed, record.highest_modseq, fresh);
-        let mut store_behind = false;
+        let mut is_stored = true;
         if !late.is_empty() {
             record.highest_modseq = fresh;
             let record = record.clone();
             let stored =
                 self.disk_within(LONG_CALL, move |store| store.commit(id, &late, &UidSet::new(), &record)).await;
-            store_behind = stored.is_err();
+            is_stored = stored.is_ok();
         }
         let base = Snapshot {
             uid_validity: record.uid_validity,
@@ -94,10 +95,13 @@ impl Inner {
             highest_modseq: record.highest_modseq,
             ..base
         };
-        let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, store_behind, ..Turn::default() };
+        let turn = Turn { upstream_modseq: record.upstream_modseq, complete: true, ..Turn::default() };
         let octets = by_uid(&messages, octets);
         let state = State::new(id, mirror::restore(base, messages), turn, VanishedLog::new(entries, floor));
         state.set_octets(octets);
+        if !is_stored {
+            state.set_store_lost();
+        }
         Ok(state.with_local(Local::new(overlay)))
     }
 

@@ -19,7 +19,7 @@ use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
 use super::sync::window::Total;
 use super::writes::{Copied, CopyMode};
-use crate::model::{FlagOp, Flags, ModSeq, Section, Uid, UidSet, UidValidity};
+use crate::model::{Arrivals, FlagOp, Flags, ModSeq, Section, Uid, UidSet, UidValidity};
 use crate::store::{BodyKey, MailboxId};
 use crate::upstream::Class;
 use crate::upstream::{FetchMeta, POLL_INTERVAL, StatusLine};
@@ -38,7 +38,7 @@ const OUTLIVED: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct State {
     id: AtomicU32,
-    /// The store does not have what was committed: the next commit writes everything.
+    /// The store does not have what was committed: the next commit writes everything. Not in [`Turn`], as who finds it out holds none.
     store_lost: AtomicBool,
     pub(crate) name: Arc<str>,
     pub(crate) newest: watch::Sender<Arc<Snapshot>>,
@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) log: Mutex<VanishedLog>,
     /// Sessions that have it selected.
     pub(crate) interest: AtomicUsize,
+    /// What no session has been told of. What was in the store already is old; a mailbox read for the first time is all new.
+    pub(crate) arrivals: Arrivals,
     /// How often upstream is to be asked by who watches this where upstream does not tell by itself: it follows use.
     pub(crate) pace: watch::Sender<Duration>,
     /// Clients that wait for news.
@@ -79,8 +81,6 @@ pub(crate) struct Turn {
     pub(crate) complete: bool,
     /// When the flags of the whole of a bare mailbox were last swept.
     pub(crate) swept: Option<Instant>,
-    /// A commit did not reach the store: the next one writes everything.
-    pub(crate) store_behind: bool,
     /// A first reading that was interrupted.
     pub(crate) reading: Option<Reading>,
     /// When upstream was last asked for a list of all messages and gave one that cannot be believed.
@@ -112,6 +112,15 @@ pub(crate) struct Reading {
     pub(crate) seen: Vec<FetchMeta>,
     /// UIDs from here on are read; `None`: nothing yet.
     pub(crate) from: Option<u32>,
+    /// All of it stands in the store, and how far it was; nothing else of the mailbox does.
+    pub(crate) is_kept: bool,
+}
+
+impl Reading {
+    /// Messages that are told of. What was heard unasked of one does not count.
+    pub(crate) fn messages(&self) -> u64 {
+        self.seen.iter().filter(|meta| meta.size.is_some()).count() as u64
+    }
 }
 
 /// Whether a session of its own watches a mailbox.
@@ -140,6 +149,7 @@ impl State {
             id: AtomicU32::new(id.0),
             store_lost: AtomicBool::new(false),
             name: Arc::clone(&snapshot.name),
+            arrivals: Arrivals::new(snapshot.uid_validity, snapshot.uid_next),
             newest: watch::Sender::new(Arc::new(snapshot)),
             turn: tokio::sync::Mutex::new(turn),
             storing: Arc::default(),
@@ -431,6 +441,11 @@ impl Mailbox {
     /// Wakes when a newer snapshot is there.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.held.state.newest.subscribe()
+    }
+
+    /// Which messages no session has been told of.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.held.state.arrivals
     }
 
     /// Held while a client waits for news (IDLE): upstream is then asked more often, where it does not tell by itself.

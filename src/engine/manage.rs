@@ -135,6 +135,7 @@ impl Inner {
         self.audit_mailbox("rename", "INBOX", Some(to), &done);
         done?;
         let changed = self.list_changed(changing).await;
+        self.pool.leave("INBOX");
         if !kept.is_empty() {
             // Where the UIDs stay and the UIDVALIDITY with them (Dovecot) this is all, and no crash comes between. A failure is told by
             // `durable`.

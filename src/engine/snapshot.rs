@@ -29,6 +29,8 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatusData {
     pub messages: u32,
+    /// Of these no session has been told ([`crate::model::Arrivals`]); 0 where nobody keeps account of it.
+    pub recent: u32,
     pub uid_next: Uid,
     pub uid_validity: UidValidity,
     pub unseen: u32,
@@ -74,6 +76,7 @@ impl Snapshot {
         });
         StatusData {
             messages: self.messages.len(),
+            recent: 0,
             uid_next: self.uid_next,
             uid_validity: self.uid_validity,
             unseen: counts.unseen,

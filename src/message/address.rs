@@ -109,8 +109,12 @@ impl Parser<'_, '_> {
 
     fn address(&mut self) -> Then {
         let phrase = self.phrase();
-        if phrase.unclosed {
-            self.push(None, None, None, None);
+        if let Some(what) = phrase.unclosed {
+            // Two words are a name; of a single one it takes a quote that never closes to make something.
+            let named = phrase.words.len() > 1 || (what == Unclosed::Quote && phrase.quoted);
+            let name = phrase.text().filter(|_| named);
+            let local = phrase.words.into_iter().next().filter(|_| !named && what == Unclosed::Quote);
+            self.push(name, None, local, None);
             return Then::Lost;
         }
         match self.cursor.peek() {
@@ -157,7 +161,7 @@ impl Parser<'_, '_> {
                         phrase.quoted = true;
                     }
                     None => {
-                        phrase.unclosed = true;
+                        phrase.unclosed = Some(Unclosed::Quote);
                         return phrase;
                     }
                 },
@@ -176,10 +180,10 @@ impl Parser<'_, '_> {
                 }
             }
             let blanks = self.cursor.blanks();
-            phrase.unclosed = blanks.unclosed;
+            phrase.unclosed = blanks.unclosed.then_some(Unclosed::Comment);
             phrase.broken |= blanks.comment.is_some() && phrase.words.len() == 1;
             phrase.comment = blanks.comment.or(phrase.comment);
-            if phrase.unclosed {
+            if phrase.unclosed.is_some() {
                 return phrase;
             }
         }
@@ -213,7 +217,7 @@ impl Parser<'_, '_> {
             Some(b'"') => self.cursor.quoted(),
             _ => Some(self.cursor.dotted().to_vec()).filter(|local| !local.is_empty()),
         };
-        self.cursor.blanks();
+        let local = if self.cursor.blanks().unclosed { None } else { local };
         let mut domain = None;
         let mut bad = false;
         if self.cursor.eat(b'@') {
@@ -223,11 +227,9 @@ impl Parser<'_, '_> {
         }
         self.cursor.blanks();
         let closed = self.cursor.eat(b'>');
-        let bad = bad || !closed;
-        if bad {
+        if self.cursor.blanks().unclosed || bad || !closed {
             domain = Some(BAD_DOMAIN.to_vec());
         }
-        self.cursor.blanks();
         self.push(name.filter(|name| !name.is_empty()), route, local, domain);
         Then::Separator
     }
@@ -271,17 +273,22 @@ impl Parser<'_, '_> {
                 return None;
             }
             domain.extend_from_slice(label);
-            if let Some(text) = self.cursor.blanks().comment {
-                *comment = Some(text);
-            }
+            self.blanks_in_domain(comment)?;
             if !self.cursor.eat(b'.') {
                 return Some(domain);
             }
             domain.push(b'.');
-            if let Some(text) = self.cursor.blanks().comment {
-                *comment = Some(text);
-            }
+            self.blanks_in_domain(comment)?;
         }
+    }
+
+    /// Nothing if a comment never closes: then there is no telling where the domain ends.
+    fn blanks_in_domain(&mut self, comment: &mut Option<Vec<u8>>) -> Option<()> {
+        let blanks = self.cursor.blanks();
+        if blanks.comment.is_some() {
+            *comment = blanks.comment;
+        }
+        (!blanks.unclosed).then_some(())
     }
 
     fn push(
@@ -304,7 +311,14 @@ struct Phrase {
     quoted: bool,
     /// A comment follows the first word.
     broken: bool,
-    unclosed: bool,
+    unclosed: Option<Unclosed>,
+}
+
+/// What takes the rest of the field with it.
+#[derive(Clone, Copy, PartialEq)]
+enum Unclosed {
+    Quote,
+    Comment,
 }
 
 impl Phrase {

@@ -34,6 +34,9 @@ impl ContentType {
             if sub.is_empty() {
                 return Self::default();
             }
+        } else if cursor.peek() == Some(b';') {
+            // `text; charset=x`: what has parameters has a subtype.
+            return Self::default();
         } else if main.eq_ignore_ascii_case(b"multipart") {
             return Self::new("application", "octet-stream");
         }

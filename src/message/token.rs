@@ -104,12 +104,13 @@ impl<'a> Cursor<'a> {
         self.take_while(|b| !is_blank(b) && !b"()<>@,;:\\\"/[]?=".contains(&b))
     }
 
-    /// An unquoted parameter value: a token, before which `=` may stand as well (`boundary==_x`, often seen).
+    /// An unquoted parameter value: a token. What begins with `=` goes on to the next blank or semicolon, whatever is in it: `boundary==_x`
+    /// and `name==?utf-8?q?a?=` are often seen.
     pub(super) fn param_value(&mut self) -> &'a [u8] {
-        let before = self.rest;
-        let equals = self.take_while(|b| b == b'=').len();
-        let token = self.mime_token().len();
-        before.get(..equals + token).unwrap_or(b"")
+        match self.peek() {
+            Some(b'=') => self.take_while(|b| !is_blank(b) && b != b';'),
+            _ => self.mime_token(),
+        }
     }
 
     /// RFC 5322 `atom`, 8-bit allowed; may be empty.

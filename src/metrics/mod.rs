@@ -6,12 +6,13 @@
 //! is found under a read lock that is only ever held for writing when a combination of labels is seen for the first time.
 //!
 //! `account`: what is counted of each account · `labels`: their names and values · `process`: what every program tells of itself ·
-//! `text`: the two formats.
+//! `spans`: those sent to a collector · `text`: the two formats.
 
 mod account;
 mod labels;
 mod outbox;
 mod process;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,6 +31,7 @@ use prometheus_client::registry::Registry;
 pub use account::{AccountMetrics, CLASSES, CacheError, Login, REFUSALS, STATES, Sent};
 pub use labels::{AccountLabels, account_id};
 pub use outbox::{Attempt, OutboxMetrics};
+pub use spans::{SpanMetrics, spans};
 pub use text::{OPEN_METRICS, PLAIN, takes_open_metrics};
 
 use labels::{ByAction, ByCertificate, ByClass, ByCommand, ByOutcome, ByProtocol, ByVersion};
@@ -102,6 +104,7 @@ struct All {
     reloaded: Gauge,
     audit_records: Family<ByAction, Counter>,
     audit_errors: Counter,
+    audit_turn_errors: Counter,
 }
 
 impl Default for Metrics {
@@ -146,6 +149,7 @@ impl Metrics {
             reloaded: Gauge::default(),
             audit_records: Family::default(),
             audit_errors: Counter::default(),
+            audit_turn_errors: Counter::default(),
         };
         for protocol in [Protocol::Imap, Protocol::Pop3, Protocol::Smtp] {
             drop(all.client_sessions.get_or_create(&ByProtocol { protocol: protocol.as_str() }));
@@ -169,6 +173,9 @@ impl Metrics {
         ours.register("audit_records", help, all.audit_records.clone());
         let help = "Records of the audit trail that could not be written";
         ours.register("audit_errors", help, all.audit_errors.clone());
+        spans().register(ours);
+        let help = "Times that a full file of the audit trail could not be put away";
+        ours.register("audit_rotation_errors", help, all.audit_turn_errors.clone());
         all.registry = registry;
         Self { all: Arc::new(all) }
     }
@@ -248,6 +255,11 @@ impl Metrics {
     /// `mailweir_audit_errors_total`
     pub fn audit_failed(&self) {
         self.all.audit_errors.inc();
+    }
+
+    /// `mailweir_audit_rotation_errors_total`
+    pub fn audit_not_turned(&self) {
+        self.all.audit_turn_errors.inc();
     }
 
     /// The handles of an account, by the name it has in the configuration.

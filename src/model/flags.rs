@@ -126,10 +126,14 @@ impl Flags {
         self.keywords().binary_search(keyword).is_ok()
     }
 
+    /// The names of the system flags that are set.
+    pub fn system_names(&self) -> impl Iterator<Item = &str> {
+        SystemFlags::NAMES.iter().filter(|(bit, _)| self.has(*bit)).map(|(_, name)| *name)
+    }
+
     /// The flag names in writing order: system flags, then keywords.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let system = SystemFlags::NAMES.iter().filter(|(bit, _)| self.has(*bit)).map(|(_, name)| *name);
-        system.chain(self.keywords().iter().map(Keyword::as_str))
+        self.system_names().chain(self.keywords().iter().map(Keyword::as_str))
     }
 
     /// The result of a STORE with `other` (RFC 9051 §6.4.6).

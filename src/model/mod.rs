@@ -3,6 +3,7 @@
 //! Layer 0: std only, no I/O, no clock. Values are what the RFCs define; nothing here knows how they are
 //! written on a wire or kept in a store.
 
+mod arrivals;
 mod date;
 mod flags;
 mod folder;
@@ -13,6 +14,7 @@ mod section;
 mod uidset;
 mod unique;
 
+pub use arrivals::Arrivals;
 pub use date::InternalDate;
 pub use flags::{FlagOp, Flags, Keyword, SystemFlags};
 pub use folder::{Folder, Folders, Role};

@@ -95,12 +95,6 @@ impl DialError {
     }
 }
 
-/// Asked of the system as the receive buffer of a connection that is counted; it takes twice that. Half a megabyte on the way is 5 MB/s
-/// over a line of 100 ms.
-const UNREAD_ASKED: usize = 512 * 1024;
-/// So much at most is held unread of a connection that is counted.
-pub const UNREAD_MOST: u64 = 2 * UNREAD_ASKED as u64;
-
 /// Connects to `target`, all within `timeout`: name, connection, and the TLS handshake when it is implicit.
 pub async fn dial(target: &Target, timeout: Duration) -> Result<Stream, DialError> {
     dial_tapped(target, timeout, None).await
@@ -114,7 +108,7 @@ pub async fn dial_tapped(target: &Target, timeout: Duration, tap: Option<Arc<dyn
         let stream = match tap {
             Some(tap) => {
                 // What is not read yet is not counted yet, and yet the other end counts it.
-                if let Err(error) = stream.bound_unread(UNREAD_ASKED) {
+                if let Err(error) = stream.bound_unread() {
                     tracing::debug!(%error, "the system's own size of the receive buffer stays");
                 }
                 stream.tapped(tap)

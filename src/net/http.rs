@@ -1,7 +1,8 @@
-//! One HTTP exchange as a client: for authorization servers and for what tells a provider's settings, never for mail.
+//! One HTTP exchange as a client: for authorization servers, for what tells a provider's settings, and for a collector of spans; never
+//! for mail.
 //!
 //! A connection an exchange, no redirects, no cookies; the whole of it within a time-out, the body within a limit (Law 8). Over TLS,
-//! or in the clear to this computer itself.
+//! or in the clear to this computer itself; further only for who asks for just that ([`exchange_in_the_open`]).
 
 use std::time::Duration;
 
@@ -37,9 +38,37 @@ pub async fn exchange(
     trust: &Trust,
     timeout: Duration,
 ) -> Result<Response<Vec<u8>>, HttpError> {
+    exchange_as_far(request, trust, timeout, Clear::Near).await
+}
+
+/// The same for what holds no secret: in the clear to other computers, too, if the address says http.
+#[cfg(feature = "otel")]
+pub async fn exchange_in_the_open(
+    request: Request<Vec<u8>>,
+    trust: &Trust,
+    timeout: Duration,
+) -> Result<Response<Vec<u8>>, HttpError> {
+    exchange_as_far(request, trust, timeout, Clear::Anywhere).await
+}
+
+/// How far a request may go without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clear {
+    /// No further than this computer.
+    Near,
+    #[cfg(feature = "otel")]
+    Anywhere,
+}
+
+async fn exchange_as_far(
+    request: Request<Vec<u8>>,
+    trust: &Trust,
+    timeout: Duration,
+    clear: Clear,
+) -> Result<Response<Vec<u8>>, HttpError> {
     let address = request.uri().to_string();
     let url = Url::parse(&address).map_err(|_| HttpError::Address(without_query(&address)))?;
-    let target = target(&url, trust).ok_or_else(|| HttpError::Address(without_query(&address)))?;
+    let target = target(&url, trust, clear).ok_or_else(|| HttpError::Address(without_query(&address)))?;
     let host = target.host.clone();
     let work = Box::pin(converse(request, &url, &target, timeout));
     tokio::time::timeout(timeout, work).await.unwrap_or(Err(HttpError::TimedOut { host, after: timeout }))
@@ -77,8 +106,8 @@ async fn converse(
     }
 }
 
-/// Where the URL leads; `None` for what is neither https nor http to this computer.
-fn target(url: &Url, trust: &Trust) -> Option<Target> {
+/// Where the URL leads; `None` for what is neither https nor http as far as it may go.
+fn target(url: &Url, trust: &Trust, clear: Clear) -> Option<Target> {
     let (host, near) = match url.host()? {
         Host::Domain(name) => (name.to_owned(), name == "localhost"),
         Host::Ipv4(ip) => (ip.to_string(), ip.is_loopback()),
@@ -86,7 +115,7 @@ fn target(url: &Url, trust: &Trust) -> Option<Target> {
     };
     let tls = match url.scheme() {
         "https" => TlsMode::Implicit,
-        "http" if near => TlsMode::None,
+        "http" if near || clear != Clear::Near => TlsMode::None,
         _ => return None,
     };
     Some(Target { host, port: url.port_or_known_default()?, tls, trust: trust.clone() })

@@ -2,7 +2,9 @@
 //!
 //! A place is taken before a connection is accepted (a [`Gate`] is shared by all listeners): when all are taken, newcomers wait in the
 //! system's queue instead of costing us memory. One address in the network gets only a share, so that a single broken or hostile
-//! device does not lock the others out. The place is a [`Ticket`] that goes with the connection and is given back on drop.
+//! device does not lock the others out; and some places are for this computer alone, so that the network together does not lock out its
+//! owner. Who is in the queue cannot be seen, so a stranger for whom there is no place is accepted and closed. The place is a [`Ticket`] that
+//! goes with the connection and is given back on drop.
 //!
 //! The loop knows no protocol: it hands a [`Stream`] on and accepts the next. It ends when told to, and at no error.
 
@@ -24,6 +26,9 @@ pub const MAX_CONNECTIONS: usize = 4096;
 /// Client connections of one address of the network. Mail programs open up to ten each, and an office may stand behind one address;
 /// with this a stranger takes a thirtieth of all places.
 pub const MAX_PER_PEER: usize = 128;
+
+/// Places besides, for connections of this computer itself: its mail programs, however many strangers there are.
+pub const OWN_CONNECTIONS: usize = 128;
 
 /// Connections the system keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
@@ -92,20 +97,23 @@ fn bind_error(key: &str, address: SocketAddr, e: &io::Error) -> BindError {
 #[derive(Debug)]
 pub struct Gate {
     places: Arc<Semaphore>,
+    /// What of them the network may take.
+    networks: Arc<Semaphore>,
     per_peer: usize,
     peers: Peers,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self::new(MAX_CONNECTIONS, MAX_PER_PEER)
+        Self::new(MAX_CONNECTIONS, MAX_PER_PEER, OWN_CONNECTIONS)
     }
 }
 
 impl Gate {
-    /// Room for `total` connections, of which one peer may hold `per_peer`.
-    pub fn new(total: usize, per_peer: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(total)), per_peer, peers: Peers::default() }
+    /// Room for `total` connections, of which one peer may hold `per_peer`; and for `own` more of this computer itself.
+    pub fn new(total: usize, per_peer: usize, own: usize) -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { places: places(total + own), networks: places(total), per_peer, peers: Peers::default() }
     }
 
     /// Waits for a place. `None` never happens while the gate lives: its semaphore is not closed.
@@ -113,15 +121,22 @@ impl Gate {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
-    /// A ticket for a connection from `peer`, or `None` when it holds its share already. This computer itself has no share: whoever
-    /// can connect from here has nobody to lock out but himself.
-    fn admit(&self, peer: IpAddr, place: OwnedSemaphorePermit) -> Option<Ticket> {
-        let peer = shared_by(peer);
-        if peer.is_loopback() {
-            return Some(Ticket { _place: place, peer: None });
+    /// A ticket for a connection from `peer` to our address `ours`, or `None` when it holds its share already, or the network all of its.
+    /// This computer itself has no share: whoever can connect from here has nobody to lock out but himself.
+    fn admit(&self, peer: IpAddr, ours: IpAddr, place: OwnedSemaphorePermit) -> Option<Ticket> {
+        if is_own(peer, ours) {
+            return Some(Ticket { _place: place, _network: None });
         }
-        self.peers.enter(peer, self.per_peer).then(|| Ticket { _place: place, peer: Some((peer, self.peers.clone())) })
+        let networks = Arc::clone(&self.networks).try_acquire_owned().ok()?;
+        let counted = self.peers.enter(shared_by(peer), self.per_peer)?;
+        Some(Ticket { _place: place, _network: Some((networks, counted)) })
     }
+}
+
+/// Whether both ends are this computer: it also comes by an address of its own in the network, where nothing listens on loopback.
+fn is_own(peer: IpAddr, ours: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    peer.is_loopback() || peer == ours.to_canonical()
 }
 
 /// How many connections each peer holds. Bounded by the places: it has only peers that are connected.
@@ -129,15 +144,15 @@ impl Gate {
 struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 impl Peers {
-    /// Counts one more for `peer`, unless it has `limit` already.
-    fn enter(&self, peer: IpAddr, limit: usize) -> bool {
+    /// Counts one more for `peer` while the guard is held, unless it has `limit` already.
+    fn enter(&self, peer: IpAddr, limit: usize) -> Option<Counted> {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held = peers.get(&peer).copied().unwrap_or_default();
-        let fits = held < limit;
-        if fits {
-            peers.insert(peer, held + 1);
+        if held >= limit {
+            return None;
         }
-        fits
+        peers.insert(peer, held + 1);
+        Some(Counted { peer, peers: self.clone() })
     }
 
     fn leave(&self, peer: IpAddr) {
@@ -163,15 +178,20 @@ fn shared_by(peer: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub struct Ticket {
     _place: OwnedSemaphorePermit,
-    /// `None`: not counted.
-    peer: Option<(IpAddr, Peers)>,
+    /// `None`: of this computer.
+    _network: Option<(OwnedSemaphorePermit, Counted)>,
 }
 
-impl Drop for Ticket {
+/// A connection in its peer's share.
+#[derive(Debug)]
+struct Counted {
+    peer: IpAddr,
+    peers: Peers,
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some((peer, peers)) = &self.peer {
-            peers.leave(*peer);
-        }
+        self.peers.leave(self.peer);
     }
 }
 
@@ -193,9 +213,11 @@ pub async fn serve(
             Ok((stream, place)) => {
                 backoff = BACKOFF.0;
                 let peer = stream.peer_ip();
-                match gate.admit(peer, place) {
+                match gate.admit(peer, stream.local_addr().ip(), place) {
                     Some(ticket) => handle(stream, ticket),
-                    None => tracing::debug!(%peer, "connection closed: this address holds its share of connections"),
+                    None => {
+                        tracing::debug!(%peer, "connection closed: this address, or the network, holds its share of connections")
+                    }
                 }
             }
             // The peer was gone before we looked.
@@ -232,6 +254,8 @@ mod tests {
 
     use super::*;
 
+    const OURS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 5));
+
     fn localhost() -> SocketAddr {
         ([127, 0, 0, 1], 0).into()
     }
@@ -255,7 +279,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let (sender, mut accepted) = mpsc::unbounded_channel();
-        let gate = Arc::new(Gate::new(1, 1));
+        let gate = Arc::new(Gate::new(1, 1, 0));
         let server = tokio::spawn(serve(listener, Arc::clone(&gate), stopped, move |stream, ticket| {
             sender.send((stream, ticket)).unwrap();
         }));
@@ -274,8 +298,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_gets_its_share_only() {
-        let gate = Gate::new(10, 2);
-        let admit = async |peer: &str| gate.admit(peer.parse().unwrap(), gate.place().await.unwrap());
+        let gate = Gate::new(10, 2, 0);
+        let admit = async |peer: &str| gate.admit(peer.parse().unwrap(), OURS, gate.place().await.unwrap());
         let first = admit("192.168.1.9").await.unwrap();
         let _second = admit("::ffff:192.168.1.9").await.unwrap();
         assert!(admit("192.168.1.9").await.is_none());
@@ -289,6 +313,34 @@ mod tests {
         assert!(own.iter().all(Option::is_some));
         drop((own, _a, _b, _second));
         assert!(gate.peers.0.lock().unwrap().is_empty() && gate.places.available_permits() == 10);
+        assert_eq!(gate.networks.available_permits(), 10);
+    }
+
+    #[tokio::test]
+    async fn the_network_does_not_lock_this_computer_out() {
+        let listener = bind("http", &[localhost()]).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let (sender, mut accepted) = mpsc::unbounded_channel();
+        let gate = Arc::new(Gate::new(6, 2, 3));
+        let server = tokio::spawn(serve(listener, Arc::clone(&gate), stopped, move |stream, ticket| {
+            sender.send((stream, ticket)).unwrap();
+        }));
+        let admit = async |peer: &str| gate.admit(peer.parse().unwrap(), OURS, gate.place().await.unwrap());
+        let mut strangers = Vec::new();
+        for peer in ["192.168.1.7", "192.168.1.8", "2001:db8::1"] {
+            strangers.extend([admit(peer).await.unwrap(), admit(peer).await.unwrap()]);
+        }
+        assert!(admit("192.168.1.9").await.is_none(), "all places of the network are taken");
+        // By loopback, while the loop holds a place for whoever comes next; and by an address in the network.
+        let _client = TcpStream::connect(address).await.unwrap();
+        let here = accepted.recv().await.unwrap();
+        let by_own_address = admit("192.168.1.5").await.unwrap();
+        drop((here, by_own_address, strangers));
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled());
+        assert_eq!((gate.places.available_permits(), gate.networks.available_permits()), (9, 6));
+        assert!(gate.peers.0.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -297,7 +349,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (_stop, stopped) = watch::channel(false);
         let (sender, mut accepted) = mpsc::unbounded_channel();
-        let server = tokio::spawn(serve(listener, Arc::new(Gate::new(8, 0)), stopped, move |stream, ticket| {
+        let server = tokio::spawn(serve(listener, Arc::new(Gate::new(8, 0, 0)), stopped, move |stream, ticket| {
             sender.send((stream, ticket)).unwrap();
         }));
         // Loopback has no share, so a share of nothing does not keep it out.

@@ -20,11 +20,13 @@ mod socket;
 pub mod stream;
 pub mod tls;
 pub mod trust;
+mod unread;
 
-pub use dial::{DialError, Target, Trust, UNREAD_MOST, dial, dial_tapped, upgrade};
+pub use dial::{DialError, Target, Trust, dial, dial_tapped, upgrade};
 pub use inherited::Inherited;
 pub use listener::{Gate, Ticket};
 pub use names::found as own_names;
 pub use socket::{Tap, Way};
 pub use stream::Stream;
 pub use tls::TlsIdentity;
+pub use unread::unread_most;

@@ -27,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::deflate::Deflate;
 use super::socket::{Socket, Tap, Transport};
+use super::unread;
 
 /// How long a connection is silent before the system asks whether the peer is still there. One minute is below the shortest
 /// time-out of home routers' address translation, so it also keeps idle connections in their tables.
@@ -88,15 +89,15 @@ impl Stream {
         self
     }
 
-    /// Bounds what the kernel holds of what was received and not read yet, to about twice `octets`, where the system lets us.
-    pub fn bound_unread(&self, octets: usize) -> io::Result<()> {
+    /// Bounds what the system holds of what was received and not read yet: [`super::unread_most`].
+    pub fn bound_unread(&self) -> io::Result<()> {
         match self.socket().transport() {
-            Transport::Tcp(tcp) => SockRef::from(tcp).set_recv_buffer_size(octets),
+            Transport::Tcp(tcp) => unread::keep(tcp),
             Transport::Memory(_) => Ok(()),
         }
     }
 
-    /// The same for what was written and not taken by the other end's system.
+    /// Bounds what is held here of what was written and not taken by the other end's system, to about twice `octets`.
     pub fn bound_unsent(&self, octets: usize) -> io::Result<()> {
         match self.socket().transport() {
             Transport::Tcp(tcp) => SockRef::from(tcp).set_send_buffer_size(octets),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::engine::{Append, Appended, Copied, CopyMode, Error, Record, Snapshot, StatusData, Summary, Want};
-use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
+use crate::model::{Arrivals, FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
 
 /// An account as a session sees it after login. Cheap to clone.
 pub trait Account: Clone + Send + Sync + 'static {
@@ -82,6 +82,10 @@ pub trait Mailbox: Clone + Send + Sync + 'static {
     }
     /// Wakes when a newer snapshot is there.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
+    /// Which messages no session has been told of; `None` where nobody keeps account of it, and nothing is `\Recent`.
+    fn arrivals(&self) -> Option<&Arrivals> {
+        None
+    }
     /// Held while a client waits for news of this mailbox (IDLE): where upstream does not tell by itself, it is asked more often.
     fn attend(&self) -> Box<dyn Send + Sync> {
         Box::new(())

@@ -11,7 +11,7 @@ use crate::engine::{
     Account, Append, Appended, Body, BodyReads, Copied, CopyMode, Error, Mailbox, Record, Snapshot, StatusData,
     Summary, Want,
 };
-use crate::model::{FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
+use crate::model::{Arrivals, FlagOp, Flags, Folders, ModSeq, Role, Section, Uid, UidSet};
 
 impl backend::Account for Account {
     type Mailbox = Mailbox;
@@ -106,6 +106,10 @@ impl backend::Mailbox for Mailbox {
 
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         Self::watch(self)
+    }
+
+    fn arrivals(&self) -> Option<&Arrivals> {
+        Some(Self::arrivals(self))
     }
 
     fn attend(&self) -> Box<dyn Send + Sync> {

@@ -24,13 +24,19 @@ pub struct StorePool {
     threads: Arc<Semaphore>,
     /// Places for work nobody waits for: half of the threads, so that the other half answers.
     apart: Arc<Semaphore>,
+    /// The place of what all traffic waits for, beside those.
+    at_once: Arc<Semaphore>,
 }
 
 impl StorePool {
     /// A pool of so many threads (at least one): two to four serve a disk.
     pub fn new(threads: usize) -> Self {
         let threads = threads.clamp(1, Semaphore::MAX_PERMITS);
-        Self { threads: Arc::new(Semaphore::new(threads)), apart: Arc::new(Semaphore::new((threads / 2).max(1))) }
+        Self {
+            threads: Arc::new(Semaphore::new(threads)),
+            apart: Arc::new(Semaphore::new((threads / 2).max(1))),
+            at_once: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Runs a blocking call, waiting five seconds at most. Must be called within a tokio runtime.
@@ -61,35 +67,50 @@ impl StorePool {
         self.run_within(until.saturating_duration_since(Instant::now()), work).await
     }
 
+    /// The same for a short call that all traffic waits for, the count of what crosses the sockets: it has a thread of its own, so that no index
+    /// that is being written, however large, holds up the reading of a socket.
+    pub async fn run_at_once<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        on(&self.at_once, DEADLINE, call).await
+    }
+
     /// The same with a deadline of one's own.
     pub async fn run_within<T: Send + 'static>(
         &self,
         deadline: Duration,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let until = Instant::now() + deadline;
-        let late = || Error::Failed(format!("store does not answer within {} s", deadline.as_secs_f32()));
-        let place = match timeout_at(until, Arc::clone(&self.threads).acquire_owned()).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) => return Err(Error::Failed("the pool is closed".into())),
-            Err(_) => return Err(late()),
-        };
-        // The place goes with the call: it is free when the thread is, not when the caller has given up.
-        let work = tokio::task::spawn_blocking(move || {
-            let answer = call();
-            drop(place);
-            answer
-        });
-        match timeout_at(until, work).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if error.is_panic() => {
-                let text = panic_text(&*error.into_panic());
-                tracing::error!(text, "a call on the store panicked");
-                Err(Error::Failed(format!("panicked: {text}")))
-            }
-            Ok(Err(_)) => Err(Error::Failed("the runtime is ending".into())),
-            Err(_) => Err(late()),
+        on(&self.threads, deadline, call).await
+    }
+}
+
+/// Runs a call when one of these places is free.
+async fn on<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    deadline: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let until = Instant::now() + deadline;
+    let late = || Error::Failed(format!("store does not answer within {} s", deadline.as_secs_f32()));
+    let place = match timeout_at(until, Arc::clone(places).acquire_owned()).await {
+        Ok(Ok(place)) => place,
+        Ok(Err(_)) => return Err(Error::Failed("the pool is closed".into())),
+        Err(_) => return Err(late()),
+    };
+    // The place goes with the call: it is free when the thread is, not when the caller has given up.
+    let work = tokio::task::spawn_blocking(move || {
+        let answer = call();
+        drop(place);
+        answer
+    });
+    match timeout_at(until, work).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is_panic() => {
+            let text = panic_text(&*error.into_panic());
+            tracing::error!(text, "a call on the store panicked");
+            Err(Error::Failed(format!("panicked: {text}")))
         }
+        Ok(Err(_)) => Err(Error::Failed("the runtime is ending".into())),
+        Err(_) => Err(late()),
     }
 }
 
@@ -163,6 +184,39 @@ mod tests {
         let release = std::thread::spawn(move || (0..10).for_each(|_| release.send(()).unwrap()));
         for sweep in sweeps {
             assert!(sweep.await.unwrap().unwrap());
+        }
+        release.join().unwrap();
+    }
+
+    /// However much is written to whatever stores, the count is saved.
+    #[tokio::test(start_paused = true)]
+    async fn what_all_wait_for_does_not_wait() {
+        let pool = StorePool::new(2);
+        let (begun, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (release, held) = sync_channel::<()>(0);
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let writing: Vec<_> = (0..5)
+            .map(|_| {
+                let (pool, begun, held) = (pool.clone(), begun.clone(), Arc::clone(&held));
+                let write = move || {
+                    begun.send(()).unwrap();
+                    held.lock().unwrap().recv().is_ok()
+                };
+                tokio::spawn(async move { pool.run_within(Duration::from_secs(120), write).await })
+            })
+            .collect();
+        for _ in 0..2 {
+            told.recv().await.unwrap();
+        }
+        let begin = Instant::now();
+        for n in 0..10 {
+            assert_eq!(pool.run_at_once(move || n).await.unwrap(), n);
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        assert!(told.try_recv().is_err(), "the others still write");
+        let release = std::thread::spawn(move || (0..5).for_each(|_| release.send(()).unwrap()));
+        for write in writing {
+            assert!(write.await.unwrap().unwrap());
         }
         release.join().unwrap();
     }

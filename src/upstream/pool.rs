@@ -25,6 +25,7 @@ use super::session::{CHECK_TIMEOUT, Session};
 use super::types::Class;
 use super::words::Meaning;
 
+mod leave;
 mod standing;
 mod told;
 
@@ -79,6 +80,8 @@ struct State {
 struct Leased {
     party: Party,
     wanted: watch::Sender<bool>,
+    /// The mailbox to be left when it comes back ([`Pool::leave`]).
+    leave: Option<String>,
 }
 
 struct Waiter {
@@ -265,7 +268,7 @@ impl Shared {
             self.runtime.spawn(open(Coming { shared: Arc::clone(self) }));
         }
         for lease in &state.leased {
-            let wanted = plan.wanted.contains(&lease.party.id);
+            let wanted = lease.leave.is_some() || plan.wanted.contains(&lease.party.id);
             lease.wanted.send_if_modified(|told| std::mem::replace(told, wanted) != wanted);
         }
         false
@@ -278,10 +281,11 @@ impl Shared {
             return false;
         }
         let waiter = state.waiting.remove(at);
-        let Some(session) = state.take_parked(waiter.mailbox.as_deref()) else { return false };
+        let Some(mut session) = state.take_parked(waiter.mailbox.as_deref()) else { return false };
+        session.class = Some(waiter.party.class);
         let (wanted, hears) = watch::channel(false);
         let lease = Lease { session, id, class: waiter.party.class, wanted: hears, shared: Arc::clone(self) };
-        state.leased.push(Leased { party: waiter.party, wanted });
+        state.leased.push(Leased { party: waiter.party, wanted, leave: None });
         if let Err(Ok(mut lease)) = waiter.answer.send(Ok(lease)) {
             // Taken out before it is dropped: dropping a full lease would lock what is locked here.
             let session = std::mem::replace(&mut lease.session, Session::hollow());
@@ -295,10 +299,13 @@ impl Shared {
     /// A lease was dropped.
     pub(super) fn returned(self: &Arc<Self>, id: u64, session: Session) {
         let mut state = self.lock();
-        state.leased.retain(|lease| lease.party.id != id);
+        let leave = state.leased.extract_if(.., |lease| lease.party.id == id).find_map(|lease| lease.leave);
+        let in_it = leave.is_some_and(|leave| session.selected().is_some_and(|(name, _)| name == leave));
         if session.is_usable() && state.open() >= self.connections.load(Ordering::Relaxed) {
             // The maximum was lowered while it was out.
             drop(self.runtime.spawn(log_out(session)));
+        } else if in_it && session.is_usable() && !state.closed {
+            self.go_out(&mut state, session);
         } else {
             self.give_back(&mut state, session);
         }

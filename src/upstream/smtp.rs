@@ -11,6 +11,7 @@ mod postage;
 mod session;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod words;
 
 use std::fmt;

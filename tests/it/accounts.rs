@@ -11,10 +11,11 @@ use crate::harness::daemon::{Account, Daemon, PROGRAM, Setup};
 use crate::harness::dovecot::{Dovecot, Options};
 use crate::harness::oauth::{AuthServer, Browser, Login};
 use crate::harness::process::Server;
+use crate::harness::search::Searched as _;
 use crate::harness::{UPSTREAM_PASSWORD, UPSTREAM_USER, accepts, free_port, scratch, straight_run, wait_for};
 
 fn mailweir(config: &Path, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).arg("--config").arg(config).output().expect("mailweir")
+    Command::new(PROGRAM).args(arguments).arg("--config").arg(config).output_searched().expect("mailweir")
 }
 
 fn said(out: &Output) -> String {
@@ -140,7 +141,7 @@ fn the_first_account_makes_the_configuration_and_a_consent_is_part_of_it() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(PROGRAM);
         command.args(arguments).arg("--config").arg(&config).env("HOME", home.path()).env_remove("XDG_DATA_HOME");
-        command.output().unwrap()
+        command.output_searched().unwrap()
     };
     let out = run(&["check"]);
     assert!(out.status.success() && said(&out).contains("takes the login"), "{}", said(&out));

@@ -8,6 +8,7 @@ use crate::harness::answer::{Answer, Status};
 use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
 use crate::harness::relay::Link;
+use crate::harness::search::Searched as _;
 use crate::harness::world::{Kind, World};
 use crate::harness::{ADDRESS, straight_run, wait_for};
 
@@ -236,7 +237,7 @@ fn a_damaged_state_is_refused_and_left_alone() {
     let out = std::process::Command::new(crate::harness::daemon::PROGRAM)
         .args(["run", "--config"])
         .arg(world.daemon().config_file())
-        .output()
+        .output_searched()
         .unwrap();
     assert_eq!(out.status.code(), Some(1));
     let words = String::from_utf8_lossy(&out.stderr);

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use crate::harness::daemon::PROGRAM;
 use crate::harness::dovecot::{Dovecot, Options};
+use crate::harness::search::Searched as _;
 use crate::harness::{UPSTREAM_PASSWORD, free_port, scratch, straight_run};
 
 /// What `mailweir check` says of an account with these lines under `[account.imap]`, and whether all was well.
@@ -22,7 +23,7 @@ fn check(dir: &Path, imap: &str) -> (bool, String) {
          [account.imap]\n{imap}\n"
     );
     std::fs::write(&config, text).unwrap();
-    let out = Command::new(PROGRAM).args(["check", "--config"]).arg(&config).output().expect("mailweir");
+    let out = Command::new(PROGRAM).args(["check", "--config"]).arg(&config).output_searched().expect("mailweir");
     let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     assert!(!said.contains(UPSTREAM_PASSWORD), "{said}");
     (out.status.success(), said)

@@ -3,10 +3,11 @@
 use std::process::{Command, Output};
 
 use crate::harness::daemon::PROGRAM;
+use crate::harness::search::Searched as _;
 use crate::harness::{scratch, straight_run};
 
 fn mailweir(args: &[&str]) -> Output {
-    Command::new(PROGRAM).args(args).output().expect("mailweir")
+    Command::new(PROGRAM).args(args).output_searched().expect("mailweir")
 }
 
 fn said(out: &Output) -> String {

@@ -9,6 +9,7 @@ use crate::harness::client::Client;
 use crate::harness::daemon::PROGRAM;
 use crate::harness::pop::Pop;
 use crate::harness::process::Server;
+use crate::harness::search::Searched as _;
 use crate::harness::{PATIENCE, scratch, straight_run};
 
 /// The value behind the first line that begins with `key`, as a person reads it.
@@ -77,7 +78,7 @@ fn the_comparison_ends_well() {
     if straight_run() {
         return;
     }
-    let out = Command::new(PROGRAM).args(["demo", "--compare"]).output().expect("mailweir demo --compare");
+    let out = Command::new(PROGRAM).args(["demo", "--compare"]).output_searched().expect("mailweir demo --compare");
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
     assert!(said.contains("directly") && said.contains("through mailweir"), "{said}");

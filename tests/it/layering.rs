@@ -43,6 +43,11 @@ const BARRED: &[(&str, &str)] = &[("session", "store"), ("session", "upstream"),
 const OWNED: &[(&str, &[&str])] = &[
     ("sled", &["store/"]),
     ("rusqlite", &["state/"]),
+    ("opentelemetry", &["cli/log/"]),
+    ("opentelemetry_http", &["cli/log/"]),
+    ("opentelemetry_otlp", &["cli/log/"]),
+    ("opentelemetry_sdk", &["cli/log/"]),
+    ("tracing_opentelemetry", &["cli/log/"]),
     ("imap_codec", &["wire/", "upstream/exchange/", "session/imap/"]),
     ("imap_types", &["wire/", "upstream/exchange/", "session/imap/"]),
 ];

@@ -26,7 +26,7 @@ fn all_dependencies_are_permissive() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let out = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .args(["metadata", "--format-version", "1", "--locked", "--all-features", "--manifest-path"])
         .arg(manifest)
         .output()
         .expect("cargo metadata");

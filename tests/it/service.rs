@@ -10,12 +10,17 @@ use std::time::Duration;
 use crate::harness::client::Client;
 use crate::harness::daemon::PROGRAM;
 use crate::harness::process::Server;
+use crate::harness::search::Searched as _;
 use crate::harness::{PATIENCE, accepts, free_port, scratch, straight_run, wait_for};
 
 fn run(program: &str, home: &Path, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(program);
-    let out =
-        command.args(arguments).env("HOME", home).env("XDG_RUNTIME_DIR", home).env_remove("XDG_CONFIG_HOME").output();
+    let out = command
+        .args(arguments)
+        .env("HOME", home)
+        .env("XDG_RUNTIME_DIR", home)
+        .env_remove("XDG_CONFIG_HOME")
+        .output_searched();
     let out = out.unwrap_or_else(|error| panic!("{program} (tests/run installs it): {error}"));
     (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
 }

@@ -8,6 +8,7 @@ use crate::harness::dovecot::{Dovecot, descendants};
 use crate::harness::mail::{self, Sizes};
 use crate::harness::process::Server;
 use crate::harness::relay::{Fault, Link, Relay};
+use crate::harness::search::Searched as _;
 use crate::harness::{PATIENCE, UPSTREAM_PASSWORD, UPSTREAM_USER, scratch, straight_run, wait_for};
 
 const MESSAGES: u64 = 4000;
@@ -18,7 +19,7 @@ fn on_a_terminal(arguments: &[&str], home: &Path) -> String {
     let mut command = Command::new("timeout");
     command.args(["60", "script", "-qefc", &inner, "/dev/null"]);
     command.env("TERM", "xterm").env("UPSTREAM", UPSTREAM_PASSWORD).current_dir(home).stdin(Stdio::null());
-    let out = command.output().expect("script (tests/run installs it)");
+    let out = command.output_searched().expect("script (tests/run installs it)");
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{said}");
     said
@@ -28,7 +29,7 @@ fn on_a_terminal(arguments: &[&str], home: &Path) -> String {
 fn into_a_pipe(arguments: &[&str], home: &Path) -> String {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).env("TERM", "xterm").env("UPSTREAM", UPSTREAM_PASSWORD).current_dir(home);
-    let out = command.stdin(Stdio::null()).output().unwrap();
+    let out = command.stdin(Stdio::null()).output_searched().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success(), "{said}");
     said

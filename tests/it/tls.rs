@@ -1,13 +1,16 @@
 //! TLS on both legs: the local CA and leaf, STARTTLS without a gap, and what we ask of the upstream.
 
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::answer::Status;
 use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
 use crate::harness::dovecot::Dovecot;
+use crate::harness::exim::Exim;
+use crate::harness::smtp::Smtp;
 use crate::harness::world::{Kind, World};
-use crate::harness::{ADDRESS, LOCAL_PASSWORD, ca, scratch, straight_run};
+use crate::harness::{ADDRESS, LOCAL_PASSWORD, UPSTREAM_PASSWORD, UPSTREAM_USER, ca, free_port, scratch, straight_run};
 
 #[test]
 fn the_local_ca_signs_for_the_names_asked() {
@@ -93,4 +96,39 @@ fn an_unknown_upstream_certificate_is_refused() {
         assert!(reason.1.to_lowercase().contains("certificate"), "the reason in plain words: {}", reason.1);
     }
     assert!(!dovecot.log().contains("Login: user=<ann>"), "a login reached the server");
+}
+
+/// Only where the account asks for it, and said loudly at every start.
+#[test]
+fn a_certificate_that_is_not_verified() {
+    if straight_run() {
+        return;
+    }
+    let (dovecot, exim) = (Dovecot::start(), Exim::start());
+    for (tls, imap, smtp) in [("implicit", dovecot.imaps, exim.smtps), ("starttls", dovecot.imap, exim.smtp)] {
+        let lines = |verify: &str| {
+            format!(
+                "host = \"localhost\"\nport = {}\ntls = \"{tls}\"\nusername = \"{UPSTREAM_USER}\"\npassword = {{ plain = \"{UPSTREAM_PASSWORD}\" }}\n{verify}",
+                smtp.port()
+            )
+        };
+        let submission = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let account = Account { tls, verify: false, smtp: lines("verify = false"), ..Account::at(imap) };
+        let mut daemon =
+            Daemon::start(Setup { listen_more: format!("submission = [\"{submission}\"]\n"), ..Setup::new(account) });
+        for start in 1..=2 {
+            daemon.client().cmd_ok("SELECT INBOX");
+            let before = exim.taken();
+            let mut client = Smtp::greeted(TcpStream::connect(submission).unwrap());
+            client.ehlo();
+            client.says("AUTH PLAIN AGFubkBleGFtcGxlLm9yZwBsb2NhbC1zZWNyZXQ=", "235");
+            client.send(ADDRESS, &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+            assert_eq!(exim.taken(), before + 1);
+            for what in ["PROVIDER IS NOT VERIFIED", "SERVER FOR SENDING IS NOT VERIFIED"] {
+                assert!(daemon.server().errors().contains(what), "{tls}, start {start}: {what}");
+            }
+            daemon.stop();
+            daemon.restart();
+        }
+    }
 }

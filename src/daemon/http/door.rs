@@ -2,7 +2,7 @@
 //!
 //! This computer itself may: whoever can connect from here is its user. Everybody else needs the token of `[http] token`, given as
 //! `Authorization: Bearer`, or once in the form or as `?token=`, after which a cookie stands for it. Without a token configured nobody
-//! else comes in. A request that was handed on by a proxy is not this computer's, though it comes from here.
+//! else comes in. A request that was handed on by a proxy or a forwarder is not this computer's, though it comes from here.
 //!
 //! Tokens are compared by their hashes, in constant time. Wrong ones are slowed as wrong passwords are. The cookie is derived from the
 //! token, so it ends with it, and nothing is kept of who has one.
@@ -36,8 +36,10 @@ const COOKIE: &str = "mailweir";
 const COOKIE_AGE: u32 = 30 * 24 * 3600;
 /// What a cookie's value is derived by.
 const DERIVE: &str = "mailweir 2026-11-22 status page cookie";
-/// Headers that say a request was handed on.
-const HANDED_ON: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+/// Headers that say a request was handed on,
+const HANDED_ON: [&str; 6] = ["forwarded", "via", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"];
+/// and what others begin with.
+const FORWARDED: &str = "x-forwarded";
 
 /// The token, and who was wrong lately. Shared by all requests; a reload may change the token.
 #[derive(Default)]
@@ -149,6 +151,10 @@ pub(super) async fn owner_only(State(door): State<Arc<Door>>, request: Request, 
 
 /// `POST /login`: the form.
 pub(super) async fn login(State(door): State<Arc<Door>>, request: Request) -> Response {
+    // Another site's page could have a visitor's browser show wrong tokens, until the right one is slowed too.
+    if super::is_foreign(request.headers()) {
+        return (StatusCode::FORBIDDEN, "For the status page only.\n").into_response();
+    }
     let Some(Visitor { peer, tls, .. }) = request.extensions().get::<Visitor>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
@@ -164,19 +170,27 @@ pub(super) async fn login(State(door): State<Arc<Door>>, request: Request) -> Re
     }
 }
 
-/// A request a proxy has handed on is nobody's we know, and neither is one for a name of ours that somebody in the network may have led
-/// here (DNS rebinding): whatever comes after this shows it no more than a stranger. Proxies that say nothing of themselves mostly speak HTTP/1.0.
+/// A request that was handed on is nobody's we know, and neither is one for a name that somebody in the network may have led here (DNS
+/// rebinding): whatever comes after this shows it no more than a stranger. Proxies that say nothing of themselves mostly speak HTTP/1.0, and
+/// forwarders of whole connections leave the address that was asked for, which is not loopback's.
 pub(super) async fn handed_on(mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
-    let is_led = host.is_some_and(|host| !super::is_ours(host, &[]));
-    let is_proxied = request.version() < Version::HTTP_11 || HANDED_ON.iter().any(|name| headers.contains_key(*name));
+    let is_led = host.is_some_and(|host| !is_this_computers(host));
+    let is_told = |name: &str| HANDED_ON.contains(&name) || name.starts_with(FORWARDED);
+    let is_proxied = request.version() < Version::HTTP_11 || headers.keys().any(|name| is_told(name.as_str()));
     if (is_led || is_proxied)
         && let Some(visitor) = request.extensions_mut().get_mut::<Visitor>()
     {
         visitor.handed_on = true;
     }
     next.run(request).await
+}
+
+/// Whether the value of Host is what somebody on this computer calls it: `localhost` or an address of loopback.
+fn is_this_computers(host: &str) -> bool {
+    let name = super::name_in(host);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn asked_with(uri: &Uri) -> Option<String> {
@@ -278,6 +292,19 @@ mod tests {
         assert_eq!(asked_with(&"/x?a=b&token=c%2Bd".parse().unwrap()).as_deref(), Some("c+d"));
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic abc"));
         assert_eq!(bearer(&headers), None);
+    }
+
+    #[test]
+    fn this_computer_is_called_by_loopback() {
+        for host in ["localhost", "LOCALHOST.:1080", "127.0.0.1:1080", "127.0.0.2", "[::1]:1080", "[::ffff:127.0.0.1]"]
+        {
+            assert!(is_this_computers(host), "{host}");
+        }
+        for host in
+            ["192.168.1.5:1080", "[fd00::5]", "mail.lan", "127.0.0.1.evil.example", "[localhost]", "", "0.0.0.0"]
+        {
+            assert!(!is_this_computers(host), "{host}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,8 +61,7 @@ impl Feed {
 /// `GET /events`.
 pub(super) async fn events(State(feed): State<Arc<Feed>>, headers: HeaderMap) -> Response {
     // Another site's page could not read it, but could take the places.
-    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
-    if site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) {
+    if super::is_foreign(&headers) {
         return (StatusCode::FORBIDDEN, "For the status page only.\n").into_response();
     }
     let Ok(place) = Arc::clone(&feed.places).try_acquire_owned() else {

@@ -44,12 +44,15 @@ use crate::net::stream::Stream;
 /// Prometheus' usual minute between two scrapes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// The longest head of a request: a browser's cookies for this computer take some KiB.
+const HEAD_MOST: usize = 64 * 1024;
+
 /// The longest one connection lives; who still wants something comes again. It frees the place of a peer that never reads its answer.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Connections at once, and of one address of the network: a browser or two and a scraper need some ten; each may take hyper's head
-/// buffer of some 400 KiB.
-const CONNECTIONS: (usize, usize) = (64, 16);
+/// Connections at once, and of one address of the network: a browser or two and a scraper need some ten; each may take
+/// [`HEAD_MOST`]. And those of this computer besides, so that strangers do not keep `mailweir status` or a scraper from their answer.
+const CONNECTIONS: (usize, usize, usize) = (64, 16, 32);
 
 /// What the pages are made of.
 pub(super) trait Source: Send + Sync + 'static {
@@ -60,7 +63,7 @@ pub(super) trait Source: Send + Sync + 'static {
 
 /// The places for connections to these pages: apart from the mail programs', so that neither can lock the other out.
 pub(super) fn gate() -> Arc<Gate> {
-    Arc::new(Gate::new(CONNECTIONS.0, CONNECTIONS.1))
+    Arc::new(Gate::new(CONNECTIONS.0, CONNECTIONS.1, CONNECTIONS.2))
 }
 
 /// The pages. `names` are this computer's, besides `localhost` and addresses; `stop` ends what goes on by itself.
@@ -111,7 +114,7 @@ fn owner(source: Arc<dyn Source>, stop: CancellationToken) -> Router {
 /// Serves one connection of a visitor until it ends, its time is up, or `stop`; a request that is being answered then is answered to its end.
 pub(super) async fn serve(stream: Stream, visitor: Visitor, routes: Router, stop: CancellationToken) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MOST);
     let routes = routes.layer(Extension(visitor));
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
     let served = async {
@@ -144,14 +147,25 @@ fn not_ours() -> Response {
 
 /// Whether the value of Host (RFC 9110 §7.2) is an address, which no web page can take over, or a name of ours.
 fn is_ours(host: &str, names: &[String]) -> bool {
-    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return address.parse::<IpAddr>().is_ok();
-    }
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = name_in(host);
     name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || names.iter().any(|ours| matches(&ours.to_ascii_lowercase(), &name.to_ascii_lowercase()))
+}
+
+/// The name or address in a value of Host; empty for what stands in brackets and is none.
+fn name_in(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return if address.parse::<IpAddr>().is_ok() { address } else { "" };
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// Whether a page of another site has its visitor's browser ask (Fetch Metadata). Programs and old browsers do not say.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
 }
 
 /// What no answer goes without: nothing is guessed, framed, remembered by a proxy, or told to other sites.

@@ -145,7 +145,7 @@ fn overall(status: &Status) -> (String, String) {
         ([], []) if !of(State::Reading).is_empty() => "Mail is read for the first time.".to_owned(),
         ([], []) => "All is well.".to_owned(),
     };
-    (format!("{} · mailweir", words.trim_end_matches('.')), escape(&words))
+    (format!("{} · mailweir", words.trim_end_matches('.')), escape(&words).into_owned())
 }
 
 fn about(status: &Status) -> String {

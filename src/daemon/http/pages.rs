@@ -108,8 +108,77 @@ async fn a_token_given_once_is_remembered_by_a_cookie() {
         wrong.starts_with("HTTP/1.1 401") && wrong.contains("not the token") && !wrong.contains("set-cookie"),
         "{wrong}"
     );
-    let elsewhere = site.told_afar("GET //evil.example/?token=0123456789abcdef%2Bx", "", "").await;
-    assert!(!elsewhere.contains("location: //"), "{elsewhere}");
+    for path in ["//evil.example/", "/\\evil.example/", "/%2f/evil.example", "http://evil.example/"] {
+        let elsewhere = site.told_afar(&format!("GET {path}?token=0123456789abcdef%2Bx"), "", "").await;
+        let led = elsewhere.lines().filter_map(|line| line.strip_prefix("location: "));
+        assert!(led.clone().all(|to| to == "/"), "{path}: {elsewhere}");
+    }
+}
+
+/// What a page of another site may make a visitor's browser do: nothing that counts against him.
+#[tokio::test(start_paused = true)]
+async fn another_sites_page_shows_no_tokens() {
+    let site = Site::new(Some(TOKEN), false);
+    for _ in 0..3 {
+        let answer = site.told_afar("POST /login", "Sec-Fetch-Site: cross-site\r\n", "token=wrong").await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    }
+    let began = Instant::now();
+    let answer = site.told_afar("POST /login", "Sec-Fetch-Site: same-origin\r\n", "token=0123456789abcdef%2Bx").await;
+    assert!(answer.starts_with("HTTP/1.1 303") && began.elapsed() < Duration::from_millis(100), "{answer}");
+}
+
+/// Whatever shows that a connection from here is somebody else's makes it that.
+#[tokio::test(start_paused = true)]
+async fn who_comes_through_somebody_on_this_computer_is_not_its_owner() {
+    let site = Site::new(None, true);
+    let table = [
+        ("HTTP/1.1", "Host: localhost\r\n", 200),
+        ("HTTP/1.1", "Host: 127.0.0.1:1080\r\n", 200),
+        ("HTTP/1.1", "Host: [::1]:1080\r\n", 200),
+        ("HTTP/1.1", "", 200),
+        ("HTTP/1.0", "", 401),
+        ("HTTP/1.1", "Host: 192.168.1.5:1080\r\n", 401),
+        ("HTTP/1.1", "Host: localhost\r\nX-Forwarded-Proto: https\r\n", 401),
+        ("HTTP/1.1", "Host: localhost\r\nX-Forwarded-Host: mail.example\r\n", 401),
+        ("HTTP/1.1", "Host: localhost\r\nForwarded: for=192.0.2.1\r\n", 401),
+        ("HTTP/1.1", "Host: localhost\r\nVia: 1.1 proxy\r\n", 401),
+        ("HTTP/1.1", "Host: localhost\r\nX-Real-IP: 192.0.2.1\r\n", 401),
+        ("HTTP/1.1", "Host: evil.example\r\n", 421),
+        ("HTTP/1.1", "Host: 127.0.0.1.evil.example\r\n", 421),
+        ("HTTP/1.1", "Host: \r\n", 421),
+    ];
+    for path in ["/", "/status.json"] {
+        for (version, headers, want) in table {
+            let mut peer = site.open(&format!("GET {path} {version}\r\n{headers}Connection: close\r\n\r\n")).await;
+            let mut answer = String::new();
+            peer.read_to_string(&mut answer).await.unwrap();
+            let status = answer.split(' ').nth(1).unwrap_or_default();
+            assert_eq!(status, want.to_string(), "{path} {version} {headers}");
+            assert_eq!(answer.contains("ann@"), want == 200, "{answer}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_long_is_cut_off() {
+    let site = Site::new(Some(TOKEN), false);
+    for request in [
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(HEAD_MOST)),
+        format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(HEAD_MOST)),
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: x\r\n".repeat(1000)),
+    ] {
+        let (ours, mut theirs) = Stream::pair();
+        tokio::spawn(serve(ours, here(), site.routes.clone(), site.stop.clone()));
+        // Answered and closed perhaps before all of it is said.
+        let _ = theirs.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        theirs.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let form = "x".repeat(10_000);
+    let answer = site.told_afar("POST /login", "", &form).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use qrcodegen::{QrCode, QrCodeEcc};
 use url::form_urlencoded;
 
+use crate::daemon::markup::escape;
 use crate::daemon::setup::kit::{Kit, Visitor};
-use crate::daemon::setup::xml::escape;
 use crate::daemon::setup::{Offer, Protocol, Security, apple};
 
 pub(super) const STYLE: &str = include_str!("trust.css");

@@ -1,6 +1,6 @@
 //! Writing small XML documents: elements, attributes, text, with everything escaped that must be.
 
-use std::borrow::Cow;
+use crate::daemon::markup::escape;
 
 /// An element with text or with elements in it.
 #[derive(Debug)]
@@ -60,28 +60,6 @@ impl Element {
         }
         out.push_str(&format!("</{name}>\n"));
     }
-}
-
-/// Text as it may stand in XML and HTML, in an attribute too. Characters XML 1.0 (§2.2) forbids in any form become U+FFFD.
-pub(crate) fn escape(text: &str) -> Cow<'_, str> {
-    let special =
-        |c: char| "&<>\"'".contains(c) || c.is_control() && !"\t\n".contains(c) || "\u{fffe}\u{ffff}".contains(c);
-    if !text.contains(special) {
-        return text.into();
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if special(c) => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out.into()
 }
 
 #[cfg(test)]

@@ -81,8 +81,11 @@ impl Spending {
     pub(in crate::daemon) async fn save_wanted(&self) {
         loop {
             self.save.notified().await;
+            // Before the look: what is counted after it asks again, and what was counted before is seen.
+            self.is_asked.store(false, Ordering::SeqCst);
             // What was asked for may have been done meanwhile.
             if self.is_short() {
+                self.is_asked.store(true, Ordering::SeqCst);
                 return;
             }
             self.covered.notify_waiters();
@@ -101,6 +104,7 @@ impl Spending {
         if matches!(*saving, Saving::Ended) {
             return Ok(());
         }
+        self.is_asked.store(false, Ordering::SeqCst);
         let before = *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let lead = self.leads(before);
         let (at, total) = (Instant::now(), Direction::ALL.map(|direction| self.budget.total(direction)));
@@ -108,6 +112,9 @@ impl Spending {
         if done.is_ok() {
             *self.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = None;
             *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Saved { at, total, lead };
+            for (below, lead) in self.short_below.iter().zip(lead) {
+                below.store(short_below(lead), Ordering::Relaxed);
+            }
         }
         self.covered.notify_waiters();
         done
@@ -176,12 +183,17 @@ impl Spending {
         }
         let lead = self.saved.lock().unwrap_or_else(PoisonError::into_inner).lead;
         let headroom = Direction::ALL.map(|direction| self.budget.headroom(direction));
-        lead.into_iter().zip(headroom).any(|(lead, headroom)| headroom < lead.max(LEAD_FLOOR) / 2)
+        lead.into_iter().zip(headroom).any(|(lead, headroom)| headroom < short_below(lead))
     }
 
-    /// Asks for the next save in time.
-    pub(super) fn watch_headroom(&self) {
-        if self.is_short() {
+    /// Asks for the next save in time, once: this is called for every read and every write of a socket.
+    pub(super) fn watch_headroom(&self, direction: Direction, headroom: u64) {
+        let [download, upload] = &self.short_below;
+        let below = match direction {
+            Direction::Download => download,
+            Direction::Upload => upload,
+        };
+        if headroom < below.load(Ordering::Relaxed) && !self.is_asked.swap(true, Ordering::SeqCst) {
             self.save.notify_one();
         }
     }
@@ -232,6 +244,11 @@ impl Spending {
             *self.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         }
     }
+}
+
+/// With less headroom than this the count is to be saved: half of the lead is used.
+fn short_below(lead: u64) -> u64 {
+    lead.max(LEAD_FLOOR) / 2
 }
 
 /// One who waits for room.

@@ -76,6 +76,35 @@ async fn the_count_on_disk_is_ahead_of_what_was_spent() {
     assert!(room(&first, Way::In) > 0);
 }
 
+/// Ten thousand reads below the threshold are one wake of the keeper, and none that comes after a save is lost.
+#[tokio::test(start_paused = true)]
+async fn the_keeper_is_woken_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+    let spending = spending(&state, None);
+    let is_woken = || spending.save.notified().now_or_never().is_some();
+    spending.received(LEAD_LEAST / 2);
+    assert!(!is_woken());
+    for n in 0..10_000 {
+        spending.received(1);
+        assert_eq!(is_woken(), n == 0, "read {n}");
+    }
+    spending.sent(LEAD_LEAST - 1);
+    assert!(!is_woken(), "it is asked for already");
+    spending.save(&state).unwrap();
+    assert!(!is_woken());
+    // Asked for again as soon as that is used, and while nobody has begun to save only once.
+    let room = room(&spending, Way::In);
+    spending.received(room / 2 + 1);
+    assert!(is_woken());
+    // A keeper that looks and finds it done asks to be told of the next.
+    spending.save.notify_one();
+    spending.save(&state).unwrap();
+    assert!(spending.save_wanted().now_or_never().is_none());
+    spending.received(self::room(&spending, Way::In));
+    assert!(spending.save_wanted().now_or_never().is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_lead_is_what_crosses_in_a_second() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@
 use tokio::time::{Duration, Instant};
 use tracing::debug;
 
-use super::run::exists;
+use super::changes::exists;
 use crate::engine::account::Inner;
 use crate::engine::mailbox::{State, Turn, Unlisted};
 use crate::model::{Uid, UidSet};

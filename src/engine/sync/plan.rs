@@ -70,6 +70,17 @@ pub(crate) enum FlagsPlan {
     From(Uid),
 }
 
+impl FlagsPlan {
+    /// What changed, and what went, between the parts of a reading that was begun at this mod-sequence.
+    pub(crate) fn since_begun(ladder: Ladder, upstream_modseq: u64) -> Self {
+        match ladder {
+            Ladder::Bare => Self::From(Uid(1)),
+            _ if upstream_modseq == 0 => Self::From(Uid(1)),
+            _ => Self::Since(upstream_modseq),
+        }
+    }
+}
+
 pub(crate) fn plan(known: Known, selected: &Selected, ladder: Ladder) -> Plan {
     if known.uid_validity != UidValidity(0) && known.uid_validity != selected.uid_validity {
         return Plan::Reset;

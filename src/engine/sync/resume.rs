@@ -1,7 +1,8 @@
 //! A first reading of a large mailbox that a restart, or a kill, does not begin anew: each part is kept in the store as it arrives.
 //!
 //! What is kept is no mailbox yet: its record knows no UIDVALIDITY, so nobody is shown a part. Beside it stands how far the reading was;
-//! it is believed only where it fits the messages that are found. What has changed since is asked for at the end, as after a broken line.
+//! it is believed only where it fits the messages that are found from there on; what lies before is of a last step that was cut, and is read
+//! again. What has changed since is asked for at the end, as after a broken line.
 
 use std::sync::Arc;
 
@@ -52,11 +53,12 @@ pub(crate) fn blob_name(mailbox: &str) -> Option<String> {
 /// A reading to go on with, from what the store has kept of it.
 pub(crate) fn kept(mark: Option<&[u8]>, messages: &[MessageMeta]) -> Option<Reading> {
     let mark = Mark::read(mark?)?;
-    let fits = messages.len() == mark.messages as usize && messages.iter().all(|message| message.uid.0 >= mark.from);
-    if !fits || mark.uid_validity == 0 || messages.is_empty() {
+    let read = messages.iter().filter(|message| message.uid.0 >= mark.from);
+    let count = read.clone().count();
+    if count != mark.messages as usize || mark.uid_validity == 0 || count == 0 {
         return None;
     }
-    let seen = messages.iter().map(|message| FetchMeta {
+    let seen = read.map(|message| FetchMeta {
         uid: Some(message.uid),
         flags: Some(message.flags.clone()),
         internal_date: Some(message.internal_date),
@@ -69,20 +71,25 @@ pub(crate) fn kept(mark: Option<&[u8]>, messages: &[MessageMeta]) -> Option<Read
         upstream_modseq: mark.upstream_modseq,
         seen: seen.collect(),
         from: Some(mark.from),
+        is_kept: true,
     })
 }
 
 impl Inner {
     /// Keeps what a part of a reading has brought, which begins at `begin` of what was seen. A failure is told by `disk`, and costs no
-    /// more than reading it again.
+    /// more than reading it again; no later part is kept then, as none would be believed without this one, and a disk that hangs is to hold
+    /// up a reading once.
     pub(super) async fn keep_reading(
         self: &Arc<Self>,
         state: &Arc<State>,
         selected: &Selected,
-        reading: &Reading,
+        reading: &mut Reading,
         begin: usize,
     ) {
         let (Some(blob), Some(from)) = (blob_name(&state.name), reading.from) else { return };
+        if begin > 0 && !reading.is_kept {
+            return;
+        }
         let all = |seen: &[FetchMeta]| {
             let base = Snapshot::empty(Arc::clone(&state.name));
             mirror::merge(&base, Delta { seen: seen.to_vec(), ..Delta::default() }, now_ms()).upserts
@@ -114,7 +121,7 @@ impl Inner {
             store.commit(id, &part, &UidSet::new(), &record)?;
             store.put_blob(&blob, mark.text().as_bytes())
         });
-        let _ = kept.await;
+        reading.is_kept = kept.await.is_ok();
     }
 }
 
@@ -147,6 +154,10 @@ mod tests {
         {
             assert!(kept(Some(text.as_bytes()), &two).is_none(), "{text:?}");
         }
+        // A last step that was cut: some of what was not read by then is there, too.
+        let more = [message(3), message(10), message(11), message(30)];
+        let reading = kept(Some(mark.text().as_bytes()), &more).unwrap();
+        assert_eq!(reading.seen.iter().filter_map(|meta| meta.uid).collect::<Vec<_>>(), [Uid(11), Uid(30)]);
         assert!(kept(None, &two).is_none());
         assert!(kept(Some(b"1 7 5 11 0"), &[]).is_none());
         assert_eq!(blob_name(&"x".repeat(193)), None);

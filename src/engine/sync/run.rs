@@ -3,33 +3,24 @@
 //! Everything here runs with the mailbox's turn held, so that what is read is committed in the order it was read. An expunge is
 //! believed only if upstream said it outright, or from a set of all UIDs whose count agrees with EXISTS.
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, Span, warn};
 
-use super::facts::{lay_facts, recent_from};
-use super::listing::fetch_from;
-use super::plan::{FlagsPlan, Known, Ladder, Plan, RECENT, plan};
-use super::resume;
-use super::window::Shown;
-use crate::engine::account::{Inner, LONG_CALL, now_ms};
+use super::facts::recent_from;
+use super::plan::{FlagsPlan, Known, Ladder, Plan, plan};
+use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::looks::{Look, Outcome};
-use crate::engine::mailbox::{Reading, State, Turn};
-use crate::engine::mirror::{self, Delta};
+use crate::engine::mailbox::{State, Turn};
 use crate::engine::snapshot::Snapshot;
-use crate::model::{MessageMeta, ModSeq, Uid, UidSet};
-use crate::store::MailboxRecord;
-use crate::upstream::{self, Class, FetchMeta, Items, Lease, Selected};
+use crate::model::UidSet;
+use crate::upstream::{self, Class, Lease, Selected};
 
 /// How often the flags of the whole of a large mailbox are swept where the server keeps no mod-sequences: 100,000 messages
 /// are some 4 MB of answer.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
-/// Messages a first reading asks for at once, about: less than a megabyte of answer, which is what a kill in the middle costs.
-const READING: u32 = 5000;
-/// Messages between two words about how far a first reading is.
-const TELL: usize = 250;
 /// Octets of answer that are set aside beforehand: for SELECT, for the flags of a message, and for all that is told of it.
 const SELECT_OCTETS: u64 = 1500;
 const FLAGS_OCTETS: u64 = 64;
@@ -57,13 +48,16 @@ impl Inner {
         let (outcome, look) = state.looks.wish(since, class);
         if let Some(look) = look {
             let (account, state) = (Arc::clone(self), Arc::clone(state));
-            self.tasks.spawn(async move {
+            // Somebody waits: in his span. What goes on behind is nobody's, and would keep a span open long after its session.
+            let span = if class == Class::Interactive { Span::current() } else { Span::none() };
+            let looking = async move {
                 let done = match class {
                     Class::Interactive => account.look_at_once(&look, &state).await,
                     class => account.look_behind(&look, &state, class).await,
                 };
                 look.end(done);
-            });
+            };
+            self.tasks.spawn(looking.instrument(span));
         }
         outcome
     }
@@ -182,7 +176,10 @@ impl Inner {
             recent_from: recent_from(&snapshot),
         };
         let plan = plan(known, &selected, ladder);
-        let _grant = self.options.allowance.download(octets_of(plan, &selected, &snapshot), lease.class())?;
+        let begun = turn.reading.as_ref().filter(|reading| reading.uid_validity == selected.uid_validity);
+        let begun = begun.map(|reading| (reading.messages(), FlagsPlan::since_begun(ladder, reading.upstream_modseq)));
+        let octets = octets_of(plan, &selected, &snapshot, begun);
+        let _grant = self.options.allowance.download(octets, lease.class())?;
         match plan {
             Plan::Reset => {
                 warn!(account = %self.label(), mailbox = %state.name, "UIDVALIDITY changed upstream");
@@ -191,12 +188,7 @@ impl Inner {
             }
             Plan::Whole => {
                 if let Some(modseq) = self.read_whole(lease, state, turn, &selected).await? {
-                    // What changed and what went between two parts of the reading.
-                    let flags = match ladder {
-                        Ladder::Bare => FlagsPlan::From(Uid(1)),
-                        _ if modseq == 0 => FlagsPlan::From(Uid(1)),
-                        _ => FlagsPlan::Since(modseq),
-                    };
+                    let flags = FlagsPlan::since_begun(ladder, modseq);
                     self.read_changes(lease, state, turn, &selected, flags, None).await?;
                 }
             }
@@ -209,290 +201,19 @@ impl Inner {
         self.seen_upstream();
         Ok(())
     }
-
-    /// Reads everything. Gives the mod-sequence of the beginning when that was an earlier attempt, and changes since are to be asked for.
-    async fn read_whole(
-        self: &Arc<Self>,
-        lease: &mut Lease,
-        state: &Arc<State>,
-        turn: &mut Turn,
-        selected: &Selected,
-    ) -> Result<Option<u64>, Error> {
-        let begun = turn.reading.take().filter(|reading| reading.uid_validity == selected.uid_validity);
-        let was_begun = begun.as_ref().map(|reading| reading.upstream_modseq);
-        let mut reading = begun.unwrap_or_else(|| Reading {
-            uid_validity: selected.uid_validity,
-            upstream_modseq: selected.highest_modseq,
-            seen: Vec::new(),
-            from: None,
-        });
-        let read = self.read_parts(lease, state, selected, &mut reading).await;
-        if let Err(error) = read {
-            if !reading.seen.is_empty() {
-                turn.reading = Some(reading);
-            }
-            return Err(error);
-        }
-        let mut seen = reading.seen;
-        let old = state.snapshot();
-        {
-            let mut local = state.local.lock().await;
-            local.overlay.enter(selected.uid_validity);
-            local.overlay.lay(&mut seen);
-        }
-        let mut messages: Vec<MessageMeta> = {
-            let base = Snapshot { messages: crate::model::Pages::default(), ..(*old).clone() };
-            let merged = mirror::merge(&base, Delta { seen, ..Delta::default() }, now_ms());
-            if !merged.incomplete.is_empty() {
-                warn!(account = %self.label(), mailbox = %state.name, uids = %merged.incomplete, "upstream told too little of these messages");
-            }
-            merged.upserts
-        };
-        let highest = messages.iter().map(|message| message.modseq).max().unwrap_or(old.highest_modseq);
-        let highest = highest.max(ModSeq(now_ms())).max(ModSeq(old.highest_modseq.0 + 1));
-        let last = messages.iter().map(|message| message.uid.0.saturating_add(1)).max().unwrap_or(1);
-        let base = Snapshot {
-            uid_validity: selected.uid_validity,
-            uid_next: Uid(last.max(selected.uid_next.0)),
-            highest_modseq: highest,
-            counts: OnceLock::new(),
-            ..(*old).clone()
-        };
-        let mut snapshot = mirror::restore(base, messages.clone());
-        lay_facts(&mut snapshot, selected);
-        // Of a reading that goes on with what an earlier one has kept, the flags are as old as that: until the changes since then are read,
-        // the record says so.
-        turn.upstream_modseq = was_begun.unwrap_or(selected.highest_modseq);
-        turn.complete = true;
-        turn.swept = was_begun.is_none().then(Instant::now);
-        state.local.lock().await.overlay.strip(&mut messages);
-        let record = record(&snapshot, turn);
-        let storing = state.storing.lock().await;
-        let (id, blob) = (state.id(), resume::blob_name(&state.name));
-        let stored = self
-            .disk_within(LONG_CALL, move |store| {
-                store.clear(id)?;
-                store.commit(id, &messages, &UidSet::new(), &record)?;
-                // What a part of the reading has left.
-                match blob {
-                    Some(name) if store.blob(&name)?.is_some_and(|mark| !mark.is_empty()) => store.put_blob(&name, b""),
-                    _ => Ok(()),
-                }
-            })
-            .await;
-        drop(storing);
-        turn.store_behind = stored.is_err();
-        *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
-            crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
-        debug!(account = %self.label(), mailbox = %state.name, messages = snapshot.messages.len(), "mailbox read");
-        self.settle_keywords(state, &snapshot).await;
-        state.publish(snapshot);
-        self.mail_arrived();
-        Ok(was_begun)
-    }
-
-    /// Reads part after part, the newest first, until everything is read. What a part has brought stays in `reading`.
-    async fn read_parts(
-        self: &Arc<Self>,
-        lease: &mut Lease,
-        state: &Arc<State>,
-        selected: &Selected,
-        reading: &mut Reading,
-    ) -> Result<(), Error> {
-        let most = lease.message_limit();
-        let widest = READING.min(most.unwrap_or(READING));
-        let mut width = widest;
-        // Of what an earlier reading has brought some may have gone: then the count says nothing.
-        let is_fresh = reading.from.is_none();
-        let told = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
-        let running = self.readings.begin(&state.name, told, u64::from(selected.exists));
-        while reading.from != Some(1) && selected.exists > 0 {
-            let (mut from, set) = match reading.from {
-                None if selected.uid_next.0 == 0 => (1, "1:*".to_owned()),
-                None => {
-                    let from = selected.uid_next.0.saturating_sub(width).max(1);
-                    (from, format!("{from}:*"))
-                }
-                Some(below) => {
-                    let from = below.saturating_sub(width).max(1);
-                    (from, format!("{from}:{}", below - 1))
-                }
-            };
-            let mut part: Vec<FetchMeta> = Vec::new();
-            let (have, of) = (reading.seen.len() as u64, u64::from(exists(lease)));
-            let hear = &mut |meta| {
-                part.push(meta);
-                if part.len().is_multiple_of(TELL) {
-                    running.step(have + part.len() as u64, of);
-                }
-            };
-            lease.fetch_meta(&set, Items::All, None, hear).await?;
-            // `*` is the last message even where it is below the range.
-            part.retain(|meta| meta.uid.is_none_or(|uid| uid.0 >= from));
-            let got = u32::try_from(part.len()).unwrap_or(u32::MAX);
-            // Where UIDs are sparse the next part is wider.
-            width = if got < widest / 4 { width.saturating_mul(4) } else { widest };
-            // Answered for the highest only, perhaps: the next part begins below the lowest of them.
-            if most.is_some_and(|most| got >= most)
-                && let Some(lowest) = part.iter().filter_map(uid_of).min()
-            {
-                from = from.max(lowest);
-            }
-            let begin = reading.seen.len();
-            reading.seen.append(&mut part);
-            reading.from = Some(from);
-            // What was heard unasked of a message that is read already does not count twice.
-            let have = reading.seen.iter().filter(|meta| meta.size.is_some()).count() as u64;
-            if is_fresh && have >= u64::from(exists(lease)) {
-                return Ok(());
-            }
-            running.step(have, u64::from(exists(lease)));
-            self.keep_reading(state, selected, reading, begin).await;
-        }
-        Ok(())
-    }
-
-    async fn read_changes(
-        self: &Arc<Self>,
-        lease: &mut Lease,
-        state: &Arc<State>,
-        turn: &mut Turn,
-        selected: &Selected,
-        flags: FlagsPlan,
-        new_from: Option<Uid>,
-    ) -> Result<(), Error> {
-        let old = state.snapshot();
-        let mut delta = Delta {
-            seen: selected.changed.clone(),
-            vanished: selected.vanished.clone(),
-            uid_next: Some(selected.uid_next),
-        };
-        match flags {
-            FlagsPlan::Known => {}
-            FlagsPlan::Since(modseq) => {
-                let told =
-                    fetch_from(lease, Uid(1), Items::Flags, Some(modseq), &mut |meta| delta.seen.push(meta)).await?;
-                delta.vanished = delta.vanished.union(&told);
-            }
-            FlagsPlan::From(uid) => {
-                if !old.messages.is_empty() {
-                    fetch_from(lease, uid, Items::Flags, None, &mut |meta| delta.seen.push(meta)).await?;
-                }
-                if uid <= Uid(1) || old.messages.len() <= RECENT {
-                    turn.swept = Some(Instant::now());
-                }
-            }
-        }
-        if let Some(from) = new_from
-            && exists(lease) > 0
-        {
-            fetch_from(lease, from, Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
-        }
-        let mut wanting = wanting(&old, &delta.seen);
-        let shown = self.shown(lease, state, turn, selected, &old).await?;
-        if let Shown::From(lowest) = shown {
-            delta.vanished = delta.vanished.intersect(&from(lowest));
-        } else {
-            delta.vanished = UidSet::new();
-        }
-        if let Shown::From(lowest) = shown
-            && count_after(&old, &delta, lowest) != exists(lease)
-            && let Some(all) = self.list_uids(lease, state, turn).await?
-        {
-            // More may have fallen out of what is shown while it was listed.
-            let lowest = if lowest > Uid(1) { Uid(all.min().unwrap_or(u32::MAX)).max(lowest) } else { lowest };
-            let have = old.messages.uids().intersect(&from(lowest));
-            delta.vanished = delta.vanished.union(&have.minus(&all));
-            let full: UidSet = delta.seen.iter().filter(|meta| meta.size.is_some()).filter_map(uid_of).collect();
-            wanting = wanting.union(&all.minus(&old.messages.uids()).minus(&full));
-        }
-        for part in lease.portions(&wanting) {
-            lease.fetch_meta(&part.to_string(), Items::All, None, &mut |meta| delta.seen.push(meta)).await?;
-        }
-        turn.upstream_modseq = selected.highest_modseq;
-        self.commit(state, turn, delta, Some(selected)).await;
-        Ok(())
-    }
-
-    /// The one way a mailbox changes: handed to the store, then mirror, then publish (Law 1). Nobody waits for the store but the next
-    /// commit of the mailbox: so the store takes commits in their order and is one behind at most, and a crash costs it no more than
-    /// what it had not flushed. A store that fails costs time after the next start, never correctness: the mirror goes on and the
-    /// store is written anew at the next commit.
-    pub(crate) async fn commit(
-        self: &Arc<Self>,
-        state: &Arc<State>,
-        turn: &mut Turn,
-        mut delta: Delta,
-        facts: Option<&Selected>,
-    ) {
-        let storing = Arc::clone(&state.storing).lock_owned().await;
-        let old = state.snapshot();
-        let mut local = state.local.lock().await;
-        local.overlay.enter(old.uid_validity);
-        local.overlay.lay(&mut delta.seen);
-        let merged = mirror::merge(&old, delta, now_ms());
-        let left = old.messages.len() - merged.vanished.len() as u32;
-        let arrived = merged.snapshot.as_ref().is_some_and(|next| next.messages.len() > left);
-        let changed = merged.snapshot.is_some();
-        let mut next = merged.snapshot.unwrap_or_else(|| (*old).clone());
-        let facts_changed = facts.is_some_and(|selected| lay_facts(&mut next, selected));
-        let record = record(&next, turn);
-        let id = state.id();
-        let behind = state.take_store_lost() || std::mem::take(&mut turn.store_behind);
-        let (mut upserts, vanished) = (merged.upserts, merged.vanished.clone());
-        let mut everything: Vec<MessageMeta> =
-            if behind { next.messages.iter().cloned().collect() } else { Vec::new() };
-        local.overlay.strip(&mut upserts);
-        local.overlay.strip(&mut everything);
-        drop(local);
-        let (account, of) = (Arc::clone(self), Arc::clone(state));
-        self.tasks.spawn(async move {
-            let stored = account
-                .disk_within(LONG_CALL, move |store| {
-                    // Bodies of what vanished stay: a MOVE takes them along, and the sweep clears away what nobody has.
-                    if behind {
-                        store.replace(id, &everything, &record)
-                    } else {
-                        store.commit(id, &upserts, &vanished, &record)
-                    }
-                })
-                .await;
-            if stored.is_err() {
-                of.set_store_lost();
-            }
-            drop(storing);
-        });
-        self.forget_keywords(state, &merged.vanished).await;
-        if !changed && !facts_changed {
-            return;
-        }
-        let mut log = state.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push(next.highest_modseq, merged.vanished);
-        drop(log);
-        state.publish(next);
-        if arrived {
-            self.mail_arrived();
-        }
-    }
-
-    /// Ends a mailbox state whose UIDs mean nothing any more; the next open begins a new one.
-    pub(crate) async fn replace(self: &Arc<Self>, state: &Arc<State>) {
-        // Nobody may read the old rows between the end of the state and theirs.
-        let _loading = self.loading.lock().await;
-        self.forget(state);
-        let _storing = state.storing.lock().await;
-        let id = state.id();
-        // A failure is told by `disk`; the stale record disagrees with upstream's UIDVALIDITY and is never believed.
-        let _ = self.disk_within(LONG_CALL, move |store| store.clear(id)).await;
-    }
 }
 
-/// About how many octets of answer a plan costs.
-fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot) -> u64 {
+/// About how many octets of answer a plan costs. `begun`: messages that an earlier attempt at reading everything has brought, and what is asked
+/// after the rest.
+fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot, begun: Option<(u64, FlagsPlan)>) -> u64 {
     let exists = u64::from(selected.exists);
     match plan {
         Plan::Reset => 0,
-        Plan::Whole => exists * MESSAGE_OCTETS,
+        Plan::Whole => {
+            let (read, flags) = begun.unwrap_or((0, FlagsPlan::Known));
+            let swept = if matches!(flags, FlagsPlan::From(_)) { exists } else { 0 };
+            exists.saturating_sub(read) * MESSAGE_OCTETS + swept * FLAGS_OCTETS
+        }
         Plan::Changes { flags, new_from } => {
             let swept = match flags {
                 FlagsPlan::Known | FlagsPlan::Since(_) => 0,
@@ -504,51 +225,23 @@ fn octets_of(plan: Plan, selected: &Selected, snapshot: &Snapshot) -> u64 {
     }
 }
 
-/// EXISTS as it stands now, which may differ from what SELECT said.
-pub(super) fn exists(lease: &Lease) -> u32 {
-    lease.selected().map_or(0, |(_, selected)| selected.exists)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Uid;
 
-fn uid_of(meta: &FetchMeta) -> Option<u32> {
-    meta.uid.map(|uid| uid.0)
-}
-
-/// UIDs that are news to us and of which date and size were not told.
-fn wanting(old: &Snapshot, seen: &[FetchMeta]) -> UidSet {
-    let full: UidSet = seen.iter().filter(|meta| meta.size.is_some()).filter_map(uid_of).collect();
-    let partly = seen.iter().filter(|meta| meta.size.is_none()).filter_map(uid_of);
-    partly.filter(|uid| old.messages.get(Uid(*uid)).is_none() && !full.contains(*uid)).collect()
-}
-
-/// All UIDs from this one on.
-fn from(lowest: Uid) -> UidSet {
-    let mut all = UidSet::new();
-    all.insert_range(lowest.0.max(1)..=u32::MAX);
-    all
-}
-
-/// How many messages there are from `lowest` on after the delta, counting those still wanting.
-fn count_after(old: &Snapshot, delta: &Delta, lowest: Uid) -> u32 {
-    let below = old.messages.lower_bound(lowest);
-    let gone = old.messages.select(&delta.vanished).filter(|(_, message)| message.uid >= lowest).count() as u32;
-    let new: UidSet = delta
-        .seen
-        .iter()
-        .filter_map(uid_of)
-        .filter(|uid| *uid >= lowest.0 && old.messages.get(Uid(*uid)).is_none() && !delta.vanished.contains(*uid))
-        .collect();
-    old.messages.len() - below - gone + new.len() as u32
-}
-
-pub(crate) fn record(snapshot: &Snapshot, turn: &Turn) -> MailboxRecord {
-    MailboxRecord {
-        name: snapshot.name.to_string(),
-        uid_validity: snapshot.uid_validity,
-        uid_next: snapshot.uid_next,
-        highest_modseq: snapshot.highest_modseq,
-        upstream_modseq: turn.upstream_modseq,
-        exists: snapshot.messages.len(),
-        read_only: snapshot.read_only,
-        permanent: snapshot.permanent.as_ref().map(ToString::to_string),
+    #[test]
+    fn what_was_read_is_not_set_aside_again() {
+        let snapshot = Snapshot::empty("INBOX".into());
+        let selected = Selected { exists: 1000, ..Selected::default() };
+        let table = [
+            ("from the beginning", None, 1000 * MESSAGE_OCTETS),
+            ("the rest, and changes told by mod-sequence", Some((900, FlagsPlan::Since(5))), 100 * MESSAGE_OCTETS),
+            ("the rest, and a sweep", Some((900, FlagsPlan::From(Uid(1)))), 100 * MESSAGE_OCTETS + 1000 * FLAGS_OCTETS),
+            ("more was read than is left", Some((2000, FlagsPlan::Since(5))), 0),
+        ];
+        for (name, begun, want) in table {
+            assert_eq!(octets_of(Plan::Whole, &selected, &snapshot, begun), want, "{name}");
+        }
     }
 }

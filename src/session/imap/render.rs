@@ -67,10 +67,11 @@ pub(crate) fn delimiter(out: &mut BytesMut, delimiter: Option<char>) {
     }
 }
 
-/// `FLAGS (…)`.
-pub(crate) fn flags(out: &mut BytesMut, flags: &Flags) {
+/// `FLAGS (…)`; `\Recent` between the system flags and the keywords.
+pub(crate) fn flags(out: &mut BytesMut, flags: &Flags, recent: bool) {
     text(out, "FLAGS (");
-    for (index, name) in flags.names().enumerate() {
+    let (system, keywords) = (flags.system_names(), flags.keywords().iter().map(Keyword::as_str));
+    for (index, name) in system.chain(recent.then_some("\\Recent")).chain(keywords).enumerate() {
         if index > 0 {
             text(out, " ");
         }
@@ -152,7 +153,12 @@ pub(crate) fn news(out: &mut BytesMut, news: &News, view: &View, snapshot: &Snap
     if let Some(exists) = news.exists {
         text(out, "* ");
         number(out, exists);
-        text(out, " EXISTS\r\n* 0 RECENT\r\n");
+        text(out, " EXISTS\r\n");
+    }
+    if let Some(recent) = news.recent {
+        text(out, "* ");
+        number(out, recent);
+        text(out, " RECENT\r\n");
     }
     for changed in &news.changed {
         let Some(meta) = view.messages().at(changed.seq.0 - 1) else { continue };
@@ -167,7 +173,7 @@ pub(crate) fn news(out: &mut BytesMut, news: &News, view: &View, snapshot: &Snap
         if changed.mod_sequence_only {
             mod_sequence(out, meta);
         } else {
-            flags(out, &meta.flags);
+            flags(out, &meta.flags, view.is_recent(meta.uid));
             if manner.mod_sequences {
                 text(out, " ");
                 mod_sequence(out, meta);

@@ -166,11 +166,15 @@ impl<L: Login> Session<L> {
             });
         }
         let tell = Tell { expunge: telling.expunge, mod_sequences: self.condstore, store: stored };
-        let Ok(news) = selected.view.catch_up(&snapshot, tell) else {
+        let Ok(mut news) = selected.view.catch_up(&snapshot, tell) else {
             return Err(Stop::Bye { code: Some("UNAVAILABLE"), text: "Mailbox was put in order; connect again" });
         };
         if news.is_empty() {
             return Ok(());
+        }
+        if news.exists.is_some() {
+            selected.hear_of_arrivals(&snapshot);
+            news.recent = Some(selected.view.recent().1);
         }
         if !selected.saved.is_empty() && !news.expunged.is_empty() {
             // RFC 5182 §2.1: what is expunged leaves the saved result.
@@ -210,6 +214,20 @@ impl<M: Mailbox> Selected<M> {
         let snapshot = Arc::clone(&watch.borrow_and_update());
         let view = View::new(&snapshot);
         let read_only = read_only || snapshot.read_only;
-        (Self { mailbox, watch, view, read_only, saved: UidSet::new() }, snapshot)
+        let mut selected = Self { mailbox, watch, view, read_only, saved: UidSet::new() };
+        selected.hear_of_arrivals(&snapshot);
+        (selected, snapshot)
+    }
+
+    /// What is shown that no session was told of before is recent to this one, and to no other, unless this one may change nothing
+    /// (RFC 3501 §2.3.2).
+    fn hear_of_arrivals(&mut self, snapshot: &Snapshot) {
+        let Some(arrivals) = self.mailbox.arrivals() else { return };
+        let Some(last) = self.view.messages().last().map(|last| last.uid) else { return };
+        let first = match self.read_only {
+            true => arrivals.first(snapshot.uid_validity),
+            false => arrivals.claim(snapshot.uid_validity, last),
+        };
+        self.view.take_recent(first);
     }
 }

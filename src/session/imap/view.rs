@@ -23,6 +23,10 @@ pub struct View {
     keywords: Arc<[Keyword]>,
     /// Everything up to here has been told.
     highest: ModSeq,
+    /// UIDs that are `\Recent` to this session, also of messages that are gone.
+    recent: UidSet,
+    /// How many messages of them are shown.
+    recent_count: u32,
 }
 
 /// How much may be told now.
@@ -58,6 +62,8 @@ pub struct News {
     pub expunged: Vec<(Seq, Uid)>,
     /// The number of messages, if some arrived.
     pub exists: Option<u32>,
+    /// The number of recent messages, if it or the number of messages is another now.
+    pub recent: Option<u32>,
     /// Messages to tell with FETCH, ascending, numbers as after the EXPUNGEs.
     pub changed: Vec<Changed>,
 }
@@ -91,6 +97,27 @@ impl View {
             shown: snapshot.messages.clone(),
             keywords: Arc::clone(&snapshot.keywords),
             highest: snapshot.highest_modseq,
+            recent: UidSet::new(),
+            recent_count: 0,
+        }
+    }
+
+    /// Those `\Recent` to this session, and how many of them are shown.
+    pub fn recent(&self) -> (&UidSet, u32) {
+        (&self.recent, self.recent_count)
+    }
+
+    pub fn is_recent(&self, uid: Uid) -> bool {
+        self.recent.contains(uid.0)
+    }
+
+    /// What is shown from `first` on is recent to this session: nobody has been told of it before.
+    pub fn take_recent(&mut self, first: Uid) {
+        // An EXAMINE takes nothing, and may be given again what it has.
+        let first = first.max(Uid(self.recent.max().map_or(1, |last| last.saturating_add(1))));
+        if let Some(last) = self.shown.last().filter(|last| last.uid >= first) {
+            self.recent.insert_range(first.0..=last.uid.0);
+            self.recent_count += self.shown.len() - self.shown.lower_bound(first);
         }
     }
 
@@ -207,6 +234,10 @@ impl View {
             })
             .collect();
         news.exists = (arrived > 0).then_some(target.len());
+        // As many as there are sequence numbers, at most.
+        let recent_gone = news.expunged.iter().filter(|(_, uid)| self.recent.contains(uid.0)).count() as u32;
+        self.recent_count = self.recent_count.saturating_sub(recent_gone);
+        news.recent = (arrived > 0 || recent_gone > 0).then_some(self.recent_count);
         if target.len() == newest.messages.len() {
             self.highest = newest.highest_modseq;
         }
@@ -302,6 +333,26 @@ mod tests {
             assert_eq!(view.messages(), &new.messages);
             assert_eq!(view.highest_modseq(), new.highest_modseq);
         }
+    }
+
+    #[test]
+    fn the_recent_are_counted() {
+        let base = step(&snapshot(), &[(2, ""), (5, "")], "");
+        let mut view = View::new(&base);
+        view.take_recent(Uid(6));
+        assert_eq!(view.recent().1, 0);
+        view.take_recent(Uid(3));
+        // Again, as an EXAMINE is given it.
+        view.take_recent(Uid(3));
+        assert_eq!((view.recent().0.to_string(), view.recent().1), ("3:5".into(), 1));
+        let more = step(&base, &[(7, ""), (900, "")], "");
+        assert_eq!(view.catch_up(&more, HELD).unwrap().recent, Some(1));
+        view.take_recent(Uid(1));
+        assert_eq!((view.recent().0.to_string(), view.recent().1), ("3:900".into(), 3));
+        let less = step(&more, &[], "2,7");
+        assert_eq!(view.catch_up(&less, HELD).unwrap().recent, None);
+        assert_eq!(view.catch_up(&less, ALL).unwrap().recent, Some(2));
+        assert!(view.is_recent(Uid(900)) && !view.is_recent(Uid(2)));
     }
 
     #[test]

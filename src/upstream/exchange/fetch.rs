@@ -7,6 +7,10 @@ use crate::upstream::line::Line;
 use crate::upstream::session::Session;
 use crate::upstream::types::FetchMeta;
 
+/// Lines beyond one for each message: what others change while a command runs. More mean that the server repeats itself, and whoever hears
+/// them keeps them (Law 8).
+const UNASKED: u64 = 100_000;
+
 /// What [`Session::fetch_meta`] asks of each message, beside UID; FLAGS with all but the first, and MODSEQ where it is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Items {
@@ -44,11 +48,18 @@ impl Session {
         .map(|set| Line::new(format!("UID FETCH {set} ({items}){modifier}")))
         .collect();
         let mut vanished = UidSet::new();
+        let most = self.selected().map_or(0, |(_, selected)| u64::from(selected.exists)) + UNASKED;
+        let mut heard = 0;
         let results = self
             .run_all(lines, &mut |data| {
                 match data {
                     // Without UID it is some other client's flag change: a hint, and kept as one.
-                    Data::Fetch(fetch) if fetch.meta.uid.is_some() => sink(fetch.meta),
+                    Data::Fetch(fetch) if fetch.meta.uid.is_some() => {
+                        heard += 1;
+                        if heard <= most {
+                            sink(fetch.meta);
+                        }
+                    }
                     Data::Vanished { earlier: true, uids } => vanished = vanished.union(&uids),
                     other => return Some(other),
                 }
@@ -56,6 +67,9 @@ impl Session {
             })
             .await?;
         super::all(results)?;
+        if heard > most {
+            return Err(Error::Protocol(format!("{heard} answers to one FETCH")));
+        }
         Ok(vanished)
     }
 

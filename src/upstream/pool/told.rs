@@ -27,7 +27,8 @@ impl Pool {
         self.shared.config.meter.waited(class, began.elapsed());
         if let Ok(lease) = &mut lease {
             // Below info: there is one for each exchange or two.
-            lease.session.span = debug_span!("lease", id = lease.id, ?class, mailbox);
+            lease.session.span =
+                debug_span!("lease", id = lease.id, account = %self.shared.config.label, ?class, mailbox);
         }
         lease
     }

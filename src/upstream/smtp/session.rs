@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::trace;
 use super::words::advice;
 use super::{Extensions, Lost, Reply, SmtpConfig, SmtpError};
 use crate::net::Stream;
@@ -44,6 +45,8 @@ pub(super) struct Session {
     replies: Replies,
     offers: Extensions,
     messages: u32,
+    /// The account's name in the log.
+    label: Arc<str>,
 }
 
 impl Session {
@@ -57,7 +60,8 @@ impl Session {
         let down = |words: String| SmtpError::Unavailable(words);
         let tap = Arc::new(Counting(Arc::clone(&config.meter)));
         let link = config.dial.dial(tap).await.map_err(|error| down(error.to_string()))?;
-        let mut session = Self { link, replies: Replies::default(), offers: Extensions::default(), messages: 0 };
+        let (replies, offers, label) = (Replies::default(), Extensions::default(), config.label.as_str().into());
+        let mut session = Self { link, replies, offers, messages: 0, label };
         let greeting = timeout(GREETING_TIMEOUT, session.reply(COMMAND_TIMEOUT)).await;
         let greeting = greeting.map_err(|_| {
             down(
@@ -229,7 +233,8 @@ impl Session {
         let mut line = Secret::new(line);
         let mut cancelled = false;
         loop {
-            self.send(line.expose()).await.map_err(lost)?;
+            trace::hidden(&self.label, "AUTH");
+            self.send_secret(line.expose()).await.map_err(lost)?;
             let reply = self.reply(COMMAND_TIMEOUT).await.map_err(lost)?;
             if reply.code != 334 {
                 return Ok((reply, told));
@@ -281,6 +286,12 @@ impl Session {
 
     /// Sends a command line.
     pub(super) async fn send(&mut self, line: &[u8]) -> Result<(), Lost> {
+        trace::sent(&self.label, line);
+        self.send_secret(line).await
+    }
+
+    /// The same of a line that nobody may see.
+    async fn send_secret(&mut self, line: &[u8]) -> Result<(), Lost> {
         let whole = Secret::new([line, b"\r\n"].concat());
         self.write(whole.expose()).await
     }
@@ -326,6 +337,7 @@ impl Session {
     /// A reply that is here, or `None` after one read.
     async fn read_until(&mut self, deadline: Instant, limit: Duration) -> Result<Option<Reply>, Lost> {
         if let Some(reply) = self.replies.next_reply().map_err(|error| Lost(error.to_string()))? {
+            trace::received(&self.label, &reply);
             return Ok(Some(reply));
         }
         match timeout_at(deadline, self.link.read_buf(self.replies.buffer())).await {

@@ -170,3 +170,16 @@ async fn a_cut_idle_can_be_parked_and_taken_up() {
     assert_eq!(provider.dialled(), 1);
     provider.done().await;
 }
+
+/// A server that repeats itself without end fills no memory.
+#[tokio::test(start_paused = true)]
+async fn more_answers_than_there_can_be_are_not_kept() {
+    const LINES: usize = 100_010;
+    let flood = "S: * 1 FETCH (UID 1 FLAGS ())\n".repeat(LINES);
+    let (provider, mut lease) = lease("", &format!("C: w2 UID FETCH 1:* (UID FLAGS)\n{flood}S: w2 OK")).await;
+    let mut kept = 0;
+    let error = lease.fetch_meta("1:*", Items::Flags, None, &mut |_| kept += 1).await.unwrap_err();
+    assert!(matches!(&error, Error::Protocol(words) if words.contains("100010 answers")), "{error}");
+    assert_eq!(kept, 100_000);
+    provider.done().await;
+}

@@ -33,6 +33,32 @@ async fn sessions_are_kept_and_preferred_by_mailbox() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mailbox_that_is_another_now_is_left() {
+    let out = "C: w2 SELECT \"a\"\nS: w2 OK\nC: w3 UNSELECT\nS: w3 OK";
+    let provider = Provider::new([
+        session("UNSELECT", out),
+        session("UNSELECT", out),
+        session("", "C: w2 SELECT \"b\"\nS: w2 OK"),
+    ]);
+    let pool = pool_of(&provider, 3);
+    let lease = async || pool.lease(Class::Interactive, None).await.unwrap();
+    let (mut parked, mut lent, mut other) = (lease().await, lease().await, lease().await);
+    parked.select("a").await.unwrap();
+    lent.select("a").await.unwrap();
+    other.select("b").await.unwrap();
+    drop((parked, other));
+    assert!(!lent.is_wanted());
+    pool.leave("a");
+    assert!(lent.is_wanted());
+    drop(lent);
+    let leases = [lease().await, lease().await, lease().await];
+    let selected = leases.iter().filter_map(|lease| lease.selected().map(|(name, _)| name)).collect::<Vec<_>>();
+    assert_eq!(selected, ["b"]);
+    drop(leases);
+    provider.done().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_turn_is_by_class_then_arrival() {
     let provider = Provider::new([session("", "")]);
     let pool = pool_of(&provider, 1);

@@ -8,6 +8,7 @@ use super::told;
 use crate::harness::daemon::PROGRAM;
 use crate::harness::dovecot::Dovecot;
 use crate::harness::exim::Exim;
+use crate::harness::search::Searched as _;
 use crate::harness::{UPSTREAM_PASSWORD, free_port, scratch, straight_run};
 
 /// Reading goes well; sending is at `port`.
@@ -125,7 +126,7 @@ fn refused_messages_are_told_with_their_mend() {
         let out = Command::new(PROGRAM)
             .args(["check", "--send-test", "bob@example.net", "--config"])
             .arg(&config)
-            .output()
+            .output_searched()
             .unwrap();
         let said = String::from_utf8_lossy(&out.stdout);
         assert!(!out.status.success() && said.contains(&format!("FAILED: {what}")), "wanted {what}\n{said}");

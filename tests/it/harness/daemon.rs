@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use super::client::Client;
 use super::process::Server;
+use super::search::Searched as _;
 use super::search::Wanted;
 use super::{ADDRESS, LOCAL_PASSWORD, PATIENCE, UPSTREAM_PASSWORD, UPSTREAM_USER, free_port, scratch};
 
@@ -28,6 +29,8 @@ pub struct Account {
     /// `none`, `starttls` or `implicit`.
     pub tls: &'static str,
     pub ca_file: Option<PathBuf>,
+    /// Whether the certificate is to be verified.
+    pub verify: bool,
     pub username: String,
     pub password: String,
     pub connections: u32,
@@ -50,6 +53,7 @@ impl Account {
             upstream,
             tls: "none",
             ca_file: None,
+            verify: true,
             username: UPSTREAM_USER.to_owned(),
             password: UPSTREAM_PASSWORD.to_owned(),
             connections: 3,
@@ -82,6 +86,8 @@ pub struct Setup {
     pub more: String,
     /// `$MAILWEIR_LOG`, and more arguments of `run`.
     pub log: (&'static str, &'static [&'static str]),
+    /// What is run.
+    pub program: PathBuf,
 }
 
 impl Setup {
@@ -94,6 +100,7 @@ impl Setup {
             listen_more: String::new(),
             more: String::new(),
             log: ("", &[]),
+            program: PROGRAM.into(),
         }
     }
 }
@@ -148,7 +155,7 @@ impl Daemon {
         let (level, more) = self.setup.log;
         let args = [&["run", "--config", config.to_str().unwrap()], more].concat();
         let env = [("RUST_LOG", "info"), ("MAILWEIR_LOG", level)];
-        let server = Server::start(Path::new(PROGRAM), &args, &env, self.home.path(), &[]);
+        let server = Server::start(&self.setup.program, &args, &env, self.home.path(), &[]);
         let ports = [self.imap, self.imaps, self.pop3, self.pop3s, self.http];
         let ports: Vec<_> = ports.iter().map(|a| format!(":{}", a.port())).collect();
         let ready = server.wait_output(PATIENCE, |out| ports.iter().all(|p| out.iter().any(|l| names_port(l, p))));
@@ -161,7 +168,8 @@ impl Daemon {
 
     fn write_config(&self) {
         let (imap, imaps, pop3, pop3s, http) = (self.imap, self.imaps, self.pop3, self.pop3s, self.http);
-        let Setup { accounts, prefetch, cache_size, plaintext_login, listen_more, more, log: _ } = &self.setup;
+        let Setup { accounts, prefetch, cache_size, plaintext_login, listen_more, more, log: _, program: _ } =
+            &self.setup;
         let mut text = format!(
             "data_dir = \"data\"\n\n[listen]\nimap = [\"{imap}\"]\nimaps = [\"{imaps}\"]\npop3 = [\"{pop3}\"]\npop3s = [\"{pop3s}\"]\nhttp = [\"{http}\"]\n\
              plaintext_login = {plaintext_login}\n{listen_more}\n[tls]\ndir = \"certs\"\nnames = [\"localhost\", \
@@ -178,6 +186,9 @@ impl Daemon {
             .unwrap();
             if let Some(ca) = &a.ca_file {
                 writeln!(text, "ca_file = \"{}\"", ca.display()).unwrap();
+            }
+            if !a.verify {
+                writeln!(text, "verify = false").unwrap();
             }
             writeln!(text, "[account.limits]\nconnections = {}\n{}", a.connections, a.limits_more).unwrap();
             writeln!(text, "[account.pop3]\n{}", a.pop3).unwrap();
@@ -249,7 +260,7 @@ impl Daemon {
         let out = Command::new(PROGRAM)
             .args(["cache", "drop", "--config"])
             .arg(self.config_file())
-            .output()
+            .output_searched()
             .expect("mailweir cache drop");
         assert!(out.status.success(), "cache drop: {}", String::from_utf8_lossy(&out.stderr));
     }

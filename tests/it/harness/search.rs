@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -87,6 +87,29 @@ impl Wanted {
         // Files that go while it reads are its status 2; what it has found counts.
         String::from_utf8_lossy(&out.stdout).lines().map(PathBuf::from).collect()
     }
+}
+
+/// Runs a command of ours to its end and searches what it has printed for the passwords every test has.
+pub trait Searched {
+    fn output_searched(&mut self) -> std::io::Result<Output>;
+}
+
+impl Searched for Command {
+    fn output_searched(&mut self) -> std::io::Result<Output> {
+        let out = self.output()?;
+        let wanted = Wanted::of_all_tests();
+        for text in [&out.stdout, &out.stderr] {
+            let found = wanted.found_in(text);
+            assert!(found.is_empty(), "{:?} has printed {}", self.get_program(), found.join(", "));
+        }
+        Ok(out)
+    }
+}
+
+#[test]
+#[should_panic(expected = "has printed the local password, plain")]
+fn a_password_that_is_printed_is_found() {
+    let _ = Command::new("echo").arg(super::LOCAL_PASSWORD).output_searched();
 }
 
 #[test]

@@ -8,5 +8,6 @@ mod list;
 mod login;
 mod moves;
 mod names;
+mod recent;
 mod search;
 mod select;

@@ -10,6 +10,7 @@ use super::{LONG, World};
 use crate::harness::daemon::{Account, Daemon, PROGRAM, Setup};
 use crate::harness::dovecot::{Dovecot, Options};
 use crate::harness::oauth::{AuthServer, CLIENT_SECRET};
+use crate::harness::search::Searched as _;
 use crate::harness::{accepts, free_port, scratch, straight_run, wait_for};
 
 /// Serves the one message, over sessions whose token ended, and needs nobody's login.
@@ -171,7 +172,7 @@ fn private(path: &Path, text: &str) {
 }
 
 fn check(config: &Path) -> (bool, String) {
-    let out = Command::new(PROGRAM).args(["check", "--config"]).arg(config).output().expect("mailweir");
+    let out = Command::new(PROGRAM).args(["check", "--config"]).arg(config).output_searched().expect("mailweir");
     (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
 }
 
@@ -187,7 +188,7 @@ fn nobody_is_asked_where_the_application_acts_by_itself() {
     let out = Command::new(PROGRAM)
         .args(["account", "login", "ann@example.org", "--config"])
         .arg(world.daemon.config_file())
-        .output()
+        .output_searched()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.code() == Some(1) && said.contains("there is nothing to consent to"), "{said}");

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use super::{Busy, file};
 use crate::harness::ADDRESS;
 use crate::harness::daemon::PROGRAM;
+use crate::harness::search::Searched as _;
 
 /// The table of `config/prometheus/metrics.md`: name to type and labels.
 fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
@@ -70,8 +71,12 @@ fn the_list_is_what_is_exposed() {
     let id = text.lines().find_map(|line| line.strip_prefix("mailweir_needs_login{account=\"")?.split('"').next());
     let id = id.expect("an account");
     for arguments in [["status"].as_slice(), &["account", "list"]] {
-        let told =
-            Command::new(PROGRAM).args(arguments).arg("--config").arg(busy.daemon.config_file()).output().unwrap();
+        let told = Command::new(PROGRAM)
+            .args(arguments)
+            .arg("--config")
+            .arg(busy.daemon.config_file())
+            .output_searched()
+            .unwrap();
         let told = String::from_utf8(told.stdout).unwrap();
         assert!(told.lines().any(|line| line.contains(ADDRESS) && line.contains(id)), "{arguments:?}: {told}");
     }

@@ -1,8 +1,11 @@
 //! What the daemon tells of itself: metrics, health, logs, the audit trail.
 
+mod asked;
 mod audit;
 mod logs;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod prometheus;
 mod ready;
 mod watch;

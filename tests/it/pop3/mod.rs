@@ -12,6 +12,7 @@ use crate::harness::client::Client;
 use crate::harness::daemon::{Daemon, PROGRAM};
 use crate::harness::pop::Pop;
 use crate::harness::relay::Link;
+use crate::harness::search::Searched as _;
 use crate::harness::world::{Kind, World};
 use crate::harness::{ADDRESS, LOCAL_PASSWORD};
 
@@ -45,7 +46,7 @@ fn account_pop3(daemon: &Daemon, arguments: &[&str]) -> (String, String) {
         .args(arguments)
         .arg("--config")
         .arg(daemon.config_file())
-        .output()
+        .output_searched()
         .expect("mailweir account pop3");
     let [printed, log] = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(out.status.success(), "{log}");

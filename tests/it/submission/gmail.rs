@@ -9,6 +9,7 @@ use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
 use crate::harness::exim::Exim;
 use crate::harness::relay::{Link, Relay};
+use crate::harness::search::Searched as _;
 use crate::harness::simulated::Simulated;
 use crate::harness::smtp::Smtp;
 use crate::harness::trap::{Act, Place, Point, Trap};
@@ -128,8 +129,13 @@ fn a_doubt_is_settled_by_the_sent_folder() {
         wait_for("the message to be taken", || gmail.exim.taken() > taken);
         let outbox = |arguments: &[&str]| {
             let mut command = std::process::Command::new(crate::harness::daemon::PROGRAM);
-            let out =
-                command.arg("outbox").args(arguments).arg("--config").arg(gmail.daemon.config_file()).output().unwrap();
+            let out = command
+                .arg("outbox")
+                .args(arguments)
+                .arg("--config")
+                .arg(gmail.daemon.config_file())
+                .output_searched()
+                .unwrap();
             String::from_utf8(out.stdout).unwrap()
         };
         assert!(outbox(&["list"]).contains("may have been sent"), "{}", outbox(&["list"]));

@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, Setup};
-use crate::harness::dovecot::Dovecot;
+use crate::harness::dovecot::{Dovecot, Options};
 use crate::harness::exim::Exim;
 use crate::harness::relay::{Link, Relay};
 use crate::harness::smtp::Smtp;
@@ -27,11 +27,22 @@ struct Post {
     _dovecot: Dovecot,
     submission: SocketAddr,
     submissions: SocketAddr,
+    /// The daemon talks to Exim itself: it refuses recipients and speaks SMTPUTF8, which Dovecot's service before it does not.
+    is_exim: bool,
 }
 
 impl Post {
     fn start() -> Self {
         Self::with("none", |_| {})
+    }
+
+    /// Dovecot's submission service as the provider, and Exim behind it.
+    fn through_dovecot() -> Self {
+        let exim = Exim::start();
+        let dovecot = Dovecot::with(Options { relay: Some(exim.inside), ..Default::default() });
+        let relay = Relay::to(dovecot.submission, Link::default());
+        let lines = format!("host = \"localhost\"\nport = {}\ntls = \"none\"", relay.addr.port());
+        Self { is_exim: false, ..Self::behind(exim, dovecot, relay, lines, |_| {}) }
     }
 
     /// With `tls` between daemon and provider, and a changed set-up.
@@ -43,13 +54,17 @@ impl Post {
             relay.addr.port(),
             exim.ca_file().display()
         );
+        Self::behind(exim, dovecot, relay, lines, change)
+    }
+
+    fn behind(exim: Exim, dovecot: Dovecot, relay: Relay, lines: String, change: impl FnOnce(&mut Setup)) -> Self {
         let more = "aliases = [\"ann.smith@example.org\", \"\u{e4}nn@example.org\"]".to_owned();
         let mut setup = Setup::new(Account { smtp: lines, more, ..Account::at(dovecot.imap) });
         let [submission, submissions] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         setup.listen_more = format!("submission = [\"{submission}\"]\nsubmissions = [\"{submissions}\"]\n");
         change(&mut setup);
         let daemon = Daemon::start(setup);
-        Self { daemon, relay, exim, _dovecot: dovecot, submission, submissions }
+        Self { daemon, relay, exim, _dovecot: dovecot, submission, submissions, is_exim: true }
     }
 
     /// A connection, its greeting read.
@@ -126,26 +141,6 @@ fn sessions_are_used_again() {
     assert!((sent - 5.0).abs() < f64::EPSILON, "{sent}");
     let used = post.daemon.metric("mailweir_budget_used_bytes", &["upload"]);
     assert!(used > 0.0, "what is sent is counted");
-}
-
-/// Dovecot's submission service as the provider.
-#[test]
-fn dovecot_submission_before_exim() {
-    let exim = Exim::start();
-    let dovecot = Dovecot::with(crate::harness::dovecot::Options { relay: Some(exim.inside), ..Default::default() });
-    let submission = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut account = Account::at(dovecot.imap);
-    account.smtp = format!("host = \"localhost\"\nport = {}\ntls = \"none\"", dovecot.submission.port());
-    let mut setup = Setup::new(account);
-    setup.listen_more = format!("submission = [\"{submission}\"]\n");
-    let daemon = Daemon::start(setup);
-    let mut client = Smtp::greeted(TcpStream::connect(submission).unwrap());
-    client.ehlo();
-    client.says("AUTH PLAIN AGFubkBleGFtcGxlLm9yZwBsb2NhbC1zZWNyZXQ=", "235");
-    let message = "Subject: through\r\n\r\n.\r\n..\r\nlast\r\n";
-    client.send("ann@example.org", &["bob@example.net", "carl@example.net"], message);
-    assert_eq!(exim.wait_sent(1), [message.as_bytes()]);
-    drop(daemon);
 }
 
 /// The relay counts what the provider heard: a client of [`Client`] is not needed here, but that it reads on is.

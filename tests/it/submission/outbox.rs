@@ -8,6 +8,7 @@ use super::Post;
 use crate::harness::client::Client;
 use crate::harness::daemon::PROGRAM;
 use crate::harness::relay::{Fault, Way};
+use crate::harness::search::Searched as _;
 use crate::harness::smtp::{Smtp, dotted};
 use crate::harness::{PATIENCE, wait_for};
 
@@ -20,7 +21,8 @@ impl Post {
     /// `mailweir outbox …`; what it printed.
     fn outbox(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(PROGRAM);
-        let out = command.arg("outbox").args(arguments).arg("--config").arg(self.daemon.config_file()).output();
+        let out =
+            command.arg("outbox").args(arguments).arg("--config").arg(self.daemon.config_file()).output_searched();
         let out = out.expect("mailweir outbox");
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(out.status.success() || told.contains("nothing waits"), "outbox {arguments:?}: {told}");

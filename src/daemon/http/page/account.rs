@@ -149,7 +149,7 @@ pub(super) fn clients(account: &AccountStatus, clients: &[Client], more: u64) ->
             None => "<span class=\"quiet\">does not say</span>".into(),
         };
         let device = client.device.as_ref().map(|device| format!(" as {}", escape(device)));
-        let open = client.mailbox.as_ref().map_or_else(|| "–".to_owned(), |mailbox| escape(mailbox));
+        let open = client.mailbox.as_ref().map_or_else(|| "–".into(), |mailbox| escape(mailbox));
         let _ = write!(
             rows,
             "<tr><th scope=\"row\">{program}<small>by {}{}</small></th><td>{}</td><td>{open}</td><td>{}</td></tr>",

@@ -1,33 +1,17 @@
-//! Text as HTML: everything that comes from outside passes through here.
+//! Words and numbers as HTML: everything that comes from outside passes through here or through [`escape`].
 
+pub(super) use crate::daemon::markup::escape;
 use crate::daemon::status::{duration, octets};
 
-/// Text that stays text, also within a quoted attribute.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// The same, with what stands between backticks as a command to type.
+/// Text that stays text, with what stands between backticks as a command to type.
 pub(super) fn rich(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
     // A tick without its other half is a tick.
     if parts.len().is_multiple_of(2) {
-        return escape(text);
+        return escape(text).into_owned();
     }
     let dress = |(at, part): (usize, &&str)| match at % 2 {
-        0 => escape(part),
+        0 => escape(part).into_owned(),
         _ => format!("<code>{}</code>", escape(part)),
     };
     parts.iter().enumerate().map(dress).collect()
@@ -71,8 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_from_outside_stays_text() {
-        assert_eq!(escape("<b a='x' c=\"&\">\r\n"), "&lt;b a=&#39;x&#39; c=&quot;&amp;&quot;&gt;  ");
+    fn commands_are_dressed_and_text_stays_text() {
         assert_eq!(rich("Run `mailweir <x>`; then"), "Run <code>mailweir &lt;x&gt;</code>; then");
         assert_eq!(rich("a ` b"), "a ` b");
         assert_eq!(rich("`<`</code>`"), "`&lt;`&lt;/code&gt;`");

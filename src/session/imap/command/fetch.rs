@@ -65,6 +65,7 @@ impl<L: Login> Session<L> {
             items,
             since: changed_since.unwrap_or_default(),
             messages: selected.view.messages().clone(),
+            recent: selected.view.recent().0.clone(),
             asked,
             gmail: BTreeMap::new(),
         };
@@ -189,6 +190,7 @@ struct Job {
     since: ModSeq,
     /// The view as the command found it.
     messages: Pages,
+    recent: UidSet,
     asked: UidSet,
     /// What Gmail's items need; empty where they are not asked for.
     gmail: BTreeMap<Uid, Gmail>,
@@ -464,7 +466,7 @@ impl Job {
     fn meta_item(&self, io: &mut Io, item: &FetchItem, meta: &MessageMeta) {
         match self.gmail.get(&meta.uid) {
             Some(gmail) if is_gmail(item) => gmail_item(io, item, meta, gmail),
-            _ => meta_item(io, item, meta),
+            _ => meta_item(io, item, meta, self.recent.contains(meta.uid.0)),
         }
     }
 }

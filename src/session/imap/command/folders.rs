@@ -87,13 +87,20 @@ impl<L: Login> Session<L> {
         Ok(Reply::ok(if on { "Subscribe completed" } else { "Unsubscribe completed" }))
     }
 
+    /// How many messages of a mailbox were told to be recent to this session, and so to no other.
+    pub(super) fn recent_of_ours(&self, mailbox: &str) -> u32 {
+        let selected = self.selected.as_deref().filter(|ours| !ours.read_only && ours.mailbox.name() == mailbox);
+        selected.map_or(0, |ours| ours.view.recent().1)
+    }
+
     pub(crate) async fn status(&mut self, mailbox: &str, items: &[StatusItem]) -> Result<Reply, Failure> {
         let account = self.account()?;
         if items.contains(&StatusItem::HighestModSeq) {
             // RFC 7162 §3.1: a CONDSTORE enabling command.
             self.enable_condstore();
         }
-        let data = self.io.wait(account.status(mailbox)).await??;
+        let mut data = self.io.wait(account.status(mailbox)).await??;
+        data.recent += self.recent_of_ours(mailbox);
         let limit = account.append_limit();
         status_line(&mut self.io.out, mailbox, items, &data, limit);
         Ok(Reply::ok("Status completed"))
@@ -131,7 +138,7 @@ pub(super) fn status_line(out: &mut BytesMut, name: &str, items: &[StatusItem], 
     for (index, item) in items.iter().enumerate() {
         let (word, value) = match item {
             StatusItem::Messages => ("MESSAGES ", u64::from(data.messages)),
-            StatusItem::Recent => ("RECENT ", 0),
+            StatusItem::Recent => ("RECENT ", u64::from(data.recent)),
             StatusItem::UidNext => ("UIDNEXT ", u64::from(data.uid_next.0)),
             StatusItem::UidValidity => ("UIDVALIDITY ", u64::from(data.uid_validity.0)),
             StatusItem::Unseen => ("UNSEEN ", u64::from(data.unseen)),

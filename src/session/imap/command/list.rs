@@ -31,7 +31,8 @@ impl<L: Login> Session<L> {
             write_line(&mut self.io.out, list.kind, &line);
             if !list.returns.status.is_empty() && line.selectable {
                 // RFC 5819 §2: a STATUS that cannot be had is left out; LIST itself has not failed.
-                if let Ok(data) = self.io.wait(account.status(&line.name)).await? {
+                if let Ok(mut data) = self.io.wait(account.status(&line.name)).await? {
+                    data.recent += self.recent_of_ours(&line.name);
                     status_line(&mut self.io.out, &line.name, &list.returns.status, &data, limit);
                 }
             }
@@ -198,7 +199,8 @@ fn line(list: &List, folders: &Folders, name: &Arc<str>, candidate: &Candidate<'
         Some(folder) => {
             delimiter = folder.delimiter;
             selectable = !folder.noselect;
-            if folder.noselect {
+            // In LSUB it is said of what is not subscribed itself (RFC 3501 §6.3.9), and this one is.
+            if folder.noselect && list.kind != ListKind::Lsub {
                 attributes.push("\\Noselect");
             }
             if folder.noinferiors {

@@ -13,7 +13,7 @@ use super::fetch::BATCHES_AHEAD;
 use super::select::present;
 use crate::engine::{Error, Want};
 use crate::message;
-use crate::model::{MessageMeta, ModSeq, Pages, Uid, UidSet};
+use crate::model::{MessageMeta, ModSeq, Pages, SystemFlags, Uid, UidSet};
 use crate::session::backend::{Mailbox, SUMMARY_BATCH};
 use crate::session::imap::io::Io;
 use crate::session::imap::reply::Reply;
@@ -77,6 +77,13 @@ impl<L: Login> Session<L> {
 /// Turns sets of sequence numbers and `$` into sets of UIDs, once, so that evaluation knows one kind of number (Law 2).
 fn name_by_uid(key: &mut SearchKey, view: &View, saved: &UidSet) {
     let uids = match key {
+        SearchKey::Recent => view.recent().0.clone(),
+        // RFC 3501 §6.4.4: RECENT UNSEEN, and NOT RECENT.
+        SearchKey::New => {
+            let messages = view.messages().select(view.recent().0);
+            messages.filter(|(_, m)| !m.flags.has(SystemFlags::SEEN)).map(|(_, m)| m.uid.0).collect()
+        }
+        SearchKey::Old => view.messages().uids().minus(view.recent().0),
         SearchKey::Sequence(set) if set.is_saved() => saved.clone(),
         // Numbers beyond the last match nothing, as in Dovecot.
         SearchKey::Sequence(set) => view.numbers_to_uids(&set.resolve(view.messages().len())),
@@ -258,7 +265,7 @@ impl<M: Mailbox> Run<'_, M> {
         Some(match key {
             SearchKey::All => true,
             // Numbered by UID before evaluation.
-            SearchKey::Sequence(_) | SearchKey::Saved => false,
+            SearchKey::Sequence(_) | SearchKey::Saved | SearchKey::Recent | SearchKey::New | SearchKey::Old => false,
             // Ascending and without `*` since they were named by UID.
             SearchKey::Uid(set) => {
                 let uid = Some(message.uid.0);
@@ -268,9 +275,6 @@ impl<M: Mailbox> Run<'_, M> {
             SearchKey::Flag(flag) => {
                 message.flags.has(flag.system) && flag.keywords().iter().all(|k| message.flags.has_keyword(k))
             }
-            // No message is recent to a client here: \Recent belongs to one upstream session.
-            SearchKey::Recent | SearchKey::New => false,
-            SearchKey::Old => true,
             SearchKey::Before(date) => day() < *date,
             SearchKey::On(date) => day() == *date,
             SearchKey::Since(date) => day() >= *date,

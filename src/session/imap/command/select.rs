@@ -7,7 +7,7 @@ use crate::model::{Pages, SystemFlags, Uid, UidSet};
 use crate::session::backend::{Account as _, Mailbox};
 use crate::session::imap::io::Io;
 use crate::session::imap::reply::{Reply, untagged};
-use crate::session::imap::state::{Failure, Selected, Session, Telling, highest_modseq};
+use crate::session::imap::state::{Failure, MailboxOf, Selected, Session, Telling, highest_modseq};
 use crate::session::imap::{Login, render};
 use crate::wire::imap::command::{Qresync, Select};
 
@@ -27,11 +27,11 @@ impl<L: Login> Session<L> {
         }
         let mailbox = self.io.wait(account.open(&select.mailbox)).await??;
         let (selected, snapshot) = Selected::new(mailbox, select.read_only);
-        self.introduce(&snapshot, selected.read_only);
+        self.introduce(&snapshot, &selected);
         if let Some(known) = &select.qresync
             && known.uid_validity == snapshot.uid_validity
         {
-            resynchronise(&mut self.io, known, &snapshot, &selected.mailbox).await?;
+            resynchronise(&mut self.io, known, &snapshot, &selected).await?;
         }
         let read_only = selected.read_only;
         self.selected = Some(Box::new(selected));
@@ -39,12 +39,14 @@ impl<L: Login> Session<L> {
         Ok(Reply::ok(words).with(if read_only { "READ-ONLY" } else { "READ-WRITE" }))
     }
 
-    fn introduce(&mut self, snapshot: &Snapshot, read_only: bool) {
+    fn introduce(&mut self, snapshot: &Snapshot, selected: &Selected<MailboxOf<L>>) {
         let out = &mut self.io.out;
-        render::mailbox_flags(out, snapshot, read_only);
+        render::mailbox_flags(out, snapshot, selected.read_only);
         render::text(out, "* ");
         render::number(out, snapshot.messages.len());
-        render::text(out, " EXISTS\r\n* 0 RECENT\r\n");
+        render::text(out, " EXISTS\r\n* ");
+        render::number(out, selected.view.recent().1);
+        render::text(out, " RECENT\r\n");
         if let Some(first) = first_unseen(&snapshot.messages) {
             untagged(out, "OK", Some(&format!("UNSEEN {first}")), "First unseen");
         }
@@ -126,12 +128,12 @@ async fn resynchronise<M: Mailbox>(
     io: &mut Io,
     known: &Qresync,
     snapshot: &Arc<Snapshot>,
-    mailbox: &M,
+    selected: &Selected<M>,
 ) -> Result<(), Failure> {
     let mut all = UidSet::new();
     all.insert_range(1..=snapshot.uid_next.0.saturating_sub(1));
     let asked = known.known.as_ref().map_or_else(|| all.clone(), |uids| uids.intersect(&all));
-    let vanished = match mailbox.vanished_since(known.modseq) {
+    let vanished = match selected.mailbox.vanished_since(known.modseq) {
         Some(vanished) => vanished.intersect(&asked),
         None => above_match(known, &snapshot.messages, &asked),
     };
@@ -148,7 +150,7 @@ async fn resynchronise<M: Mailbox>(
         render::text(out, " FETCH (UID ");
         render::number(out, message.uid.0);
         render::text(out, " ");
-        render::flags(out, &message.flags);
+        render::flags(out, &message.flags, selected.view.is_recent(message.uid));
         render::text(out, " ");
         render::mod_sequence(out, message);
         render::text(out, ")\r\n");

@@ -47,6 +47,10 @@ pub(super) fn store(at: &mut Cursor<'_>, uid: bool) -> Result<Command, Fault> {
             at.skip_spaces();
         }
     }
+    if names.iter().any(|name| name.eq_ignore_ascii_case("\\Recent")) {
+        // RFC 3501 §2.3.2: no client alters it. Left out, it would make of `FLAGS (\Recent)` a STORE that takes all flags away.
+        return fault("\\Recent is not the client's to change");
+    }
     let flags = Flags::parse(names.iter().map(String::as_str));
     Ok(Command::Store(Store { numbers, op, silent, flags, unchanged_since }))
 }

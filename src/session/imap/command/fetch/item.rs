@@ -43,7 +43,7 @@ pub(super) fn gmail_item(io: &mut Io, item: &FetchItem, meta: &MessageMeta, gmai
 }
 
 /// What the mirror itself answers.
-pub(super) fn meta_item(io: &mut Io, item: &FetchItem, meta: &MessageMeta) {
+pub(super) fn meta_item(io: &mut Io, item: &FetchItem, meta: &MessageMeta, recent: bool) {
     let out = &mut io.out;
     match item {
         FetchItem::Uid => {
@@ -57,7 +57,7 @@ pub(super) fn meta_item(io: &mut Io, item: &FetchItem, meta: &MessageMeta) {
         }
         FetchItem::ModSeq => render::mod_sequence(out, meta),
         // The others have been answered by the caller.
-        _ => render::flags(out, &meta.flags),
+        _ => render::flags(out, &meta.flags, recent),
     }
 }
 
