@@ -44,7 +44,12 @@ struct Row {
 }
 
 const ROWS: [Row; 4] = [
-    Row { name: "ENVELOPE and BODYSTRUCTURE, warm", ask: |c, _| drop(ask(c, "FETCH 1:* (ENVELOPE BODYSTRUCTURE)")) },
+    Row {
+        name: "ENVELOPE and BODYSTRUCTURE, warm",
+        ask: |c, _| {
+            ask(c, "FETCH 1:* (ENVELOPE BODYSTRUCTURE)");
+        },
+    },
     Row {
         name: "whole bodies, warm",
         ask: |c, _| {

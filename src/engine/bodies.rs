@@ -296,7 +296,8 @@ impl Inner {
             .disk(move |store| store.has_bodies(&keys))
             .await
             .map_err(|_| Error::Internal("the cache failed".into()))?;
-        let missing: Vec<Uid> = uids.iter().zip(have).filter(|(_, have)| !have).map(|(uid, _)| *uid).collect();
+        let missing = uids.iter().zip(have).filter(|(uid, have)| !have && !state.is_hidden(**uid));
+        let missing: Vec<Uid> = missing.map(|(uid, _)| *uid).collect();
         for (_, source) in self.fly(state, &missing, class) {
             source.ended().await.or_else(|error| if error == Error::Expunged { Ok(()) } else { Err(error) })?;
         }

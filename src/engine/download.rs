@@ -12,6 +12,7 @@ use super::account::Inner;
 use super::error::Error;
 use super::flight::{Flight, Landing};
 use super::mailbox::State;
+use super::sync::window;
 use crate::metrics::BodyRead;
 use crate::model::{Uid, UidSet};
 use crate::store::{BodyKey, Store};
@@ -62,6 +63,9 @@ impl Inner {
                 // it takes its flight off the list, so whoever finds none looks there once more: a body is fetched once.
                 self.body_read(BodyRead::Hit);
                 Flight::landed(body)
+            } else if state.is_hidden(*uid) {
+                self.body_read(BodyRead::Refused);
+                Flight::refused(window::hidden())
             } else {
                 match self.options.allowance.download(u64::from(message.size), class) {
                     Ok(grant) => {

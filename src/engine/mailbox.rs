@@ -17,11 +17,12 @@ use super::keywords::Local;
 use super::looks::Looks;
 use super::snapshot::Snapshot;
 use super::summaries::{Summary, Want};
+use super::sync::window::Total;
 use super::writes::{Copied, CopyMode};
 use crate::model::{Arrivals, FlagOp, Flags, ModSeq, Section, Uid, UidSet, UidValidity};
 use crate::store::{BodyKey, MailboxId};
 use crate::upstream::Class;
-use crate::upstream::{FetchMeta, POLL_INTERVAL};
+use crate::upstream::{FetchMeta, POLL_INTERVAL, StatusLine};
 
 /// How often upstream is asked for news that nobody waits for, where it does not tell by itself. A client that polls or selects has the
 /// mailbox looked at in any case.
@@ -63,6 +64,10 @@ pub(crate) struct State {
     pub(crate) local: tokio::sync::Mutex<Local>,
     /// Octets POP3 sends, of messages of which RFC822.SIZE tells another number.
     octets: Mutex<Arc<HashMap<Uid, u32>>>,
+    /// Messages below this UID are not shown by upstream any more; 0: it shows all we hold.
+    shown_from: AtomicU32,
+    /// The STATUS line that was told last where its counts are not those of the mirror, and when it was asked for.
+    told: Mutex<Option<(StatusLine, Instant)>>,
     /// Taken by whoever fetches headers, so that ten clients asking at once cost one download.
     pub(crate) summaries: tokio::sync::Mutex<()>,
 }
@@ -78,6 +83,24 @@ pub(crate) struct Turn {
     pub(crate) swept: Option<Instant>,
     /// A first reading that was interrupted.
     pub(crate) reading: Option<Reading>,
+    /// When upstream was last asked for a list of all messages and gave one that cannot be believed.
+    pub(crate) unlisted: Option<Unlisted>,
+    /// What STATUS counted before the SELECT under way, where that may show fewer.
+    pub(crate) total: Option<Total>,
+}
+
+/// What upstream counted when its list of all messages did not agree with that.
+#[derive(Debug)]
+pub(crate) struct Unlisted {
+    pub(crate) exists: u32,
+    pub(crate) uid_next: Uid,
+    pub(crate) at: Instant,
+}
+
+impl Unlisted {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.exists, self.uid_next) == (other.exists, other.uid_next)
+    }
 }
 
 /// A mailbox being read for the first time, the newest part first: a line that breaks costs the part under way, and not the whole.
@@ -141,6 +164,8 @@ impl State {
             freshness: Mutex::default(),
             local: tokio::sync::Mutex::default(),
             octets: Mutex::default(),
+            shown_from: AtomicU32::new(0),
+            told: Mutex::default(),
             summaries: tokio::sync::Mutex::default(),
         }
     }
@@ -259,6 +284,39 @@ impl State {
             let dead = newest.dead || next.dead;
             *newest = Arc::new(Snapshot { dead, ..next });
         });
+    }
+
+    pub(crate) fn set_shown_from(&self, lowest: Uid) {
+        self.shown_from.store(lowest.0, Ordering::Relaxed);
+    }
+
+    /// Whether upstream does not show this message any more.
+    pub(crate) fn is_hidden(&self, uid: Uid) -> bool {
+        uid.0 < self.shown_from.load(Ordering::Relaxed)
+    }
+
+    /// Those of them.
+    pub(crate) fn hidden(&self, uids: &UidSet) -> UidSet {
+        match self.shown_from.load(Ordering::Relaxed) {
+            0 | 1 => UidSet::new(),
+            lowest => {
+                let mut below = UidSet::new();
+                below.insert_range(1..=lowest - 1);
+                uids.intersect(&below)
+            }
+        }
+    }
+
+    /// Whether upstream tells the same by STATUS as before the look that came last; notes what it tells.
+    pub(crate) fn is_told_again(&self, line: &StatusLine, asked: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = told
+            .as_ref()
+            .is_some_and(|(before, at)| before == line && self.checked().is_some_and(|checked| checked >= *at));
+        if !is_same {
+            *told = Some((line.clone(), asked));
+        }
+        is_same
     }
 
     /// Octets POP3 sends, where they are known to be others than RFC822.SIZE.

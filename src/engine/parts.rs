@@ -137,7 +137,7 @@ impl Inner {
     ) -> Result<Option<Vec<Bytes>>, Error> {
         let snapshot = state.snapshot();
         let Some(size) = snapshot.messages.get(uid).map(|message| message.size) else { return Ok(None) };
-        if !self.options.parts || size <= WHOLE_UP_TO {
+        if !self.options.parts || size <= WHOLE_UP_TO || state.is_hidden(uid) {
             return Ok(None);
         }
         let key = state.body_key(&snapshot, uid);

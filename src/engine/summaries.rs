@@ -12,6 +12,7 @@ use super::account::Inner;
 use super::error::Error;
 use super::mailbox::State;
 use super::snapshot::Snapshot;
+use super::sync::window;
 use crate::message;
 use crate::model::{Uid, UidSet};
 use crate::store::{BodyKey, SummaryRecord};
@@ -141,11 +142,15 @@ impl Inner {
         let mut whole: Vec<(Uid, BodyKey)> = Vec::new();
         let mut headers: HashMap<Uid, BodyKey> = HashMap::new();
         let mut local: HashSet<Uid> = HashSet::new();
+        let mut failure = None;
         for (index, (uid, key)) in keys.into_iter().enumerate() {
             let Some(message) = snapshot.messages.get(uid) else { continue };
             let here = cached.get(index).copied().unwrap_or(false);
             if here {
                 local.insert(uid);
+            } else if state.is_hidden(uid) {
+                failure = Some(window::hidden());
+                continue;
             }
             if here || (want.structure && message.size <= WHOLE_BELOW) {
                 whole.push((uid, key));
@@ -153,7 +158,6 @@ impl Inner {
                 headers.insert(uid, key);
             }
         }
-        let mut failure = None;
         if !headers.is_empty() {
             match self.fetch_headers(state, &headers, want, made).await {
                 Ok(unusable) => {

@@ -13,6 +13,7 @@ use super::account::{Inner, LONG_CALL, now_ms};
 use super::error::Error;
 use super::mailbox::{State, Watched};
 use crate::model::{MessageMeta, Uid};
+use crate::provider::Quirk;
 use crate::store::Store;
 use crate::upstream::{Class, StatusLine};
 
@@ -165,9 +166,10 @@ impl Inner {
         let asked = Instant::now();
         let lines = lease.list_status().await.ok()?;
         drop(lease);
+        let shows_all = !self.options.has(Quirk::SelectShowsNewestOnly);
         let differ = lines.into_iter().filter_map(|line| {
             let name = super::folders::canonical(&line.mailbox);
-            let same = self.known_state(&name).is_some_and(|state| agrees(&state, &line, asked));
+            let same = self.known_state(&name).is_some_and(|state| agrees(&state, &line, asked, shows_all));
             (!same).then_some(name)
         });
         Some(differ.collect())
@@ -178,7 +180,7 @@ impl Inner {
     async fn told_by_status(self: &Arc<Self>, state: &Arc<State>) -> Result<bool, Error> {
         let asked = Instant::now();
         let line = self.pool.lease(Class::Sync, None).await?.status(&state.name).await?;
-        Ok(agrees(state, &line, asked))
+        Ok(agrees(state, &line, asked, !self.options.has(Quirk::SelectShowsNewestOnly)))
     }
 
     /// Fetches bodies of recent messages before anyone asks, the newest first.
@@ -255,9 +257,15 @@ fn mail(state: &State) -> (u32, Uid) {
 }
 
 /// Whether the mirror has what a STATUS tells. Without mod-sequences a changed flag shows only if it was `\Seen`.
-fn agrees(state: &State, line: &StatusLine, asked: Instant) -> bool {
+fn agrees(state: &State, line: &StatusLine, asked: Instant, shows_all: bool) -> bool {
     let anchor = state.turn.try_lock().map_or(0, |turn| turn.upstream_modseq);
     let known = state.snapshot().status();
+    if !shows_all {
+        // It counts more than can be read (`sync::window`): what it says is held against what it said before.
+        return line.uid_next == Some(known.uid_next)
+            && line.uid_validity == Some(known.uid_validity)
+            && state.is_told_again(line, asked);
+    }
     let same = line.messages == Some(known.messages)
         && line.uid_next == Some(known.uid_next)
         && line.uid_validity == Some(known.uid_validity);

@@ -127,8 +127,16 @@ impl Pages {
     /// A new version. Pages the delta does not touch are shared with this one.
     pub fn apply(&self, delta: PagesDelta) -> Self {
         let PagesDelta { mut upserts, vanished } = delta;
-        // Stable: of two upserts for one UID the last written wins below.
+        // Stable: of two upserts for one UID the last written wins. United before the pages are made, or the end of a page could come
+        // between the two.
         upserts.sort_by_key(|message| message.uid);
+        upserts.dedup_by(|next, kept| {
+            let is_same = next.uid == kept.uid;
+            if is_same {
+                std::mem::swap(next, kept);
+            }
+            is_same
+        });
         let mut upserts = upserts.into_iter().peekable();
         let mut pages: Vec<Arc<Page>> = Vec::with_capacity(self.slots.len() + 1);
         for (index, slot) in self.slots.iter().enumerate() {
@@ -334,6 +342,18 @@ mod tests {
             changes += 1;
         });
         assert_eq!(changes, 1);
+    }
+
+    /// As a server tells them that answers a question for flags with all it was ever asked.
+    #[test]
+    fn a_message_told_twice_is_there_once_wherever_pages_end() {
+        for had in [0, 1, 100, 196, 255, 256, 300] {
+            let old = Pages::from_messages((1..=had).map(|uid| message(uid, 1)).collect());
+            let told = (had + 1..=had + 600).flat_map(|uid| [message(uid, 2), message(uid, 3)]).collect();
+            let new = old.apply(PagesDelta { upserts: told, vanished: UidSet::new() });
+            assert!(new.iter().map(|m| m.uid.0).eq(1..=had + 600), "{had}");
+            assert!(new.iter_from(had).all(|(_, m)| m.modseq == ModSeq(3)), "{had}: the last written wins");
+        }
     }
 
     #[test]

@@ -157,6 +157,34 @@ impl UidSet {
         }
         out
     }
+
+    /// The set cut into portions of at most `most` numbers each, ascending.
+    pub fn portions(&self, most: u64) -> Vec<Self> {
+        let most = most.max(1);
+        let mut out = Vec::new();
+        let (mut portion, mut room) = (Self::new(), most);
+        for (mut from, to) in self.ranges.iter().copied() {
+            loop {
+                let count = (u64::from(to - from) + 1).min(room);
+                // At most `to - from + 1`, so it fits.
+                let last = u32::try_from(u64::from(from) + count - 1).unwrap_or(to);
+                portion.ranges.push((from, last));
+                room -= count;
+                if room == 0 {
+                    out.push(std::mem::take(&mut portion));
+                    room = most;
+                }
+                if last == to {
+                    break;
+                }
+                from = last + 1;
+            }
+        }
+        if !portion.is_empty() {
+            out.push(portion);
+        }
+        out
+    }
 }
 
 /// A strict `nz-number`: digits only, no sign, no leading zero, not 0.
@@ -258,6 +286,24 @@ mod tests {
         for bad in ["", "0", "1,", "a", "1:*", "+1", "01", "4294967296", "1:2:3"] {
             assert_eq!(UidSet::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn portions() {
+        let table = [
+            ("1:10", 4, "1:4 5:8 9:10"),
+            ("1:3,7,9:12", 4, "1:3,7 9:12"),
+            ("5", 1, "5"),
+            ("1:2", 0, "1 2"),
+            ("1:4294967295", u64::MAX, "1:4294967295"),
+            ("4294967294:4294967295", 1, "4294967294 4294967295"),
+        ];
+        for (text, most, want) in table {
+            let portions = UidSet::parse(text).unwrap().portions(most);
+            let told = portions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            assert_eq!(told, want, "{text} by {most}");
+        }
+        assert_eq!(UidSet::new().portions(3), []);
     }
 
     #[test]

@@ -1,4 +1,9 @@
-//! Named oddities of providers: each a fact with a date and a source, each answered in one place of the code.
+//! Named oddities of providers: each a fact with a date and a source.
+//!
+//! Some are asked for by name where they make a difference. Others are met by what is done for every provider, and stand here because they
+//! are why it is done so, and so that the simulated provider has them: AppendDeduplicates, DeletedExpungesAtOnce, SizeEstimated, NoPartialFetch,
+//! NoCustomKeywords, IdAfterLogin, IdRefusesEmpty, ByeRepeats, EnableNotConfirmed, Rfc822ItemsMissing. No scenario has yet DeletedExpungesAtOnce, a
+//! wrong COPYUID or an APPEND that loses `\Flagged`; SizeEstimated is met by POP3, which counts, and not by IMAP's RFC822.SIZE.
 //!
 //! A quirk is a claim about a server we do not run, so it says where it was seen. Sources: MK = MailKit's recorded
 //! transcripts, `MK#n` = its issues; FE = FairEmail's FAQ and provider list; isync = isync's FAQ pages; MSS = server captures of

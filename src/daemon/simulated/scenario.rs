@@ -47,7 +47,8 @@ pub struct Scenario {
     pub no_keywords: bool,
     /// Special mailboxes: the session's name, and the one told (modified UTF-7).
     pub names: &'static [(&'static str, &'static str)],
-    /// Messages that STATUS counts and SELECT does not show: those beyond the newest part.
+    /// Messages that STATUS counts and SELECT does not show: those beyond the newest part. It stands still here; what happens when it slides
+    /// `engine/tests/listing.rs` shows.
     pub beyond_window: u64,
     /// Most numbers in a SEARCH answer.
     pub search_most: Option<usize>,

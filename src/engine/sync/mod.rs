@@ -3,7 +3,9 @@
 mod changes;
 mod commit;
 mod facts;
+mod listing;
 pub(crate) mod plan;
 pub(crate) mod resume;
 pub(crate) mod run;
 mod whole;
+pub(crate) mod window;

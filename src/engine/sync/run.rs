@@ -149,6 +149,7 @@ impl Inner {
         };
         let ask_qresync = ladder == Ladder::Qresync && turn.complete && turn.upstream_modseq > 0;
         let qresync = ask_qresync.then_some((snapshot.uid_validity, turn.upstream_modseq));
+        self.count_all(lease, state, turn).await?;
         let mut selected = match lease.reselect(&state.name, qresync).await {
             Ok(selected) => selected,
             Err(upstream::Error::No { code, text, .. }) => {

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::changes::exists;
+use super::changes::{exists, uid_of};
 use super::commit::record;
 use super::facts::lay_facts;
 use super::resume;
@@ -122,12 +122,14 @@ impl Inner {
         selected: &Selected,
         reading: &mut Reading,
     ) -> Result<(), Error> {
-        let mut width = READING;
+        let most = lease.message_limit();
+        let widest = READING.min(most.unwrap_or(READING));
+        let mut width = widest;
         // Of what an earlier reading has brought some may have gone: then the count says nothing.
         let is_fresh = reading.from.is_none();
         let running = self.readings.begin(&state.name, reading.messages(), u64::from(selected.exists));
         while reading.from != Some(1) && selected.exists > 0 {
-            let (from, set) = match reading.from {
+            let (mut from, set) = match reading.from {
                 None if selected.uid_next.0 == 0 => (1, "1:*".to_owned()),
                 None => {
                     let from = selected.uid_next.0.saturating_sub(width).max(1);
@@ -151,7 +153,13 @@ impl Inner {
             part.retain(|meta| meta.uid.is_none_or(|uid| uid.0 >= from));
             let got = u32::try_from(part.len()).unwrap_or(u32::MAX);
             // Where UIDs are sparse the next part is wider.
-            width = if got < READING / 4 { width.saturating_mul(4) } else { READING };
+            width = if got < widest / 4 { width.saturating_mul(4) } else { widest };
+            // Answered for the highest only, perhaps: the next part begins below the lowest of them.
+            if most.is_some_and(|most| got >= most)
+                && let Some(lowest) = part.iter().filter_map(uid_of).min()
+            {
+                from = from.max(lowest);
+            }
             let begin = reading.seen.len();
             reading.seen.append(&mut part);
             reading.from = Some(from);

@@ -3,6 +3,7 @@
 mod bodies;
 mod cache;
 mod identity;
+mod listing;
 mod looks;
 mod parts;
 mod provider;
@@ -17,6 +18,7 @@ use super::account::{Disk, Inner, Options};
 use super::allowance::{Allowance, Unlimited};
 use super::cache::Cache;
 use crate::metrics::Metrics;
+use crate::provider::Quirk;
 use crate::secret::Secret;
 use crate::state::State;
 use crate::store::{self, Store, StorePool};
@@ -33,9 +35,13 @@ struct World {
 
 impl World {
     fn new(provider: Provider, connections: usize) -> Self {
+        Self::with_quirks(provider, connections, &[])
+    }
+
+    fn with_quirks(provider: Provider, connections: usize, quirks: &[Quirk]) -> Self {
         let provider = Arc::new(provider);
         let dial = Arc::clone(&provider) as Arc<dyn Dial>;
-        let (account, pool, dir) = account(dial, connections, true, Arc::new(Unlimited));
+        let (account, pool, dir) = account_with(dial, connections, true, Arc::new(Unlimited), quirks);
         Self { provider, account, pool, _dir: dir }
     }
 }
@@ -46,6 +52,16 @@ fn account(
     connections: usize,
     parts: bool,
     allowance: Arc<dyn Allowance>,
+) -> (Arc<Inner>, Pool, tempfile::TempDir) {
+    account_with(dial, connections, parts, allowance, &[])
+}
+
+fn account_with(
+    dial: Arc<dyn Dial>,
+    connections: usize,
+    parts: bool,
+    allowance: Arc<dyn Allowance>,
+    quirks: &[Quirk],
 ) -> (Arc<Inner>, Pool, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &store::Options { page_cache: 16 << 20, disk_reserve: 0 }).unwrap();
@@ -69,7 +85,7 @@ fn account(
         parts,
         allowance,
         upstream: "ann@test:143".into(),
-        quirks: Vec::new(),
+        quirks: quirks.to_vec(),
         english_names: false,
         refresh: std::time::Duration::from_secs(660),
         unsent: None,

@@ -42,6 +42,20 @@ pub(super) struct Shared {
     /// Connections opened before the last of these are dead: nothing is answered or told on them.
     died: AtomicU64,
     caps: &'static str,
+    /// A FETCH is answered for so many messages, the highest, and a SEARCH for the lowest of so many; 0: for all.
+    most: usize,
+    /// SELECT shows so many messages, the newest; 0: all.
+    window: usize,
+}
+
+impl Shared {
+    /// A mailbox as SELECT shows it.
+    fn shown(&self, mut mailbox: Box) -> Box {
+        if self.window > 0 {
+            drop(mailbox.messages.drain(..mailbox.messages.len().saturating_sub(self.window)));
+        }
+        mailbox
+    }
 }
 
 impl Default for Shared {
@@ -61,6 +75,8 @@ impl Default for Shared {
             lost_track: AtomicU64::default(),
             died: AtomicU64::default(),
             caps: "",
+            most: 0,
+            window: 0,
         }
     }
 }
@@ -83,6 +99,24 @@ impl Provider {
     /// With these capabilities besides IMAP4rev1; with or without UIDNEXT in its answers.
     pub(super) fn offering(caps: &'static str, tells_uid_next: bool) -> Self {
         Self { shared: Arc::new(Shared { caps, tells_uid_next, ..Shared::default() }) }
+    }
+
+    /// Answers for so many messages at once, and says so (RFC 9738).
+    pub(super) fn answering_for(most: usize, caps: &'static str) -> Self {
+        Self { shared: Arc::new(Shared { caps, most, ..Shared::default() }) }
+    }
+
+    /// SELECT shows the newest of so many messages only.
+    pub(super) fn showing(window: usize) -> Self {
+        Self { shared: Arc::new(Shared { window, ..Shared::default() }) }
+    }
+
+    /// Another program expunges a message.
+    pub(super) fn remove(&self, mailbox: &str, uid: u32) {
+        let mut mail = self.shared.mail();
+        mail.get_mut(mailbox).unwrap().messages.retain(|(known, _)| *known != uid);
+        drop(mail);
+        self.shared.changed.send_replace(());
     }
 
     /// Puts in a message without flags.
@@ -301,8 +335,9 @@ fn elsewhere(shared: &Shared, selected: Option<&(String, Box)>, known: &mut BTre
 /// What a session that has a mailbox selected is told of it.
 fn news(shared: &Shared, selected: &mut Option<(String, Box)>) -> String {
     let Some((name, seen)) = selected else { return String::new() };
-    let now = shared.mail()[name.as_str()].clone();
-    let grown = now.messages.len() > seen.messages.len();
+    let now = shared.shown(shared.mail()[name.as_str()].clone());
+    let (now_count, before) = (now.messages.len(), seen.messages.len());
+    let grown = if shared.window > 0 { now_count != before } else { now_count > before };
     *seen = now;
     if grown { format!("* {} EXISTS\r\n", seen.messages.len()) } else { String::new() }
 }
@@ -316,7 +351,7 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
         ["AUTHENTICATE", ..] => code = format!("[CAPABILITY IMAP4rev1 {}] ", shared.caps),
         ["SELECT", ..] => {
             let name = named(words.get(1));
-            let Some(mailbox) = shared.mail().get(&name).cloned() else {
+            let Some(mailbox) = shared.mail().get(&name).cloned().map(|mailbox| shared.shown(mailbox)) else {
                 *selected = None;
                 return format!("{tag} NO [NONEXISTENT] no such mailbox\r\n");
             };
@@ -354,7 +389,14 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
         }
         ["UID", "FETCH", set, ..] => {
             out = news(shared, selected);
-            for (at, (uid, flags)) in chosen(selected, set) {
+            let mut chosen = chosen(selected, set);
+            if shared.most > 0 {
+                drop(chosen.drain(..chosen.len().saturating_sub(shared.most)));
+            }
+            if command.ends_with("(UID)") {
+                out.extend(chosen.drain(..).map(|(at, (uid, _))| format!("* {at} FETCH (UID {uid})\r\n")));
+            }
+            for (at, (uid, flags)) in chosen {
                 let id = shared.ids_from.load(Ordering::Relaxed) + u64::from(uid);
                 // Only where it is asked for, as servers do.
                 let id = match () {
@@ -367,9 +409,22 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
                 ));
             }
         }
-        ["UID", "SEARCH", ..] => {
-            let found = chosen(selected, "1:*").into_iter().map(|(_, (uid, _))| format!(" {uid}"));
-            out = format!("* SEARCH{}\r\n", found.collect::<String>());
+        ["FETCH", "1", "(UID)"] => {
+            out = news(shared, selected);
+            let first = chosen(selected, "1:*").first().map(|(_, (uid, _))| *uid);
+            out.extend(first.map(|uid| format!("* 1 FETCH (UID {uid})\r\n")));
+        }
+        // Whatever is looked for, every message has it.
+        ["UID", "SEARCH", keys @ ..] => {
+            out = news(shared, selected);
+            let most = if shared.most > 0 { shared.most } else { usize::MAX };
+            let set = match keys {
+                ["UID", set, ..] => set,
+                _ => "1:*",
+            };
+            let found = chosen(selected, set).into_iter().take(most);
+            out.push_str(&found.fold("* SEARCH".to_owned(), |line, (_, (uid, _))| format!("{line} {uid}")));
+            out.push_str("\r\n");
         }
         ["UID", "STORE", set, _, flags @ ..] => {
             let flags = flags.join(" ").trim_matches(['(', ')']).to_owned();

@@ -15,6 +15,7 @@ use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::State;
 use crate::engine::snapshot::Snapshot;
+use crate::engine::sync::window;
 use crate::model::{Flags, Folders, Role, Uid, UidSet, UidValidity};
 use crate::provider::Quirk;
 use crate::store::BodyKey;
@@ -50,6 +51,9 @@ impl Inner {
             let there = there(&snapshot, &uids);
             if there.is_empty() {
                 return Ok(None);
+            }
+            if !state.hidden(&there).is_empty() {
+                return Err(window::hidden());
             }
             let target = account.state(&to).await?;
             let window = Window::before(&target);

@@ -18,7 +18,9 @@ use crate::engine::account::Inner;
 use crate::engine::error::Error;
 use crate::engine::mailbox::{State, Turn};
 use crate::engine::snapshot::Snapshot;
+use crate::engine::sync::window;
 use crate::model::{FlagOp, Flags, SystemFlags, UidSet};
+use crate::provider::Quirk;
 use crate::upstream::{Class, Lease};
 
 /// How often others may mark more while we unmark, before we give way.
@@ -32,9 +34,11 @@ impl Inner {
             let mut turn = state.turn.lock().await;
             let mut lease = account.ready(&state, Class::Interactive).await?;
             account.sync_on(&mut lease, &state, &mut turn).await?;
-            let target = deleted(&state.snapshot(), only.as_ref());
+            let all = deleted(&state.snapshot(), only.as_ref());
+            let hidden = state.hidden(&all);
+            let target = all.minus(&hidden);
             if target.is_empty() {
-                return Ok(());
+                return if hidden.is_empty() { Ok(()) } else { Err(window::hidden()) };
             }
             account.check_identity(&mut lease, &state, &target).await?;
             let record = account.begin_audit("expunge", &state, &target).await;
@@ -45,7 +49,7 @@ impl Inner {
                 account.look_again(lease, &state, &mut turn).await;
             }
             account.seen_upstream();
-            Ok(())
+            if hidden.is_empty() { Ok(()) } else { Err(window::hidden()) }
         })
         .await
     }
@@ -97,6 +101,12 @@ impl Inner {
     ) -> Result<(), Fault> {
         if lease.caps().has("UIDPLUS") || lease.caps().has("IMAP4REV2") {
             return Ok(lease.uid_expunge(target).await?);
+        }
+        if self.options.has(Quirk::SearchUnreliable) || lease.message_limit().is_some() {
+            // Others' messages that are not found would go with ours.
+            let text =
+                "The provider can neither expunge single messages nor be asked which are marked as deleted".into();
+            return Err(Fault::Refused(Error::Cannot(text)));
         }
         for _ in 0..SPARE_ROUNDS {
             // Upstream itself is asked: our last look does not cover what was marked since.

@@ -13,6 +13,7 @@ use crate::engine::mailbox::{State, Turn};
 use crate::engine::mirror::Delta;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::sync::plan::Ladder;
+use crate::engine::sync::window;
 use crate::model::{FlagOp, Flags, ModSeq, Uid, UidSet};
 use crate::upstream::{Class, FetchMeta, Lease};
 
@@ -45,9 +46,10 @@ impl Inner {
             }
             let snapshot = state.snapshot();
             let there: UidSet = snapshot.messages.select(&uids).map(|(_, message)| message.uid.0).collect();
-            let todo = there.minus(&failed);
+            let hidden = state.hidden(&there);
+            let todo = there.minus(&failed).minus(&hidden);
             if todo.is_empty() {
-                return Ok(failed);
+                return if hidden.is_empty() { Ok(failed) } else { Err(window::hidden()) };
             }
             let keeps = match lease.selected() {
                 Some((_, selected)) if !selected.read_only => selected.permanent_flags.as_deref().and_then(permanent),
@@ -80,7 +82,7 @@ impl Inner {
                 },
             };
             account.seen_upstream();
-            Ok(failed.union(&modified))
+            if hidden.is_empty() { Ok(failed.union(&modified)) } else { Err(window::hidden()) }
         })
         .await
     }

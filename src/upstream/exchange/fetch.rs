@@ -11,9 +11,11 @@ use crate::upstream::types::FetchMeta;
 /// them keeps them (Law 8).
 const UNASKED: u64 = 100_000;
 
-/// What [`Session::fetch_meta`] asks of each message, beside UID and FLAGS, and MODSEQ where it is offered.
+/// What [`Session::fetch_meta`] asks of each message, beside UID; FLAGS with all but the first, and MODSEQ where it is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Items {
+    /// Nothing at all: which messages there are.
+    Uid,
     /// Nothing more: what may have changed of a message that is known.
     Flags,
     /// The provider's message id, where it gives one.
@@ -39,7 +41,7 @@ impl Session {
             _ => String::new(),
         };
         let lines: Vec<Line> = match UidSet::parse(set) {
-            Some(uids) => self.pieces(&uids, items.len() + modifier.len()).iter().map(UidSet::to_string).collect(),
+            Some(uids) => self.lines(&uids, items.len() + modifier.len()).iter().map(UidSet::to_string).collect(),
             None => vec![set.to_owned()],
         }
         .iter()
@@ -72,6 +74,9 @@ impl Session {
     }
 
     pub(super) fn meta_items(&self, asked: Items) -> String {
+        if asked == Items::Uid {
+            return "UID".to_owned();
+        }
         let mut items = String::from("UID FLAGS");
         if asked == Items::All {
             items.push_str(" INTERNALDATE RFC822.SIZE");

@@ -28,8 +28,25 @@ use crate::model::UidSet;
 const LINE_OVERHEAD: usize = 200;
 
 impl Session {
-    /// `uids` in pieces that fit on command lines beside `more` octets of other arguments.
+    /// For how many messages one command is answered (MESSAGELIMIT, RFC 9738 §3); `None` where upstream names no limit.
+    pub fn message_limit(&self) -> Option<u32> {
+        self.caps().value("MESSAGELIMIT")?.parse().ok().filter(|most| *most > 0)
+    }
+
+    /// `uids` in portions of no more than one command is answered for, each of them there.
+    pub fn portions(&self, uids: &UidSet) -> Vec<UidSet> {
+        let most = self.message_limit().map_or(u64::MAX, u64::from);
+        uids.portions(most)
+    }
+
+    /// `uids`, all of them there, in pieces that fit on command lines beside `more` octets of other arguments, and that a command is
+    /// carried out for.
     fn pieces(&self, uids: &UidSet, more: usize) -> Vec<UidSet> {
+        self.portions(uids).iter().flat_map(|portion| self.lines(portion, more)).collect()
+    }
+
+    /// The same by their length alone.
+    fn lines(&self, uids: &UidSet, more: usize) -> Vec<UidSet> {
         // A range is at most 21 octets long, so a piece always holds one, whatever the limit.
         let room = self.quirks.line_limit().saturating_sub(LINE_OVERHEAD + more).max(32);
         uids.split(room)

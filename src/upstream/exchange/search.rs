@@ -1,6 +1,6 @@
 //! UID SEARCH (RFC 9051 §6.4.4), by ESEARCH (RFC 4731) where offered.
 
-use crate::model::UidSet;
+use crate::model::{Uid, UidSet};
 use crate::upstream::answer::Data;
 use crate::upstream::error::Error;
 use crate::upstream::line::Line;
@@ -10,6 +10,23 @@ impl Session {
     /// All UIDs of the selected mailbox: ranges by ESEARCH RETURN (ALL) where offered, else the long list of UID SEARCH ALL.
     pub async fn search_uids(&mut self) -> Result<UidSet, Error> {
         self.search(b"ALL").await
+    }
+
+    /// The UID of the first message of the selected mailbox; `None` if it is empty, or upstream does not say.
+    pub async fn lowest_uid(&mut self) -> Result<Option<Uid>, Error> {
+        if self.selected().is_none_or(|(_, selected)| selected.exists == 0) {
+            return Ok(None);
+        }
+        let mut lowest = None;
+        self.run(Line::new("FETCH 1 (UID)"), &mut |data| match data {
+            Data::Fetch(fetch) if fetch.meta.seq == 1 => {
+                lowest = lowest.max(fetch.meta.uid);
+                None
+            }
+            other => Some(other),
+        })
+        .await?;
+        Ok(lowest)
     }
 
     /// UID SEARCH with a ready-made program (the bytes after `UID SEARCH `, which may hold literals).
