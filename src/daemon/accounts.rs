@@ -284,6 +284,7 @@ impl Running {
             audit: Some(Arc::<Trail>::clone(&context.audit)),
             allowance: Arc::<Spending>::clone(&spending),
             upstream: place(&settings),
+            window: engine::YAHOO_WINDOW,
             quirks: engine_quirks(&settings),
             unsent: Some(Arc::<Outbox>::clone(&outbox)),
         };

@@ -75,6 +75,8 @@ pub struct Options {
     pub upstream: String,
     /// The provider's oddities that concern what is done here.
     pub quirks: Vec<Quirk>,
+    /// Messages of a mailbox that upstream shows at most, where [`Quirk::SelectShowsNewestOnly`] says that it does not show all.
+    pub window: u32,
     /// Special mailboxes are shown by English names.
     pub english_names: bool,
     /// Upstream is to have answered within this time, always: IDLE is renewed in time, and the disk looked at as often.

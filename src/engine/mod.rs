@@ -64,4 +64,5 @@ pub use parts::WHOLE_UP_TO;
 pub use progress::{Overview, Progress, Reads};
 pub use snapshot::{Snapshot, StatusData};
 pub use summaries::{Summary, Want};
+pub use sync::window::YAHOO as YAHOO_WINDOW;
 pub use writes::{Append, Appended, Copied, CopyMode, Filed, Unsent};

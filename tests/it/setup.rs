@@ -13,7 +13,6 @@ use crate::harness::answer::Status;
 use crate::harness::client::Client;
 use crate::harness::daemon::{Account, Daemon, PROGRAM, Setup};
 use crate::harness::process::Server;
-use crate::harness::search::Searched as _;
 use crate::harness::{ADDRESS, LOCAL_PASSWORD, PATIENCE, free_port, scratch, servers_dir, straight_run};
 
 /// A daemon that serves everything; its provider is away, which changes nothing here.
@@ -26,7 +25,7 @@ fn everything() -> Daemon {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Output {
-    let out = Command::new(program).args(arguments).output_searched();
+    let out = Command::new(program).args(arguments).output();
     out.unwrap_or_else(|error| panic!("{program} (tests/run installs it): {error}"))
 }
 

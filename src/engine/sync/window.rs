@@ -3,7 +3,7 @@
 //! When new mail comes the oldest falls out, and its session is told so by EXPUNGE: nothing tells it from a message that was really expunged.
 //! Told to mail programs, a two-way mbsync would delete its copy. So what lies below the lowest UID shown stays in the mirror, and is served
 //! as far as it is cached, unless it is certain that upstream shows all there is: STATUS before the SELECT counted just as many, and no
-//! mail came in between. The price: a message deleted elsewhere after it fell out stays in the mirror. Upstream cannot be asked for
+//! mail came in between, or fewer than half of what it would show are there. The price: a message deleted elsewhere after it fell out stays in the mirror. Upstream cannot be asked for
 //! such messages, nor to change them.
 
 use crate::engine::account::Inner;
@@ -14,8 +14,8 @@ use crate::model::Uid;
 use crate::provider::Quirk;
 use crate::upstream::{self, Lease, Selected};
 
-/// Where so many are shown there may always be more, whatever STATUS says.
-const WINDOW: u32 = 10_000;
+/// Messages that Yahoo shows of a mailbox.
+pub const YAHOO: u32 = 10_000;
 
 /// What STATUS counted just before a SELECT.
 #[derive(Clone, Copy, Debug)]
@@ -66,11 +66,12 @@ impl Inner {
         if !self.options.has(Quirk::SelectShowsNewestOnly) {
             return Ok(Shown::From(Uid(1)));
         }
-        let shows_all = selected.exists < WINDOW
-            && turn.total.is_some_and(|total| {
-                total.messages == selected.exists && total.uid_next == selected.uid_next && selected.uid_next != Uid(0)
-            });
-        if shows_all {
+        // At the window's size there may always be more, whatever STATUS says; nobody deletes half a window between two looks.
+        let is_counted = turn.total.is_some_and(|total| {
+            total.messages == selected.exists && total.uid_next == selected.uid_next && selected.uid_next != Uid(0)
+        });
+        let window = self.options.window;
+        if selected.exists < window / 2 || (selected.exists < window && is_counted) {
             state.set_shown_from(Uid(0));
             return Ok(Shown::From(Uid(1)));
         }

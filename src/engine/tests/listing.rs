@@ -104,6 +104,7 @@ const WINDOW: u32 = 200;
 async fn windowed(messages: u32) -> (World, Arc<State>) {
     let provider = Provider::showing(WINDOW as usize);
     let world = World::with_quirks(provider, 2, &[Quirk::SelectShowsNewestOnly, Quirk::SearchUnreliable]);
+    assert_eq!(world.account.options.window, WINDOW);
     for _ in 0..messages {
         world.provider.deliver("INBOX");
     }

@@ -85,6 +85,7 @@ fn account_with(
         parts,
         allowance,
         upstream: "ann@test:143".into(),
+        window: 200,
         quirks: quirks.to_vec(),
         english_names: false,
         refresh: std::time::Duration::from_secs(660),

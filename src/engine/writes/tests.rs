@@ -84,6 +84,7 @@ fn begin(provider: &Arc<Provider>, dir: &TempDir, run: &str, quirks: &[Quirk]) -
         parts: false,
         allowance: Arc::new(Unlimited),
         upstream: "ann@test:143".into(),
+        window: 200,
         quirks: quirks.to_vec(),
         english_names: false,
         refresh: Duration::from_secs(660),
