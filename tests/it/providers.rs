@@ -262,3 +262,34 @@ fn an_expunge_that_is_not_pushed_is_seen() {
     }
     assert_eq!(c.cmd_ok("UID SEARCH ALL").search().len() as u32, count - 2);
 }
+
+/// Yahoo tells no more than 1000 numbers in a SEARCH: what another program deletes in a larger mailbox is seen all the same.
+#[test]
+fn a_deletion_elsewhere_is_seen_beyond_what_a_search_tells() {
+    if straight_run() {
+        return;
+    }
+    let many = 1200;
+    let simulated = Simulated::start(Scenario { commands_per_second: None, ..Scenario::named("yahoo").unwrap() });
+    simulated.provider.deliver_many(many);
+    let mut straight = simulated.straight();
+    let count = straight.cmd_ok("SELECT INBOX").count("EXISTS").unwrap();
+    assert!(count > 1400, "{count}");
+    assert_eq!(straight.cmd_ok("UID SEARCH ALL").search().len(), 1000, "the provider's cap");
+    let daemon = Daemon::start(Setup::new(simulated.account(simulated.addr)));
+    let mut c = daemon.client();
+    assert_eq!(c.cmd_ok("SELECT INBOX").count("EXISTS"), Some(count));
+    // An old one, beyond whose flags are swept at each look, and a new one.
+    let uids = c.cmd_ok("UID SEARCH ALL").search();
+    for (gone, uid) in [uids[3], uids[uids.len() - 3]].into_iter().enumerate() {
+        straight.cmd_ok(&format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)"));
+        straight.cmd_ok(&format!("UID EXPUNGE {uid}"));
+        // Its IDLE tells new mail only; with that comes a look.
+        simulated.provider.deliver(gone as u64);
+        wait_for("the deletion", || {
+            c.cmd_ok("NOOP");
+            !c.cmd_ok("UID SEARCH ALL").search().contains(&uid)
+        });
+        assert_eq!(c.cmd_ok("UID SEARCH ALL").search().len(), uids.len(), "one less and one more");
+    }
+}

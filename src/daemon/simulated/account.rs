@@ -154,6 +154,20 @@ impl Account {
         told
     }
 
+    /// Many small ones come in as one change.
+    pub(super) fn deliver_many(&self, count: u32, now: i64) {
+        let mut inner = self.shared.inner();
+        let mut batch = Batch::default();
+        for number in 0..count {
+            let raw = format!(
+                "From: bulk@example.org\r\nSubject: Number {number}\r\nMessage-ID: <bulk-{now}-{number}@example.org>\r\n\r\nText {number}.\r\n"
+            );
+            let date = InternalDate { seconds: now, zone: 0 };
+            inner.take_in(&mut batch, raw.into(), Flags::default(), date, &[INBOX.into()]);
+        }
+        inner.publish(batch);
+    }
+
     /// A message comes in from outside.
     pub fn deliver(&self, raw: Bytes, date: InternalDate) {
         let mut inner = self.shared.inner();

@@ -341,6 +341,11 @@ impl Provider {
         self.tally.tell(Event::Arrived { from, subject });
     }
 
+    /// So many messages arrive in INBOX at once, without a word to who watches.
+    pub fn deliver_many(&self, count: u32) {
+        self.account.deliver_many(count, now());
+    }
+
     /// Ends every session, within some seconds.
     pub async fn shutdown(self) {
         self.stop_watch.send_replace(true);

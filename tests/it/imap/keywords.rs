@@ -238,8 +238,12 @@ fn they_leave_with_the_messages_of_inbox() {
     assert_eq!(select(&mut c, "Old"), want);
     assert_eq!((rows(&daemon, "INBOX"), rows(&daemon, "Old")), (0, 3));
     dovecot.client().append("INBOX", "", b"Subject: anew\r\n\r\nx\r\n");
-    c.cmd_ok("SELECT INBOX");
-    assert_eq!(flags_after_noop(&mut c, 1), [(1, "")].map(owned).into());
+    // Two of Dovecot's own sessions may each make the new INBOX ("indexid changed"): who has the first one selected is shown out, rightly.
+    crate::harness::wait_for("the new message, without what the old one had", || {
+        let mut c = daemon.client();
+        let is_there = c.try_cmd("SELECT INBOX").is_ok_and(|answer| answer.count("EXISTS") == Some(1));
+        is_there && c.try_cmd("SEARCH KEYWORD work").is_ok_and(|answer| answer.is_ok() && answer.search().is_empty())
+    });
     daemon.stop();
     daemon.drop_cache();
     daemon.restart();

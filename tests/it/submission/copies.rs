@@ -24,7 +24,7 @@ fn a_copy_of_what_waits_waits_with_it() {
     }
     let other = reader.append("Sent", "\\Seen", message("other").as_bytes());
     assert!(other.is_some(), "what does not wait is uploaded");
-    wait_for("the other one", || count(&mut reader, "other") == 1);
+    assert_eq!(count(&mut reader, "other"), 1);
     assert_eq!(count(&mut reader, "late"), 0);
     assert_eq!(post.waiting().as_array().map(Vec::len), Some(2));
     post.relay.set(Fault::None);
