@@ -56,9 +56,10 @@
 //! - There is no actor per account. Each mailbox has a *turn* (`engine::mailbox::State::turn`); whoever holds it is the only one
 //!   who asks upstream about that mailbox's state and commits the answer. Law 1 stands, and a slow mailbox holds up no other.
 //! - A watching session does not translate upstream's EXPUNGE and FETCH numbers. What it hears is a hint; the mailbox is then
-//!   brought in step by the ladder over the same session (one or two round trips); of NOTIFY one watcher hears
-//!   for all mailboxes, and each named is looked at (`engine/telling.rs`). So there is no `upstream/seqmap.rs`, and no way
+//!   brought in step by the ladder over the same session (one or two round trips). So there is no `upstream/seqmap.rs`, and no way
 //!   to act on a number that has shifted.
+//! - NOTIFY (RFC 5465) is not used, IDLE and polls are: it was built and tried against Dovecot 2.3, which tells well, but opens INBOX by itself
+//!   in such a session. After RENAME of INBOX it then has two of them under two UIDVALIDITYs, and every look finds the other one.
 //! - What is about to be fetched or sent is *reserved* and not spent ([`budget::Budget::reserve`]): the sessions count what really
 //!   goes over the wire, so that an octet is counted once.
 //! - Snapshots and their pages are plain data of the model ([`model::Pages`]), so that views and the mirror share one

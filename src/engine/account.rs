@@ -28,7 +28,6 @@ use super::mailbox::{Mailbox, State};
 use super::names::shown_quota_root;
 use super::progress::{ReadCounts, Readings};
 use super::snapshot::StatusData;
-use super::telling::Telling;
 use super::writes::{Append, Appended, Filed, Filer, Unfinished};
 use crate::metrics::{AccountMetrics, Metrics};
 use crate::model::{Folders, Role};
@@ -130,8 +129,6 @@ pub(crate) struct Inner {
     openings: AtomicU64,
     /// Told when a session selects or leaves a mailbox.
     pub(crate) interest: watch::Sender<u64>,
-    /// Whether upstream tells of mailboxes that no session has selected.
-    pub(super) telling: Telling,
     /// Told when new messages were committed.
     pub(crate) arrivals: Notify,
     /// When the last round trip to upstream succeeded.
@@ -362,7 +359,6 @@ impl Inner {
             loading: tokio::sync::Mutex::default(),
             openings: AtomicU64::new(1),
             interest: watch::Sender::new(0),
-            telling: Telling::default(),
             arrivals: Notify::new(),
             last_seen: Mutex::default(),
             fault: Mutex::default(),
@@ -398,7 +394,7 @@ impl Inner {
             return Err(Error::Gone);
         }
         let now = Instant::now();
-        if state.is_known() && (self.is_told(state) || state.checked().is_some_and(|at| at + RECENTLY > now)) {
+        if state.is_known() && (state.is_live() || state.checked().is_some_and(|at| at + RECENTLY > now)) {
             return Ok(());
         }
         let looking = self.freshen(state, now, Class::Interactive);
@@ -414,7 +410,7 @@ impl Inner {
     /// For CHECK and NOOP: a look, if upstream does not tell of changes by itself and nobody has looked lately.
     pub(crate) async fn refresh(self: &Arc<Self>, state: &Arc<State>) -> Result<(), Error> {
         let now = Instant::now();
-        if self.is_told(state) || state.checked().is_some_and(|at| at + POLL_SPACING > now) {
+        if state.is_live() || state.checked().is_some_and(|at| at + POLL_SPACING > now) {
             return Ok(());
         }
         match timeout(POLL_WAIT, self.freshen(state, now, Class::Interactive)).await {

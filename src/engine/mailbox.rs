@@ -140,8 +140,6 @@ struct Freshness {
     checked: Option<Instant>,
     /// When it was last seen to hold every message there was; what became of older ones may not be known.
     counted: Option<Instant>,
-    /// When upstream last said that it has changed.
-    hinted: Option<Instant>,
     watched: Watched,
 }
 
@@ -248,23 +246,6 @@ impl State {
     pub(crate) fn set_counted(&self, at: Instant) {
         let mut freshness = self.freshness();
         freshness.counted = freshness.counted.max(Some(at));
-    }
-
-    /// Upstream says that it has changed: what was seen before is not what there is.
-    pub(crate) fn set_hinted(&self, at: Instant) {
-        self.freshness().hinted = Some(at);
-    }
-
-    pub(crate) fn is_hinted_since(&self, at: Instant) -> bool {
-        self.freshness().hinted.is_some_and(|hinted| hinted >= at)
-    }
-
-    /// Whether it was seen to agree with upstream since then, and since it was last said to have changed.
-    pub(crate) fn is_unhinted_since(&self, at: Instant) -> bool {
-        let freshness = self.freshness();
-        freshness
-            .checked
-            .is_some_and(|checked| checked >= at && freshness.hinted.is_none_or(|hinted| checked >= hinted))
     }
 
     /// Forgets that the mirror agreed with upstream: something is known to have changed there.

@@ -6,7 +6,7 @@
 //! - `account`: assembly, opening of mailboxes · `mailbox`: one mailbox's state and the handle on it
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`,
-//!   `watcher`: what does so by itself · `telling`: upstream tells of every mailbox · `woke`: after a sleep of the machine
+//!   `watcher`: what does so by itself · `woke`: after a sleep of the machine
 //! - `cache`: the store, and another one when it fails
 //! - `folders`: the list of mailboxes · `manage`: changes to it · `names`: English ones, if wanted
 //! - `keywords`: those upstream does not keep · `disk`: calls on it, and what is wrong with it · `audit`: what takes
@@ -45,7 +45,6 @@ mod snapshot;
 mod stored;
 mod summaries;
 mod sync;
-mod telling;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -2,7 +2,7 @@
 //!
 //! All of it runs below interactive work.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -76,8 +76,7 @@ impl Inner {
             let slow = self.slowness();
             Self::rest(&mut woken, LOOK_OPEN * slow).await;
             for state in self.states() {
-                let is_open = state.interest.load(Ordering::Relaxed) > 0;
-                if !is_open || state.watched() != Watched::No || self.is_told(&state) {
+                if state.interest.load(Ordering::Relaxed) == 0 || state.watched() != Watched::No {
                     continue;
                 }
                 let is_due = state.checked().is_none_or(|checked| checked.elapsed() >= LOOK_FULL * slow);
@@ -102,8 +101,6 @@ impl Inner {
                         .filter(|folder| !folder.noselect)
                         .map(|folder| Arc::clone(&folder.name))
                         .collect();
-                    let told = self.told_elsewhere();
-                    let asked = Instant::now();
                     let differ = self.told_by_list_status().await;
                     for name in names {
                         let Ok(state) = self.state(&name).await else { continue };
@@ -116,13 +113,7 @@ impl Inner {
                         if same {
                             continue;
                         }
-                        let before = mail(&state);
                         self.look_quietly(&state).await;
-                        if let Some(since) = told.get(&*name)
-                            && before != mail(&state)
-                        {
-                            self.doubt_telling(&state, *since, asked);
-                        }
                     }
                     self.mail_arrived();
                     Self::rest(&mut woken, LOOK_ALL * self.slowness()).await;
@@ -134,13 +125,6 @@ impl Inner {
                 }
             }
         }
-    }
-
-    /// The mailboxes that need no look because upstream would have told, and since when.
-    fn told_elsewhere(&self) -> HashMap<Arc<str>, Instant> {
-        let Some(since) = self.telling.since() else { return HashMap::new() };
-        let told = self.states().into_iter().filter(|state| state.is_unhinted_since(since));
-        told.map(|state| (Arc::clone(&state.name), since)).collect()
     }
 
     /// How many times as long looks that nobody asked for are apart: the more of the day is spent, the longer.
@@ -248,12 +232,6 @@ impl Inner {
             let _ = timeout(HOLD_EVERY, self.stop.cancelled()).await;
         }
     }
-}
-
-/// How many messages there are, and what the next one will be.
-fn mail(state: &State) -> (u32, Uid) {
-    let snapshot = state.snapshot();
-    (snapshot.messages.len(), snapshot.uid_next)
 }
 
 /// Whether the mirror has what a STATUS tells. Without mod-sequences a changed flag shows only if it was `\Seen`.

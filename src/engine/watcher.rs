@@ -1,5 +1,4 @@
-//! Watchers: sessions that IDLE on what clients have open, INBOX first. Where NOTIFY is offered the first of them hears of every mailbox
-//! ([`super::telling`]), and the others rest.
+//! Watchers: sessions that IDLE on what clients have open, INBOX first.
 //!
 //! A watcher gives its session back the moment somebody waits for one. What it hears is a hint: the mailbox is then brought in step.
 
@@ -14,7 +13,7 @@ use super::error::Error;
 use super::mailbox::{State, Watched};
 use super::watch::{LOOK_ALL, RETRY};
 use crate::provider::Quirk;
-use crate::upstream::{Class, Elsewhere, Lease};
+use crate::upstream::{Class, Lease};
 
 /// IDLE is renewed this often: well below the 29 minutes of RFC 2177, and below what NAT boxes and providers forget (Outlook
 /// stops pushing after some ten minutes).
@@ -69,11 +68,7 @@ impl Inner {
     }
 
     /// What the watcher of a slot should watch: INBOX first where there is more than one, then what clients opened last.
-    /// Where upstream tells of every mailbox, the first is enough.
     fn watch_target(&self, slot: usize) -> Option<Arc<str>> {
-        if slot > 0 && self.telling.since().is_some() {
-            return None;
-        }
         let mut open: Vec<Arc<State>> =
             self.states().into_iter().filter(|state| state.interest.load(Ordering::Relaxed) > 0).collect();
         open.sort_by_key(|state| std::cmp::Reverse(state.opened.load(Ordering::Relaxed)));
@@ -94,14 +89,18 @@ impl Inner {
         let mut interest = self.interest.subscribe();
         let mut lease = self.pool.lease(Class::Watch, Some(name)).await?;
         let live = Live(Arc::clone(&state));
-        let mut tuned = None;
         let (mut is_counted, mut looked) = (false, Instant::now());
         loop {
             if !std::mem::take(&mut is_counted) {
                 looked = Instant::now();
                 for _ in 0..ROUNDS {
-                    if !self.sync_watched(&mut lease, &state).await? {
-                        return Ok(());
+                    {
+                        let mut turn = tokio::select! {
+                            turn = state.turn.lock() => turn,
+                            // Whoever holds the turn may be waiting for this very session.
+                            () = lease.wanted() => return Ok(()),
+                        };
+                        self.sync_on(&mut lease, &state, &mut turn).await?;
                     }
                     if !lease.has_events() {
                         break;
@@ -111,9 +110,6 @@ impl Inner {
             // Where IDLE is only our own polling, or does not tell all, whoever opens or polls the mailbox has it looked at.
             let tells_all = lease.caps().has("IDLE") && !self.options.has(Quirk::ExpungeNotPushed);
             live.0.set_watched(if tells_all { Watched::Live } else { Watched::Polled });
-            if slot == 0 && tuned.is_none() {
-                tuned = self.tune_in(&mut lease).await?;
-            }
             let moved = async {
                 loop {
                     if interest.changed().await.is_err() {
@@ -134,15 +130,6 @@ impl Inner {
             };
             let heard = lease.idle(self.renewal(), state.pace.subscribe(), end).await?;
             self.seen_upstream();
-            let told = lease.take_elsewhere();
-            if told != Elsewhere::default() {
-                let went = self.follow(&mut lease, &state, told).await?;
-                if !lease.is_usable() {
-                    return Ok(());
-                }
-                is_counted = !went && heard.is_empty();
-                continue;
-            }
             if heard.is_empty() {
                 if self.watch_target(slot).as_ref() != Some(name) {
                     return Ok(());
@@ -153,23 +140,10 @@ impl Inner {
                 }
                 // Wanted by somebody, or time to renew: giving the session back does for both, and we are next in line again.
                 live.0.set_watched(Watched::No);
-                live.0.set_hinted(Instant::now());
-                drop(tuned.take());
                 drop(lease);
                 lease = self.pool.lease(Class::Watch, Some(name)).await?;
             }
         }
-    }
-
-    /// Brings a mailbox in step over a watcher's session; false if somebody waits for that.
-    pub(super) async fn sync_watched(self: &Arc<Self>, lease: &mut Lease, state: &Arc<State>) -> Result<bool, Error> {
-        let mut turn = tokio::select! {
-            turn = state.turn.lock() => turn,
-            // Whoever holds the turn may be waiting for this very session.
-            () = lease.wanted() => return Ok(false),
-        };
-        self.sync_on(lease, state, &mut turn).await?;
-        Ok(true)
     }
 
     /// Resolves when an IDLE that tells of no expunge is to be left for a count; never where it tells all.
@@ -223,7 +197,5 @@ struct Live(Arc<State>);
 impl Drop for Live {
     fn drop(&mut self) {
         self.0.set_watched(Watched::No);
-        // While a session has it selected nothing else tells of it, and what that one was about to tell is lost.
-        self.0.set_hinted(Instant::now());
     }
 }

@@ -40,7 +40,5 @@ pub use gate::backoff;
 pub use lease::Lease;
 pub use pool::{Blocked, Pool, Standing, Waits};
 pub use session::{READ_TIMEOUT, Session};
-pub use types::{
-    BodyEvent, BodyPart, Class, CopyUid, Elsewhere, Event, FetchMeta, ListLine, Selected, StatusLine, Transfer,
-};
+pub use types::{BodyEvent, BodyPart, Class, CopyUid, Event, FetchMeta, ListLine, Selected, StatusLine, Transfer};
 pub use words::{Meaning, Place, meaning};

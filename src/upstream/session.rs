@@ -28,7 +28,7 @@ use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
-use super::types::{Class, Elsewhere, Event, Selected};
+use super::types::{Class, Event, Selected};
 use super::words::Meaning;
 use crate::net::Stream;
 use crate::wire::imap::framer::{Framer, Limits, Side};
@@ -241,26 +241,7 @@ impl Session {
         self.events.take()
     }
 
-    /// What was told of other mailboxes since the last call, whoever had the session meanwhile. After an overflow the session is over:
-    /// whether it still tells of the selected mailbox is not said.
-    pub fn take_elsewhere(&mut self) -> Elsewhere {
-        let told = self.events.take_elsewhere();
-        if told.overflow {
-            self.close("what it was to tell was lost");
-        }
-        told
-    }
-
-    /// Whether upstream tells over this session what changes in any mailbox (NOTIFY) but the one selected.
-    pub fn is_telling(&self) -> bool {
-        self.events.is_notified()
-    }
-
-    pub(super) fn set_telling(&mut self) {
-        self.events.set_notified();
-    }
-
-    /// Whether something was heard that [`Self::take_events`] or [`Self::take_elsewhere`] has not taken yet.
+    /// Whether something was heard that [`Self::take_events`] has not taken yet.
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
@@ -317,7 +298,7 @@ impl Session {
         if self.drips && self.link.is_some() {
             self.close(DRIPS);
         }
-        self.events.end_of_loan();
+        self.events = Events::default();
         self.span = Span::none();
         self.class = None;
     }

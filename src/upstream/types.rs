@@ -3,8 +3,6 @@
 //! Everything here is what upstream said, tolerantly read; parts it did not say are `None` or empty. Mailbox names are as
 //! on the wire (modified UTF-7).
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use super::error::Error;
@@ -89,17 +87,6 @@ pub enum Event {
     List,
     /// More was heard than is kept: anything may have changed.
     Overflow,
-}
-
-/// What a session on which NOTIFY is on heard of mailboxes that are not selected: hints, too.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Elsewhere {
-    /// Changed in some way; the names are as on the wire.
-    pub mailboxes: BTreeSet<String>,
-    /// The list of mailboxes changed, or a subscription.
-    pub list: bool,
-    /// Upstream, or we, have lost track: anything may have changed, and nothing more is told.
-    pub overflow: bool,
 }
 
 /// A STATUS response; items not said are `None`.

@@ -27,7 +27,6 @@ mod ledger;
 mod licences;
 mod limits;
 mod memory;
-mod notify;
 mod oauth;
 mod observe;
 mod page;

@@ -35,10 +35,6 @@ pub(super) struct Shared {
     dies: Mutex<Option<(&'static str, usize)>>,
     /// Told whenever mail changes.
     changed: watch::Sender<()>,
-    /// What NOTIFY is answered with, after the tag; and whether anything is told then.
-    notify: Mutex<(&'static str, bool)>,
-    /// How often it has lost track of what to tell.
-    lost_track: AtomicU64,
     /// Connections opened before the last of these are dead: nothing is answered or told on them.
     died: AtomicU64,
     caps: &'static str,
@@ -71,8 +67,6 @@ impl Default for Shared {
             selects: AtomicU64::new(7),
             dies: Mutex::default(),
             changed: watch::Sender::default(),
-            notify: Mutex::new(("OK", true)),
-            lost_track: AtomicU64::default(),
             died: AtomicU64::default(),
             caps: "",
             most: 0,
@@ -86,13 +80,6 @@ struct Box {
     /// UID and flags.
     messages: Vec<(u32, String)>,
     uid_next: u32,
-}
-
-impl Box {
-    /// Another one whenever mail comes or flags change.
-    fn modseq(&self) -> usize {
-        self.uid_next as usize + self.messages.iter().map(|(_, flags)| flags.len()).sum::<usize>()
-    }
 }
 
 impl Provider {
@@ -132,17 +119,6 @@ impl Provider {
     /// Takes out the oldest message. A session that idles is told nothing of it, not even later.
     pub(super) fn expunge(&self, mailbox: &str) {
         self.shared.mail().get_mut(mailbox).unwrap().messages.remove(0);
-        self.shared.changed.send_replace(());
-    }
-
-    /// NOTIFY is answered so, and if it is by OK, what changes is told, or not.
-    pub(super) fn answer_notify(&self, answer: &'static str, tells: bool) {
-        *self.shared.notify.lock().unwrap() = (answer, tells);
-    }
-
-    /// It has lost track of what to tell, says so, and tells nothing more on the connections there are.
-    pub(super) fn lose_track(&self) {
-        self.shared.lost_track.fetch_add(1, Ordering::Relaxed);
         self.shared.changed.send_replace(());
     }
 
@@ -218,12 +194,6 @@ impl Shared {
         is_now
     }
 
-    /// Messages and UIDNEXT of each mailbox.
-    fn counts(&self) -> BTreeMap<String, (usize, u32)> {
-        let counts = |(name, mailbox): (&String, &Box)| (name.clone(), (mailbox.messages.len(), mailbox.uid_next));
-        self.mail().iter().map(counts).collect()
-    }
-
     fn mail(&self) -> MutexGuard<'_, BTreeMap<String, Box>> {
         self.mail.lock().unwrap()
     }
@@ -237,9 +207,6 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
     }
     let mut selected: Option<(String, Box)> = None;
     let mut line = String::new();
-    // What was told of the other mailboxes, once NOTIFY is on; and which loss of track is known.
-    let mut told: Option<BTreeMap<String, (usize, u32)>> = None;
-    let mut lost = 0;
     let born = shared.died.load(Ordering::Relaxed);
     let is_dead = || shared.died.load(Ordering::Relaxed) > born;
     loop {
@@ -279,15 +246,7 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
                         if is_dead() {
                             return std::future::pending().await;
                         }
-                        let mut news = news(&shared, &mut selected);
-                        if let Some(known) = &mut told {
-                            if shared.lost_track.load(Ordering::Relaxed) > lost {
-                                told = None;
-                                news.push_str("* OK [NOTIFICATIONOVERFLOW] too much\r\n");
-                            } else {
-                                news.push_str(&elsewhere(&shared, selected.as_ref(), known));
-                            }
-                        }
+                        let news = news(&shared, &mut selected);
                         if peer.write_all(news.as_bytes()).await.is_err() {
                             return;
                         }
@@ -299,37 +258,11 @@ async fn serve(shared: Arc<Shared>, stream: Stream) {
             }
             continue;
         }
-        if command.starts_with("NOTIFY") {
-            let (answer, tells) = *shared.notify.lock().unwrap();
-            if answer == "OK" && tells {
-                lost = shared.lost_track.load(Ordering::Relaxed);
-                told = Some(shared.counts());
-            }
-            if peer.write_all(format!("{tag} {answer} so\r\n").as_bytes()).await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let mut answer = answer(&shared, &mut selected, tag, &command);
-        if let Some(known) = &mut told {
-            answer.insert_str(0, &elsewhere(&shared, selected.as_ref(), known));
-        }
+        let answer = answer(&shared, &mut selected, tag, &command);
         if peer.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
     }
-}
-
-/// What a session with NOTIFY is told of the mailboxes it has not selected.
-fn elsewhere(shared: &Shared, selected: Option<&(String, Box)>, known: &mut BTreeMap<String, (usize, u32)>) -> String {
-    let now = shared.counts();
-    let others = now.iter().filter(|(name, _)| selected.is_none_or(|(selected, _)| selected != *name));
-    let lines = others.filter(|(name, count)| known.get(*name) != Some(count)).map(|(name, (messages, next))| {
-        format!("* STATUS \"{name}\" (MESSAGES {messages} UIDNEXT {next} UNSEEN {messages})\r\n")
-    });
-    let lines = lines.collect();
-    *known = now;
-    lines
 }
 
 /// What a session that has a mailbox selected is told of it.
@@ -363,9 +296,6 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
             if shared.tells_uid_next {
                 out.push_str(&format!("* OK [UIDNEXT {}] next\r\n", mailbox.uid_next));
             }
-            if shared.caps.contains("CONDSTORE") {
-                out.push_str(&format!("* OK [HIGHESTMODSEQ {}] highest\r\n", mailbox.modseq()));
-            }
             *selected = Some((name, mailbox));
         }
         ["LIST", ..] => {
@@ -379,13 +309,7 @@ fn answer(shared: &Shared, selected: &mut Option<(String, Box)>, tag: &str, comm
             let Some(mailbox) = mail.get(&name) else { return format!("{tag} NO no such mailbox\r\n") };
             let (messages, next) = (mailbox.messages.len(), mailbox.uid_next);
             let unseen = mailbox.messages.iter().filter(|(_, flags)| !flags.contains("\\Seen")).count();
-            let modseq = match shared.caps.contains("CONDSTORE") {
-                true => format!(" HIGHESTMODSEQ {}", mailbox.modseq()),
-                false => String::new(),
-            };
-            out = format!(
-                "* STATUS \"{name}\" (MESSAGES {messages} UIDNEXT {next} UIDVALIDITY 7 UNSEEN {unseen}{modseq})\r\n"
-            );
+            out = format!("* STATUS \"{name}\" (MESSAGES {messages} UIDNEXT {next} UIDVALIDITY 7 UNSEEN {unseen})\r\n");
         }
         ["UID", "FETCH", set, ..] => {
             out = news(shared, selected);

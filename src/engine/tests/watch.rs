@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::World;
 use super::provider::Provider;
-use crate::engine::mailbox::{Attending, Mailbox};
+use crate::engine::mailbox::Mailbox;
 use crate::provider::Quirk;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -134,115 +134,4 @@ async fn after_a_sleep_of_the_machine_everything_is_looked_at_at_once() {
     world.provider.deliver("INBOX");
     let took = wait_for(&open[2], 3).await;
     assert!(took <= Duration::from_secs(1), "{took:?}");
-}
-
-/// INBOX and three mailboxes of a provider that has NOTIFY, all of them waited for; and a moment for all to settle.
-async fn waited_for(world: &World) -> Vec<(Mailbox, Attending)> {
-    let names = ["INBOX", "Work", "Third", "Fourth"];
-    names.iter().for_each(|mailbox| world.provider.deliver(mailbox));
-    world.account.spawn_keepers();
-    let mut open = Vec::new();
-    for name in names {
-        let mailbox = select(world, name).await;
-        let attending = mailbox.attend();
-        open.push((mailbox, attending));
-        sleep(Duration::from_secs(1)).await;
-    }
-    sleep(Duration::from_secs(30)).await;
-    open
-}
-
-/// New mail in each of them, and how long it took to be seen at most.
-async fn slowest(world: &World, open: &[(Mailbox, Attending)]) -> Duration {
-    let mut most = Duration::ZERO;
-    for (mailbox, _) in open {
-        let snapshot = mailbox.snapshot();
-        world.provider.deliver(&snapshot.name);
-        most = most.max(wait_for(mailbox, snapshot.messages.len() + 1).await);
-        sleep(Duration::from_secs(1)).await;
-    }
-    most
-}
-
-const NOTIFY: &str = "IDLE NOTIFY CONDSTORE";
-
-#[tokio::test(start_paused = true)]
-async fn with_notify_every_mailbox_is_told_and_none_is_polled() {
-    let world = World::new(Provider::offering(NOTIFY, true), 3);
-    let open = waited_for(&world).await;
-    let took = slowest(&world, &open).await;
-    assert!(took < Duration::from_millis(100), "{took:?}");
-    assert_eq!(world.provider.count("NOTIFY"), 1);
-    // One session idles for all; the round of all mailboxes and the renewals go on.
-    let asked = world.provider.count("");
-    sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.provider.count(""), asked, "an idle minute");
-    sleep(HOUR).await;
-    let asked = world.provider.count("") - asked;
-    assert!(asked < 200, "{asked} commands in an hour while four mailboxes are waited for");
-    let took = slowest(&world, &open).await;
-    assert!(took < Duration::from_millis(100), "{took:?} after an hour");
-    // Nor do clients that open or poll what is told.
-    let selects = world.provider.count("SELECT");
-    for (mailbox, _) in &open {
-        mailbox.refresh().await.unwrap();
-        drop(select(&world, &mailbox.snapshot().name).await);
-    }
-    assert_eq!(world.provider.count("SELECT"), selects);
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_session_is_enough_to_be_told_and_to_look() {
-    let world = World::new(Provider::offering(NOTIFY, true), 1);
-    let open = waited_for(&world).await;
-    for round in 0..3 {
-        for (mailbox, _) in &open {
-            world.provider.deliver(&mailbox.snapshot().name);
-        }
-        for (mailbox, _) in &open {
-            let took = wait_for(mailbox, 2 + round).await;
-            assert!(took < Duration::from_secs(1), "{took:?}");
-        }
-    }
-    assert_eq!(world.provider.count("NOTIFY"), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_notify_it_goes_as_ever() {
-    for answer in ["NO [NOTIFICATIONOVERFLOW]", "BAD", "NO [BADEVENT (AnnotationChange)]"] {
-        let provider = Provider::offering(NOTIFY, true);
-        provider.answer_notify(answer, false);
-        let world = World::new(provider, 3);
-        let open = waited_for(&world).await;
-        let took = slowest(&world, &open).await;
-        assert!(took <= Duration::from_secs(16), "{answer}: {took:?}");
-        assert_eq!(world.provider.count("NOTIFY"), 1, "{answer}: refused today is refused in a minute too");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_upstream_that_lost_track_is_looked_at() {
-    let world = World::new(Provider::offering(NOTIFY, true), 3);
-    let open = waited_for(&world).await;
-    world.provider.lose_track();
-    let took = slowest(&world, &open).await;
-    assert!(took <= Duration::from_secs(16), "{took:?}");
-    sleep(Duration::from_secs(900)).await;
-    assert_eq!(world.provider.count("NOTIFY"), 2, "asked again after a while");
-    let took = slowest(&world, &open).await;
-    assert!(took < Duration::from_millis(100), "{took:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_upstream_that_said_it_would_tell_and_does_not_is_found_out() {
-    let provider = Provider::offering(NOTIFY, true);
-    provider.answer_notify("OK", false);
-    let world = World::new(provider, 3);
-    let open = waited_for(&world).await;
-    world.provider.deliver("Third");
-    let took = wait_for(&open[2].0, 2).await;
-    assert!(took <= Duration::from_secs(301), "by the round of all: {took:?}");
-    sleep(Duration::from_secs(30)).await;
-    let took = slowest(&world, &open).await;
-    assert!(took <= Duration::from_secs(16), "{took:?}: it is not believed any more");
 }

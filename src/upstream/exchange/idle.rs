@@ -1,4 +1,4 @@
-//! Watching: IDLE (RFC 2177), NOOP where there is none, NOTIFY (RFC 5465).
+//! Watching: IDLE (RFC 2177), NOOP where there is none.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -20,17 +20,6 @@ impl Session {
     /// NOOP; what it made upstream tell is in the events.
     pub async fn noop(&mut self) -> Result<(), Error> {
         self.run(Line::new("NOOP"), &mut nothing).await.map(|_| ())
-    }
-
-    /// NOTIFY for all personal mailboxes (only with NOTIFY, and CONDSTORE: without it nobody is told of every flag): what changes in them
-    /// is heard from then on, see [`Session::take_elsewhere`], and the selected one tells as it did. SELECTED-DELAYED, as otherwise
-    /// expunges would be told in the middle of commands that name messages by number.
-    pub async fn notify(&mut self) -> Result<(), Error> {
-        let line = "NOTIFY SET (SELECTED-DELAYED (MessageNew MessageExpunge FlagChange)) \
-                    (PERSONAL (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange))";
-        self.run(Line::new(line), &mut nothing).await?;
-        self.set_telling();
-        Ok(())
     }
 
     /// See [`super::super::Lease::idle`], which says when `wanted` resolves.
