@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::net::files;
 
-/// A file being written. Dropped before [`Spool::keep`], it goes.
+/// A file being written. Dropped before it is kept, it goes.
 pub(super) struct Spool {
     file: File,
     held: Held,

@@ -47,6 +47,14 @@ fn kill_nine_in_quit() {
             // It never gets to read the QUIT.
             let pid = world.daemon().pid().to_string();
             assert!(Command::new("kill").args(["-STOP", &pid]).status().expect("kill").success());
+            // Each thread stops when it next comes to the kernel.
+            wait_for("every thread to stand still", || {
+                let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+                let stat = |task: std::io::Result<std::fs::DirEntry>| {
+                    std::fs::read_to_string(task.unwrap().path().join("stat"))
+                };
+                tasks.map(stat).all(|stat| stat.is_ok_and(|stat| stat.contains(") T ")))
+            });
         }
         let start = Instant::now();
         pop.send(b"QUIT\r\n").unwrap();
