@@ -47,7 +47,6 @@ mod sync;
 mod terminal;
 mod thunderbird;
 mod tls;
-mod trickle;
 mod twoway;
 mod upheaval;
 mod wan;

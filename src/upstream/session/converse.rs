@@ -48,7 +48,6 @@ impl Session {
         // The first is asked for below.
         self.permitted(lines.len().saturating_sub(1)).await?;
         let mark = self.begin().await?;
-        self.reads = lines.iter().all(Line::only_reads);
         match self.converse(lines, results, take).await {
             Ok(()) => {
                 self.finish();
@@ -68,7 +67,7 @@ impl Session {
             let handed = self.handed;
             return Err(self.broke(&fault, handed));
         }
-        (self.busy, self.reads) = (true, false);
+        self.busy = true;
         self.drip = Drip::begin(Instant::now());
         Ok(self.handed)
     }
@@ -88,7 +87,7 @@ impl Session {
             Some(_) => return self.begin().await,
             None => {}
         }
-        (self.busy, self.reads) = (true, true);
+        self.busy = true;
         self.drip = Drip::begin(Instant::now());
         Ok(self.handed + self.out.len() as u64)
     }
