@@ -54,19 +54,20 @@ impl Status {
         }
     }
 
-    /// Shows it again and again. A daemon that does not answer is shown as such: it may come back.
+    /// Shows it again and again until Ctrl-C, which counts whatever goes on at that moment.
     async fn watch(&self, mut desk: Desk) -> ExitCode {
-        let in_place = std::io::stdout().is_terminal() && !self.json;
+        // Listened for from its first poll on, once for all: what comes between two listeners would be lost.
+        let mut ended = std::pin::pin!(tokio::signal::ctrl_c());
+        tokio::select! {
+            biased;
+            _ = &mut ended => return ExitCode::SUCCESS,
+            () = std::future::ready(()) => {}
+        }
         loop {
-            let block = match self.look(&mut desk).await {
-                Ok(text) => text,
-                Err(words) if in_place => format!("{words}\n"),
-                Err(words) => {
-                    eprintln!("mailweir: {words}");
-                    String::new()
-                }
+            let shown = tokio::select! {
+                _ = &mut ended => return ExitCode::SUCCESS,
+                shown = self.block(&mut desk) => shown,
             };
-            let shown = if in_place { redrawn(&block) } else { self.apart(block) };
             let mut out = std::io::stdout().lock();
             if out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_err() {
                 // Who has read has gone.
@@ -74,15 +75,29 @@ impl Status {
             }
             drop(out);
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => return ExitCode::SUCCESS,
+                _ = &mut ended => return ExitCode::SUCCESS,
                 () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// What is written next. A daemon that does not answer is shown as such: it may come back.
+    async fn block(&self, desk: &mut Desk) -> String {
+        let in_place = std::io::stdout().is_terminal() && !self.json;
+        match self.look(desk).await {
+            Ok(text) if in_place => redrawn(&text),
+            Ok(text) => self.apart(text),
+            Err(words) if in_place => redrawn(&format!("{words}\n")),
+            Err(words) => {
+                eprintln!("mailweir: {words}");
+                String::new()
             }
         }
     }
 
     /// Blocks are told apart by an empty line, JSON by its line.
     fn apart(&self, block: String) -> String {
-        if self.json || block.is_empty() { block } else { block + "\n" }
+        if self.json { block } else { block + "\n" }
     }
 
     /// What there is to show now; else why there is nothing.
