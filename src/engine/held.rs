@@ -8,10 +8,11 @@ use tracing::warn;
 use super::account::{Inner, LONG_CALL, now_ms};
 use super::error::Error;
 use super::keywords::{Local, Overlay};
-use super::mailbox::{State, Turn, VanishedLog};
+use super::mailbox::{State, Turn};
 use super::mirror;
 use super::snapshot::Snapshot;
 use super::sync::resume;
+use super::vanished::VanishedLog;
 use crate::model::{Flags, MessageMeta, ModSeq, Uid, UidSet, UidValidity};
 use crate::store::{BodyKey, MailboxId};
 

@@ -3,7 +3,8 @@
 //! Layer 3. Uses upstream (to ask), store and state (to keep), message (to cut), and nothing above. Sessions see [`Account`] and
 //! [`Mailbox`]; they get snapshots, never locks.
 //!
-//! - `account`: assembly, opening of mailboxes · `mailbox`: one mailbox's state and the handle on it
+//! - `account`: assembly, opening of mailboxes · `mailbox`: one mailbox's state · `selected`: the handle on it · `vanished`:
+//!   what went
 //! - `snapshot`, `mirror`: versions of a mailbox, and how one comes from another (pure)
 //! - `sync/plan` (pure) and `sync/run`: bringing a mailbox in step · `looks`: looks shared by all who want one · `watch`,
 //!   `watcher`: what does so by itself · `woke`: after a sleep of the machine
@@ -41,12 +42,14 @@ mod parts;
 mod progress;
 mod recent;
 mod search;
+mod selected;
 mod snapshot;
 mod stored;
 mod summaries;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod vanished;
 mod watch;
 mod watcher;
 mod woke;
@@ -58,9 +61,9 @@ pub use audit::{Audit, Client, Outcome, Record};
 pub use bodies::{Body, BodyReads};
 pub use cache::Cache;
 pub use error::Error;
-pub use mailbox::Mailbox;
 pub use parts::WHOLE_UP_TO;
 pub use progress::{Overview, Progress, Reads};
+pub use selected::Mailbox;
 pub use snapshot::{Snapshot, StatusData};
 pub use summaries::{Summary, Want};
 pub use sync::window::YAHOO as YAHOO_WINDOW;

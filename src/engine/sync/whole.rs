@@ -17,6 +17,7 @@ use crate::engine::error::Error;
 use crate::engine::mailbox::{Reading, State, Turn};
 use crate::engine::mirror::{self, Delta};
 use crate::engine::snapshot::Snapshot;
+use crate::engine::vanished::VanishedLog;
 use crate::model::{MessageMeta, ModSeq, Uid, UidSet};
 use crate::upstream::{FetchMeta, Items, Lease, Selected};
 
@@ -106,7 +107,7 @@ impl Inner {
             state.set_store_lost();
         }
         *state.log.lock().unwrap_or_else(PoisonError::into_inner) =
-            crate::engine::mailbox::VanishedLog::new(Vec::new(), snapshot.highest_modseq);
+            VanishedLog::new(Vec::new(), snapshot.highest_modseq);
         debug!(account = %self.label(), mailbox = %state.name, messages = snapshot.messages.len(), "mailbox read");
         self.settle_keywords(state, &snapshot).await;
         state.publish(snapshot);

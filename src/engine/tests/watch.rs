@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::World;
 use super::provider::Provider;
-use crate::engine::mailbox::Mailbox;
+use crate::engine::selected::Mailbox;
 use crate::provider::Quirk;
 
 const HOUR: Duration = Duration::from_secs(3600);
