@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::harness::daemon::{Account, Daemon, PROGRAM, Setup};
 use crate::harness::dovecot::{Dovecot, descendants};
@@ -111,7 +112,9 @@ fn a_first_sync_shows_bars_on_a_terminal_only() {
     let said = into_a_pipe(&check, home);
     assert_eq!(said, "ann@example.org: sound\n");
 
-    let server = format!("localhost:{}", dovecot.imap.port());
+    // Far enough that there is time to show it: what is over at once is not worth a drawing.
+    let far = Relay::to(dovecot.imap, Link { delay: Duration::from_millis(200), ..Link::default() });
+    let server = format!("localhost:{}", far.addr.port());
     for (name, shows) in [("one", true), ("two", false)] {
         let file = home.join(format!("{name}.toml"));
         let who = ["account", "add", "ann@example.org", "--non-interactive", "--username", UPSTREAM_USER];
