@@ -6,7 +6,8 @@
 //! - *connecting* waits after a fresh connection failed, with jitter, 1 s to 5 min; much longer when the user is needed;
 //! - *speaking* waits when the provider told us to slow down, on every session of the account;
 //! - the *maximum* of sessions is lowered when the provider says there are too many and some are ours, and grows again one by one;
-//! - *background* work waits while the provider lets answers through drop by drop.
+//! - *background* work waits while the provider lets answers through drop by drop; each session there is by then is given up once for a new
+//!   one, since it may be the session alone that is slow. One opened since that is slow, too, tells that it is the account.
 //!
 //! A refusal that needs the user is a *stop*: nothing is tried again until he acts ([`GateState::kick`]). A wrong password alone is
 //! tried again, twice and hours apart, as providers have said so of right ones on a bad day.
@@ -97,7 +98,8 @@ pub(super) struct GateState {
     speaking: Option<Wait>,
     /// Needs the user: why, in words.
     stopped: Option<String>,
-    trickling: Option<Instant>,
+    /// Since when, and how long that is believed.
+    trickling: Option<(Instant, Instant)>,
     lowered: Option<(usize, Instant)>,
     failures: u32,
     refusals: usize,
@@ -134,7 +136,7 @@ impl GateState {
     /// Why work that nobody waits for may not go on now.
     pub(super) fn may_work_behind(&mut self, now: Instant) -> Result<(), Error> {
         match self.trickling {
-            Some(until) if until > now => Err(Error::Unavailable {
+            Some((_, until)) if until > now => Err(Error::Unavailable {
                 reason: Meaning::Trickle.advice().into(),
                 retry_after: until.saturating_duration_since(now),
             }),
@@ -145,9 +147,11 @@ impl GateState {
         }
     }
 
-    /// Answers come at less than a kilobyte a second.
-    pub(super) fn trickles(&mut self, now: Instant) {
-        self.trickling = Some(now + TRICKLE_REST);
+    /// Answers come at less than a kilobyte a second, on a session opened then. Whether a new one is to be tried.
+    pub(super) fn trickles(&mut self, opened: Instant, now: Instant) -> bool {
+        let since = self.trickling.filter(|(_, until)| *until > now).map_or(now, |(since, _)| since);
+        self.trickling = Some((since, now + TRICKLE_REST));
+        opened < since
     }
 
     /// Why nothing may be said now, on no session.
@@ -205,7 +209,8 @@ impl GateState {
             }
             Meaning::TooMany => usual.max(TOO_MANY_WAIT),
             Meaning::Throttled(_) | Meaning::Bandwidth(_) => return self.slow_down(meaning, reason, now, jitter),
-            Meaning::Trickle => return self.trickles(now),
+            // Noticed while a command is under way ([`Self::trickles`]); no words mean it.
+            Meaning::Trickle => usual,
             Meaning::Credentials => {
                 self.refusals += 1;
                 if self.refusals >= WRONG_MOST {
@@ -417,12 +422,23 @@ mod tests {
     async fn drop_by_drop_only_those_who_wait_are_served() {
         let now = Instant::now();
         let mut gate = GateState::default();
-        gate.trickles(now);
+        assert!(gate.trickles(now - SECOND, now));
         assert_eq!(waits(&mut gate, now), None);
         assert!(
             matches!(gate.may_work_behind(now), Err(Error::Unavailable { retry_after, .. }) if retry_after == TRICKLE_REST)
         );
         assert_eq!(gate.may_work_behind(now + TRICKLE_REST), Ok(()));
+        // Each session there was is given up; one opened since is not, as long as that lasts.
+        let mut gate = GateState::default();
+        assert!(gate.trickles(now - SECOND, now));
+        assert!(gate.trickles(now - 2 * SECOND, now + 20 * SECOND));
+        assert!(!gate.trickles(now + SECOND, now + 40 * SECOND));
+        assert!(!gate.trickles(now + SECOND, now + TRICKLE_REST));
+        assert!(gate.may_work_behind(now + TRICKLE_REST).is_err());
+        let later = now + TRICKLE_REST * 3;
+        assert!(gate.trickles(now + SECOND, later), "another time");
+        gate.kick(later);
+        assert_eq!(gate.may_work_behind(later), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

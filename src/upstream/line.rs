@@ -102,6 +102,11 @@ impl Line {
         [Some(first), second].into_iter().flatten().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
     }
 
+    /// Whether it changes nothing, and can be asked again elsewhere. FETCH: ours is always a peek.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(&*self.name(), "UID FETCH" | "UID SEARCH" | "FETCH" | "SEARCH")
+    }
+
     /// How long it is, literals included.
     pub(super) fn octets(&self) -> usize {
         let len = |part: &Part| match part {

@@ -282,7 +282,8 @@ impl Shared {
             return false;
         }
         let waiter = state.waiting.remove(at);
-        let Some(session) = state.take_parked(waiter.mailbox.as_deref()) else { return false };
+        let Some(mut session) = state.take_parked(waiter.mailbox.as_deref()) else { return false };
+        session.class = Some(waiter.party.class);
         let (wanted, hears) = watch::channel(false);
         let lease = Lease { session, id, class: waiter.party.class, wanted: hears, shared: Arc::clone(self) };
         state.leased.push(Leased { party: waiter.party, wanted, leave: None });

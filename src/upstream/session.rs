@@ -28,7 +28,7 @@ use super::config::{Config, Counting, Meter, Pacing, Permit, Permits, Quirks};
 use super::error::Error;
 use super::events::Events;
 use super::gate::Gate;
-use super::types::{Event, Selected};
+use super::types::{Class, Event, Selected};
 use super::words::Meaning;
 use crate::net::Stream;
 use crate::wire::imap::framer::{Framer, Limits, Side};
@@ -40,6 +40,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const CHECK_AFTER: Duration = Duration::from_secs(60);
 /// How long such a one has to show that it lives; an answer is a round trip.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Why a session is given up that lets answers through drop by drop.
+const DRIPS: &str = "the provider sends less than a kilobyte a second: another session is tried";
 /// Longest text of a provider that is kept in an error.
 const MAX_TEXT: usize = 500;
 
@@ -118,6 +120,12 @@ pub struct Session {
     /// A command is under way whose tagged answer was not seen.
     busy: bool,
     drip: Drip,
+    /// What is under way only reads: it can be asked for again over another session.
+    reads: bool,
+    /// Its answers come drop by drop, and another's may not: it is given up.
+    drips: bool,
+    /// Whose work it does.
+    pub(super) class: Option<Class>,
     idling: Option<Idling>,
     loss: Option<Loss>,
     opened: Instant,
@@ -153,6 +161,9 @@ impl Session {
             events: Events::default(),
             busy: false,
             drip: Drip::begin(now),
+            reads: false,
+            drips: false,
+            class: None,
             idling: None,
             loss: None,
             opened: now,
@@ -184,6 +195,9 @@ impl Session {
             events: Events::default(),
             busy: false,
             drip: Drip::begin(now),
+            reads: false,
+            drips: false,
+            class: None,
             idling: None,
             loss: None,
             opened: now,
@@ -281,8 +295,12 @@ impl Session {
         if self.busy && self.link.is_some() {
             self.close("a command was given up before its answer");
         }
+        if self.drips && self.link.is_some() {
+            self.close(DRIPS);
+        }
         self.events = Events::default();
         self.span = Span::none();
+        self.class = None;
     }
 
     fn end(&mut self, reason: &str, meaning: Meaning, ours: bool) {

@@ -47,6 +47,7 @@ mod sync;
 mod terminal;
 mod thunderbird;
 mod tls;
+mod trickle;
 mod twoway;
 mod upheaval;
 mod wan;

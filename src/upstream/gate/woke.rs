@@ -34,7 +34,7 @@ impl GateState {
         for wait in [&mut self.connecting, &mut self.speaking].into_iter().flatten() {
             wait.until = earlier(wait.until);
         }
-        self.trickling = self.trickling.map(earlier);
+        self.trickling = self.trickling.map(|(since, until)| (earlier(since), earlier(until)));
         self.kicked = self.kicked.map(earlier);
         self.lowered = self.lowered.map(|(maximum, until)| (maximum, earlier(until)));
     }

@@ -48,6 +48,7 @@ impl Session {
         // The first is asked for below.
         self.permitted(lines.len().saturating_sub(1)).await?;
         let mark = self.begin().await?;
+        self.reads = lines.iter().all(Line::only_reads);
         match self.converse(lines, results, take).await {
             Ok(()) => {
                 self.finish();
@@ -67,7 +68,7 @@ impl Session {
             let handed = self.handed;
             return Err(self.broke(&fault, handed));
         }
-        self.busy = true;
+        (self.busy, self.reads) = (true, false);
         self.drip = Drip::begin(Instant::now());
         Ok(self.handed)
     }
@@ -84,10 +85,14 @@ impl Session {
                 self.queue(b"DONE\r\n");
             }
             // Before its `+` IDLE cannot be ended.
-            Some(_) => return self.begin().await,
+            Some(_) => {
+                let mark = self.begin().await?;
+                self.reads = true;
+                return Ok(mark);
+            }
             None => {}
         }
-        self.busy = true;
+        (self.busy, self.reads) = (true, true);
         self.drip = Drip::begin(Instant::now());
         Ok(self.handed + self.out.len() as u64)
     }

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::trace;
 
-use super::{CHECK_TIMEOUT, Drip, Fault, Session};
+use super::{CHECK_TIMEOUT, DRIPS, Drip, Fault, Session};
 use crate::upstream::answer::Answer;
+use crate::upstream::types::Class;
 use crate::upstream::words::Meaning;
 use crate::wire::imap::framer::Frame;
 
@@ -43,30 +44,35 @@ impl Session {
         match read {
             Ok(Ok(0)) => Err(Fault::Lost("the provider closed the connection".into())),
             Ok(Ok(octets)) => {
-                self.note_pace(octets);
-                Ok(())
+                if self.note_pace(octets) {
+                    Err(Fault::Lost(DRIPS.into()))
+                } else {
+                    Ok(())
+                }
             }
             Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
             Err(waited) => Err(Fault::Lost(format!("the provider said nothing for {} s", waited.as_secs()))),
         }
     }
 
-    /// Notices an answer that is let through drop by drop, and tells the account's gate.
-    fn note_pace(&mut self, octets: usize) {
+    /// Notices an answer that is let through drop by drop, and tells the account's gate. Whether what is under way is to be broken off, and
+    /// asked for again over another session: never what changes anything, and only where such a session is to be had meanwhile.
+    fn note_pace(&mut self, octets: usize) -> bool {
         if !self.busy {
-            return;
+            return false;
         }
         self.drip.octets += octets as u64;
         self.drip.reads += 1;
         let now = Instant::now();
         if now.saturating_duration_since(self.drip.since) < DRIP_TIME {
-            return;
+            return false;
         }
         if self.drip.octets < DRIP_OCTETS && self.drip.reads >= DRIP_READS {
             self.meter.refused(Meaning::Trickle);
-            self.gate.lock().trickles(now);
+            self.drips |= self.gate.lock().trickles(self.opened, now);
         }
         self.drip = Drip::begin(now);
+        self.drips && self.reads && matches!(self.class, Some(Class::Interactive | Class::Sync))
     }
 
     pub(super) fn already_lost(&self) -> Fault {

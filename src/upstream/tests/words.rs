@@ -220,50 +220,79 @@ async fn at_work_every_text_has_its_reaction() {
 /// Answers that come drop by drop: nobody says why, and only those who wait are served meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_trickle_is_noticed() {
-    let (ours, theirs) = Stream::pair();
     let heard = Arc::new(Heard::default());
     let meter = Arc::<Heard>::clone(&heard);
-    let provider = Arc::new(Once(Mutex::new(Some(ours))));
+    let (first, second) = (drips("* OK so slow", 40), drips("", 0));
+    let provider = Arc::new(Made(Mutex::new(vec![second, first])));
     let pool = Pool::new(Config { meter, dial: provider, ..config(&Provider::new([]), 1) });
-    let dripping = tokio::spawn(async move {
-        let mut peer = BufReader::new(theirs);
-        let mut line = String::new();
-        peer.write_all(b"* PREAUTH [CAPABILITY IMAP4rev1] hi\r\n").await.unwrap();
-        peer.read_line(&mut line).await.unwrap();
-        for _ in 0..40 {
-            sleep(Duration::from_secs(1)).await;
-            peer.write_all(b"* OK so slow\r\n").await.unwrap();
-        }
-        peer.write_all(b"w1 OK\r\n").await.unwrap();
-        // And from then on as it should.
-        loop {
-            line.clear();
-            peer.read_line(&mut line).await.unwrap();
-            let Some((tag, _)) = line.split_once(' ') else { return };
-            peer.write_all(format!("{tag} OK\r\n").as_bytes()).await.unwrap();
-        }
-    });
     let mut lease = pool.lease(Class::Sync, None).await.unwrap();
     lease.noop().await.unwrap();
+    assert!(lease.is_usable(), "what may change something is not broken off");
     drop(lease);
     assert_eq!(*heard.0.lock().unwrap(), ["trickle"]);
     for (class, is_served) in
         [(Class::Prefetch, false), (Class::Bulk, false), (Class::Sync, true), (Class::Interactive, true)]
     {
+        // Over another session.
         let lease = pool.lease(class, None).await;
         assert_eq!(lease.is_ok(), is_served, "{class:?}");
     }
     sleep(Duration::from_secs(600)).await;
     assert!(pool.lease(Class::Prefetch, None).await.is_ok());
-    dripping.abort();
 }
 
-/// One connection made beforehand.
-struct Once(Mutex<Option<Stream>>);
+/// What only reads is broken off, to be asked for again over another session; if that is slow, too, it goes on there.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_trickles_is_given_up_once() {
+    let heard = Arc::new(Heard::default());
+    let meter = Arc::<Heard>::clone(&heard);
+    let slow = || drips("* 1 FETCH (UID 1 FLAGS ())", 100);
+    let provider = Arc::new(Made(Mutex::new(vec![slow(), slow()])));
+    let pool = Pool::new(Config { meter, dial: provider, ..config(&Provider::new([]), 1) });
+    let mut lines = Vec::new();
+    for is_first in [true, false] {
+        let (mut lease, mut told) = (pool.lease(Class::Interactive, None).await.unwrap(), 0);
+        let fetched = lease.fetch_meta("1:*", Items::Flags, None, &mut |_| told += 1).await;
+        lines.push(told);
+        match fetched {
+            Err(Error::Lost { reason, sent: true }) if is_first => {
+                assert!(reason.contains("less than a kilobyte"), "{reason}")
+            }
+            Ok(_) if !is_first => assert!(lease.is_usable()),
+            other => panic!("{other:?} (first: {is_first})"),
+        }
+    }
+    assert!((10..40).contains(&lines[0]) && lines[1] == 100, "{lines:?}");
+    // Each time it is noticed.
+    assert_eq!(heard.0.lock().unwrap().len(), 4);
+}
 
-impl Dial for Once {
+/// A connection whose first command is answered by so many lines, one a second; what comes then at once.
+fn drips(line: &'static str, times: usize) -> Stream {
+    let (ours, theirs) = Stream::pair();
+    tokio::spawn(async move {
+        let (mut peer, mut said, mut times) = (BufReader::new(theirs), String::new(), times);
+        peer.write_all(b"* PREAUTH [CAPABILITY IMAP4rev1] hi\r\n").await?;
+        while peer.read_line(&mut said).await? > 0 {
+            let tag = said.split(' ').next().unwrap_or_default().to_owned();
+            for _ in 0..std::mem::take(&mut times) {
+                sleep(Duration::from_secs(1)).await;
+                peer.write_all(format!("{line}\r\n").as_bytes()).await?;
+            }
+            peer.write_all(format!("{tag} OK\r\n").as_bytes()).await?;
+            said.clear();
+        }
+        std::io::Result::Ok(())
+    });
+    ours
+}
+
+/// Connections made beforehand, the last first.
+struct Made(Mutex<Vec<Stream>>);
+
+impl Dial for Made {
     fn dial(&self, _: Arc<dyn Tap>) -> BoxFuture<'_, Result<Stream, DialError>> {
-        let stream = self.0.lock().unwrap().take();
+        let stream = self.0.lock().unwrap().pop();
         let refused = DialError::Refused { host: "test".into(), port: 143 };
         std::future::ready(stream.ok_or(refused)).boxed()
     }
