@@ -154,6 +154,7 @@ accept_8bitmime = true
 message_size_limit = 40M
 recipients_max = 2000
 smtp_accept_max_nonmail = 1000
+smtp_accept_queue_per_connection = 0
 rfc1413_hosts =
 host_lookup =
 received_header_text =
