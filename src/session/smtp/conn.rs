@@ -26,7 +26,7 @@ const MAX_BAD: u32 = 20;
 /// Refused logins on one connection; the policy slows them down, this ends the dictionary.
 const MAX_FAILED_LOGINS: u32 = 10;
 
-/// Without a command between MAIL and the message; programs send them in one go.
+/// Between MAIL, recipients and the message, whatever else is said (NOOP); programs send them in one go.
 const MAX_ENVELOPE_SILENCE: Duration = Duration::from_secs(60);
 
 /// What a client may send and how long it may be silent.
@@ -150,12 +150,17 @@ impl<L: Login> Session<L> {
 
     /// The next line. A transaction that waits for the client holds one of few sessions at the provider, and not for long.
     async fn line(&mut self) -> Result<Bytes, Stop> {
-        let holds = self.mail.as_deref().is_some_and(|mail| matches!(mail.way, Way::Envelope(_)));
-        if holds && !self.io.has_line() {
-            self.io.flush().await?;
-            match Box::pin(timeout(MAX_ENVELOPE_SILENCE, self.io.line())).await {
-                Ok(line) => return line,
-                Err(_) => Box::pin(self.let_go()).await?,
+        let held = self.mail.as_deref().filter(|mail| matches!(mail.way, Way::Envelope(_)) && mail.pending == 0);
+        if let Some(mail) = held {
+            let left = MAX_ENVELOPE_SILENCE.saturating_sub(mail.moved.elapsed());
+            if left.is_zero() {
+                Box::pin(self.let_go()).await?;
+            } else if !self.io.has_line() {
+                self.io.flush().await?;
+                match Box::pin(timeout(left, self.io.line())).await {
+                    Ok(line) => return line,
+                    Err(_) => Box::pin(self.let_go()).await?,
+                }
             }
         }
         self.io.line().await

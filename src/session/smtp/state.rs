@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{Grant, Login, Outgoing, Server};
 use crate::session::line::{LineIo, Stop};
 use crate::wire::smtp::{Edit, Extensions, Filter, Reply};
@@ -41,6 +43,8 @@ pub(crate) struct Transaction<P> {
     pub(crate) recipients: usize,
     /// Recipients sent on and not answered yet.
     pub(crate) pending: usize,
+    /// When it last came on: a recipient was named, or answered.
+    pub(crate) moved: Instant,
     /// What the budget has set aside for it.
     pub(crate) grant: Grant,
     /// So many octets.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::session::line::Stop;
 use crate::session::smtp::state::{Failure, Session, Transaction, Way, heard, largest, lost, too_large};
@@ -55,7 +55,8 @@ impl<L: Login> Session<L> {
         let (passage, reply) = asked.await?.unwrap_or_else(|_| Err(Reply::new(451, "4.4.1", words)))?;
         if reply.is_positive() {
             let way = Way::Envelope(passage);
-            self.mail = Some(Box::new(Transaction { way, recipients: 0, pending: 0, grant, granted }));
+            self.mail =
+                Some(Box::new(Transaction { way, recipients: 0, pending: 0, moved: Instant::now(), grant, granted }));
         } else {
             self.io.wait(passage.rest(false)).await?;
         }
@@ -85,6 +86,7 @@ impl<L: Login> Session<L> {
         };
         let Some(mail) = self.mail.as_deref_mut() else { return Ok(None) };
         mail.pending += 1;
+        mail.moved = Instant::now();
         let mut waits = true;
         if let Way::Envelope(passage) = &mut mail.way {
             waits = !passage.pipelines() || mail.pending >= MOST_PENDING;
@@ -129,6 +131,7 @@ impl<L: Login> Session<L> {
                 Way::Message(_) => Reply::new(503, "5.5.1", "The message has begun"),
             };
             mail.pending -= 1;
+            mail.moved = Instant::now();
             mail.recipients += usize::from(reply.is_positive());
             reply.render(&mut self.io.out);
         }

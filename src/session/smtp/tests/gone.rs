@@ -1,4 +1,4 @@
-//! A client that is gone while its command waits for the provider.
+//! A client that is gone while its command waits for the provider, or does not come to the point.
 
 use tokio::time::{Instant, sleep};
 
@@ -31,5 +31,27 @@ async fn who_has_said_all_is_answered() {
         client.stream.shutdown().await.unwrap();
         client.play("S: 451 4.4.1 The provider takes too long to answer\nS: 503…\nS: 503…").await;
         client.session.await.unwrap();
+    }
+}
+
+/// A session at the provider is not held by saying other things.
+#[tokio::test(start_paused = true)]
+async fn who_only_talks_gives_its_place_up() {
+    for says in ["NOOP", "VRFY ann", "MAIL FROM:<ann@example.org>"] {
+        let bench = Bench::new();
+        let mut client = bench.login().await;
+        client.play("C: MAIL FROM:<ann@example.org>\nS: 250…\nC: RCPT TO:<bob@example.net>\nS: 250…").await;
+        for _ in 0..2 {
+            sleep(Duration::from_secs(29)).await;
+            client.play(&format!("C: {says}\nS: …")).await;
+            assert_eq!(bench.provider.heard().len(), 2, "{says}: it holds on");
+        }
+        sleep(Duration::from_secs(29)).await;
+        client
+            .play(&format!(
+                "C: {says}\nS: …\nC: DATA\nS: 451 4.4.2 Too long without a command: begin the message again"
+            ))
+            .await;
+        assert_eq!(bench.provider.heard().last().unwrap(), "(reset)", "{says}");
     }
 }
