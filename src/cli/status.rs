@@ -57,15 +57,20 @@ impl Status {
     /// Shows it again and again until Ctrl-C, which counts whatever goes on at that moment.
     async fn watch(&self, mut desk: Desk) -> ExitCode {
         // Listened for from its first poll on, once for all: what comes between two listeners would be lost.
-        let mut ended = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut ended = std::pin::pin!(async {
+            // Where it cannot be listened for it ends the program by itself.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
         tokio::select! {
             biased;
-            _ = &mut ended => return ExitCode::SUCCESS,
+            () = &mut ended => return ExitCode::SUCCESS,
             () = std::future::ready(()) => {}
         }
         loop {
             let shown = tokio::select! {
-                _ = &mut ended => return ExitCode::SUCCESS,
+                () = &mut ended => return ExitCode::SUCCESS,
                 shown = self.block(&mut desk) => shown,
             };
             let mut out = std::io::stdout().lock();
@@ -75,7 +80,7 @@ impl Status {
             }
             drop(out);
             tokio::select! {
-                _ = &mut ended => return ExitCode::SUCCESS,
+                () = &mut ended => return ExitCode::SUCCESS,
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
